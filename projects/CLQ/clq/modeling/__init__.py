@@ -1,0 +1,18 @@
+"""The network and its losses; importing this package registers them with Detectron2."""
+
+from .backbones import build_clq_resnet_fpn_backbone, build_torchvision_fpn_backbone
+from .box_coding import DistributionBoxTransform
+from .clq import CLQ
+from .head import CLQHead
+from .joint_score import joint_scores
+from .matcher import ATSSMatcher
+
+__all__ = [
+    "ATSSMatcher",
+    "CLQ",
+    "CLQHead",
+    "DistributionBoxTransform",
+    "build_clq_resnet_fpn_backbone",
+    "build_torchvision_fpn_backbone",
+    "joint_scores",
+]

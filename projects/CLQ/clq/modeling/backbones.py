@@ -1,0 +1,132 @@
+"""Feature pyramids P3 .. P7 over ResNets and over any torchvision feature extractor."""
+
+from collections.abc import Sequence
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from detectron2.config import CfgNode
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.modeling import (
+    BACKBONE_REGISTRY,
+    FPN,
+    Backbone,
+    build_resnet_backbone,
+)
+from detectron2.modeling.backbone.fpn import LastLevelP6P7
+
+
+class LastLevelP6P7NoReLU(LastLevelP6P7):
+    """P6 from P5 and P7 from P6 by stride-2 convolutions with nothing between them.
+
+    Detectron2's block of the same parameters puts a ReLU before the second one.
+    """
+
+    def __init__(self, channels: int) -> None:
+        """
+        Args:
+            channels: channels of P5, P6 and P7.
+        """
+        super().__init__(channels, channels, in_feature="p5")
+
+    def forward(self, p5: Tensor) -> list[Tensor]:
+        p6 = self.p6(p5)
+        return [p6, self.p7(p6)]
+
+
+class TorchvisionFeatures(Backbone):
+    """The feature maps of a torchvision classification network.
+
+    Channels and strides are read off a dry run, so any network that ``torch.fx`` can trace
+    serves: MobileNet, EfficientNet, RegNet, ConvNeXt and others.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        out_nodes: Sequence[str],
+        *,
+        freeze_norm: bool = True,
+        frozen_layers: Sequence[str] = (),
+    ) -> None:
+        """
+        Args:
+            name: a model of ``torchvision.models.list_models()``, built without weights.
+            out_nodes: graph nodes whose outputs are the feature maps, from fine to coarse, as
+                named by ``torchvision.models.feature_extraction.get_graph_node_names``.
+            freeze_norm: hold the batch-norm layers at their loaded statistics and affine
+                parameters.
+            frozen_layers: modules of the model whose parameters are not trained.
+
+        Raises:
+            ValueError: torchvision has no such model, or the model no such node or layer.
+        """
+        super().__init__()
+        if name not in torchvision.models.list_models():
+            raise ValueError(
+                f"MODEL.TORCHVISION.NAME is '{name}', which torchvision does not have; "
+                "torchvision.models.list_models() lists the names."
+            )
+        model = torchvision.models.get_model(name, weights=None)
+        nodes = {node: node for node in out_nodes}
+        self.body = create_feature_extractor(model, return_nodes=nodes)
+        shapes = self._probe_shapes()
+        if freeze_norm:
+            self.body = FrozenBatchNorm2d.convert_frozen_batchnorm(self.body)
+        for layer in frozen_layers:
+            self.body.get_submodule(layer).requires_grad_(False)
+        self._node_of = dict(zip(self._level_names(shapes), out_nodes))
+        self._shapes = dict(zip(self._node_of, shapes))
+
+    @torch.no_grad()
+    def _probe_shapes(self, size: int = 64) -> list[ShapeSpec]:
+        """Channels and stride of each output, from a dry run on a blank image."""
+        was_training = self.body.training
+        outputs = self.body.eval()(torch.zeros(1, 3, size, size))
+        self.body.train(was_training)
+        return [ShapeSpec(channels=x.shape[1], stride=size // x.shape[-1]) for x in outputs.values()]
+
+    @staticmethod
+    def _level_names(shapes: Sequence[ShapeSpec]) -> list[str]:
+        """Detectron2's names by stride: res3 for stride 8, res4 for 16, res5 for 32."""
+        return [f"res{int(shape.stride).bit_length() - 1}" for shape in shapes]
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Map images (N, 3, H, W) to the feature maps by level name."""
+        features = self.body(x)
+        return {level: features[node] for level, node in self._node_of.items()}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return self._shapes
+
+
+def _build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
+    return FPN(
+        bottom_up=bottom_up,
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelP6P7NoReLU(cfg.MODEL.FPN.OUT_CHANNELS),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_clq_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Detectron2's ResNet with the pyramid of CLQ, P3 .. P7."""
+    return _build_fpn(cfg, build_resnet_backbone(cfg, input_shape))
+
+
+@BACKBONE_REGISTRY.register()
+def build_torchvision_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """A torchvision feature extractor with the pyramid of CLQ, P3 .. P7."""
+    options = cfg.MODEL.TORCHVISION
+    bottom_up = TorchvisionFeatures(
+        options.NAME,
+        options.OUT_NODES,
+        freeze_norm=options.FREEZE_NORM,
+        frozen_layers=options.FROZEN_LAYERS,
+    )
+    return _build_fpn(cfg, bottom_up)

@@ -1,0 +1,98 @@
+"""From distributions over distances to boxes and back.
+
+Letters: P boxes, B = reg_max + 1 bins. Distances are (left, top, right, bottom), "ltrb", from the
+centre of an anchor to the sides of the box, in strides.
+"""
+
+import torch
+from torch import Tensor
+
+# The side of an anchor, in strides.
+ANCHOR_SCALE = 8
+
+
+def expected_distances(dist_logits: Tensor, dim: int = -1) -> Tensor:
+    """Expectation of a softmax distribution over the bins 0 .. B - 1.
+
+    Args:
+        dist_logits: logits, (..., B, ...).
+        dim: which dimension the bins are.
+
+    Returns:
+        Distances in strides, in [0, B - 1], of that shape without the bins; fp32 or better.
+
+    Source: Generalized Focal Loss (arXiv 2006.04388), equation 4.
+    """
+    dtype = torch.promote_types(dist_logits.dtype, torch.float32)
+    prob = dist_logits.softmax(dim, dtype=dtype)
+    bins = torch.arange(prob.shape[dim], dtype=dtype, device=prob.device)
+    return torch.tensordot(prob, bins, dims=([dim], [0]))
+
+
+class DistributionBoxTransform:
+    """Box coding of CLQ with the interface of Detectron2's ``Box2BoxTransform``.
+
+    A box is coded by four distributions, one for each side, over the distance from the anchor's
+    centre to that side. Anchors are squares of 8 strides, which is how the stride is known.
+    """
+
+    def __init__(self, reg_max: int = 16) -> None:
+        """
+        Args:
+            reg_max: largest distance that a distribution can express, in strides.
+        """
+        self.reg_max = reg_max
+
+    def distances(self, pred_dists: Tensor) -> Tensor:
+        """Decode a dense map.
+
+        Args:
+            pred_dists: logits, side-major, (N, 4B, H, W).
+
+        Returns:
+            ltrb in strides, (N, 4, H, W), fp32 or better, attached to the graph.
+        """
+        logits = pred_dists.unflatten(1, (4, self.reg_max + 1))  # (N, 4, B, H, W)
+        return expected_distances(logits, dim=2)
+
+    def apply_deltas(self, dist_logits: Tensor, anchors: Tensor) -> Tensor:
+        """Decode boxes.
+
+        Args:
+            dist_logits: logits, side-major, (P, 4B).
+            anchors: xyxy in pixels, (P, 4).
+
+        Returns:
+            Boxes xyxy in pixels, (P, 4), fp32 or better, not clipped.
+        """
+        distances = expected_distances(dist_logits.unflatten(-1, (4, self.reg_max + 1)))
+        return self._centers(anchors) + self._signed(distances) * self.strides(anchors)
+
+    def get_deltas(self, anchors: Tensor, boxes: Tensor) -> Tensor:
+        """Regression targets.
+
+        Args:
+            anchors: xyxy in pixels, (P, 4).
+            boxes: xyxy in pixels, (P, 4).
+
+        Returns:
+            ltrb in strides, (P, 4), clamped to [0, reg_max - 0.1], so that a bin lies on
+            either side of each.
+        """
+        distances = self._signed(boxes - self._centers(anchors)) / self.strides(anchors)
+        return distances.clamp(min=0, max=self.reg_max - 0.1)
+
+    @staticmethod
+    def strides(anchors: Tensor) -> Tensor:
+        """Stride of each anchor's level in pixels, (P, 1)."""
+        return (anchors[:, 2:3] - anchors[:, 0:1]) / ANCHOR_SCALE
+
+    @staticmethod
+    def _centers(anchors: Tensor) -> Tensor:
+        """Centre of each anchor as (x, y, x, y) in pixels, (P, 4)."""
+        return ((anchors[:, :2] + anchors[:, 2:]) / 2).repeat(1, 2)
+
+    @staticmethod
+    def _signed(ltrb: Tensor) -> Tensor:
+        """Turn (l, t, r, b) into offsets (-l, -t, r, b) and back, (P, 4)."""
+        return torch.cat((-ltrb[:, :2], ltrb[:, 2:]), dim=1)

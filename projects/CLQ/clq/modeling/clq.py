@@ -1,0 +1,288 @@
+"""The CLQ detector: label the anchors, compute the losses, detect.
+
+Letters: N images, L levels, R anchors over all levels of an image, M ground-truth boxes, P matched
+(positive) anchors of the batch, K classes, B = reg_max + 1 bins.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import batched_nms, cat
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.structures import Boxes, ImageList, Instances
+
+from .box_coding import ANCHOR_SCALE
+from .criterion import CLQCriterion
+from .head import CLQHead
+from .joint_score import joint_scores
+from .matcher import ATSSMatcher
+
+# How candidates are chosen on each level before NMS: the best (anchor, class) pairs, as
+# Detectron2 does, or all classes of the anchors whose best class is best, as the reference does.
+CANDIDATE_RULES = ("pairs", "anchors")
+
+
+@META_ARCH_REGISTRY.register()
+class CLQ(DenseDetector):
+    """One-stage detector whose joint score of class and localization quality ranks its boxes.
+
+    Source: arXiv 2309.13269.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        head_in_features: list[str] | None = None,
+        anchor_generator: nn.Module,
+        anchor_matcher: ATSSMatcher,
+        criterion: CLQCriterion,
+        num_classes: int,
+        test_score_thresh: float = 0.05,
+        test_topk_candidates: int = 1000,
+        test_candidate_rule: str = "pairs",
+        test_nms_thresh: float = 0.6,
+        max_detections_per_image: int = 100,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        """
+        Args:
+            backbone: feature pyramid.
+            head: gives logits as :class:`CLQHead` does.
+            head_in_features: levels that the head reads, from fine to coarse; default all.
+            anchor_generator: one square anchor of 8 strides per cell, centred on the cell's index
+                times the stride.
+            anchor_matcher: matches anchors to ground truth.
+            criterion: the losses; its box coding and alpha serve inference as well.
+            num_classes: K.
+            test_score_thresh: joint score above which a candidate is kept.
+            test_topk_candidates: candidates kept on each level before NMS.
+            test_candidate_rule: one of ``CANDIDATE_RULES``.
+            test_nms_thresh: IoU above which NMS suppresses a box of the same class.
+            max_detections_per_image: detections kept after NMS.
+            pixel_mean: per channel, in the channel order of the images.
+            pixel_std: per channel.
+        """
+        super().__init__(
+            backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
+        )
+        assert test_candidate_rule in CANDIDATE_RULES, test_candidate_rule
+        self.anchor_generator = anchor_generator
+        self.anchor_matcher = anchor_matcher
+        self.criterion = criterion
+        self.box2box_transform = criterion.box2box_transform
+        self.num_classes = num_classes
+        self.test_score_thresh = test_score_thresh
+        self.test_topk_candidates = test_topk_candidates
+        self.test_candidate_rule = test_candidate_rule
+        self.test_nms_thresh = test_nms_thresh
+        self.max_detections_per_image = max_detections_per_image
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
+        strides = [shapes[name].stride for name in head_in_features]
+        head = CLQHead(cfg, [shapes[name] for name in head_in_features])
+        options = cfg.MODEL.CLQ
+        return {
+            "backbone": backbone,
+            "head": head,
+            "head_in_features": head_in_features,
+            "anchor_generator": DefaultAnchorGenerator(
+                sizes=[[ANCHOR_SCALE * stride] for stride in strides],
+                aspect_ratios=[1.0],
+                strides=strides,
+                offset=0.0,
+            ),
+            "anchor_matcher": ATSSMatcher(options.ATSS_TOPK),
+            "criterion": CLQCriterion(
+                box2box_transform=head.box2box_transform,
+                alpha=options.ALPHA,
+                beta=options.QFL_BETA,
+                box_reg_weight=options.BOX_REG_LOSS_WEIGHT,
+                dfl_weight=options.DFL_LOSS_WEIGHT,
+                quality_weight=options.QUALITY_LOSS_WEIGHT,
+                weigh_quality_by_score=options.WEIGH_QUALITY_BY_SCORE,
+            ),
+            "num_classes": options.NUM_CLASSES,
+            "test_score_thresh": options.SCORE_THRESH_TEST,
+            "test_topk_candidates": options.TOPK_CANDIDATES_TEST,
+            "test_candidate_rule": options.CANDIDATE_RULE_TEST,
+            "test_nms_thresh": options.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    def forward_training(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: tuple[list[Tensor], list[Tensor], list[Tensor]],
+        gt_instances: list[Instances],
+    ) -> dict[str, Tensor]:
+        pred_logits, pred_dists, pred_quality = self._transpose(predictions)
+        anchors = self.anchor_generator(features)
+        gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances, images.image_sizes)
+        return self.losses(anchors, pred_logits, pred_dists, pred_quality, gt_labels, gt_boxes)
+
+    def _transpose(self, predictions: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+        """Turn maps (N, D, H, W) into rows (N, H*W, D) on every level."""
+        num_dists = 4 * (self.box2box_transform.reg_max + 1)
+        return self._transpose_dense_predictions(predictions, [self.num_classes, num_dists, 1])
+
+    @torch.no_grad()
+    def label_anchors(
+        self,
+        anchors: list[Boxes],
+        gt_instances: list[Instances],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Match the anchors of every image to its ground truth.
+
+        Args:
+            anchors: the boxes of each level, R in all.
+            gt_instances: of each image, with ``gt_boxes`` and ``gt_classes``.
+            image_sizes: height and width of each image in pixels, before batching.
+
+        Returns:
+            gt_labels: of each image, (R,): class, ``num_classes`` for background, -1 for batch
+                padding.
+            matched_gt_boxes: of each image, (R, 4), in pixels; zeros where nothing is matched.
+        """
+        divisor = max(self.backbone.size_divisibility, 1)
+        gt_labels, matched_gt_boxes = [], []
+        for gt_per_image, (height, width) in zip(gt_instances, image_sizes):
+            gt_boxes, gt_classes = gt_per_image.gt_boxes, gt_per_image.gt_classes
+            matched_idxs, labels = self.anchor_matcher(
+                anchors,
+                gt_boxes,
+                valid_hw=(-(-height // divisor) * divisor, -(-width // divisor) * divisor),
+            )
+            # One more row stands for background, so that an image without objects is no exception.
+            matched_idxs = matched_idxs.masked_fill(labels != 1, len(gt_classes))
+            classes = torch.cat((gt_classes, gt_classes.new_full((1,), self.num_classes)))
+            boxes = torch.cat((gt_boxes.tensor, gt_boxes.tensor.new_zeros(1, 4)))
+            gt_labels.append(classes[matched_idxs].masked_fill(labels == -1, -1))
+            matched_gt_boxes.append(boxes[matched_idxs])
+        return gt_labels, matched_gt_boxes
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        pred_dists: list[Tensor],
+        pred_quality: list[Tensor],
+        gt_labels: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """
+        Args:
+            anchors: the boxes of each level, R in all.
+            pred_logits: of each level, (N, H*W, K).
+            pred_dists: of each level, (N, H*W, 4B).
+            pred_quality: of each level, (N, H*W, 1).
+            gt_labels: of each image, (R,), see :meth:`label_anchors`.
+            gt_boxes: of each image, (R, 4).
+
+        Returns:
+            ``loss_cls``, ``loss_box_reg``, ``loss_dfl`` and ``loss_quality``, fp32 scalars.
+        """
+        return self.criterion(
+            Boxes.cat(anchors).tensor,
+            cat(pred_logits, dim=1),
+            cat(pred_dists, dim=1),
+            cat(pred_quality, dim=1),
+            torch.stack(gt_labels),
+            torch.stack(gt_boxes),
+        )
+
+    def forward_inference(
+        self,
+        images: ImageList,
+        features: list[Tensor],
+        predictions: tuple[list[Tensor], list[Tensor], list[Tensor]],
+    ) -> list[Instances]:
+        pred_logits, pred_dists, pred_quality = self._transpose(predictions)
+        anchors = self.anchor_generator(features)
+        pred_scores = [
+            joint_scores(logits, quality, self.criterion.alpha)[0].exp()
+            for logits, quality in zip(pred_logits, pred_quality)
+        ]
+        return [
+            self.inference_single_image(
+                anchors,
+                [scores[i] for scores in pred_scores],
+                [dists[i] for dists in pred_dists],
+                image_size,
+            )
+            for i, image_size in enumerate(images.image_sizes)
+        ]
+
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        pred_scores: list[Tensor],
+        pred_dists: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Detections of one image.
+
+        Args:
+            anchors: the boxes of each level.
+            pred_scores: joint scores of each level, (H*W, K).
+            pred_dists: distribution logits of each level, (H*W, 4B).
+            image_size: height and width in pixels, without padding.
+
+        Returns:
+            ``pred_boxes``, ``scores`` and ``pred_classes``, best first.
+        """
+        candidates = self._candidates(anchors, pred_scores, pred_dists, image_size)
+        keep = batched_nms(
+            candidates.pred_boxes.tensor,
+            candidates.scores,
+            candidates.pred_classes,
+            self.test_nms_thresh,
+        )
+        return candidates[keep[: self.max_detections_per_image]]
+
+    def _candidates(
+        self,
+        anchors: list[Boxes],
+        pred_scores: list[Tensor],
+        pred_dists: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """What NMS chooses from, clipped to the image; arguments as in inference_single_image."""
+        levels = []
+        for level in zip(anchors, pred_scores, pred_dists):
+            topk = self.test_topk_candidates
+            if self.test_candidate_rule == "anchors":
+                level = _best_anchors(*level, topk)
+                topk *= self.num_classes
+            levels.append(
+                self._decode_per_level_predictions(
+                    *level, self.test_score_thresh, topk, image_size
+                )
+            )
+        candidates = levels[0].cat(levels)
+        candidates.pred_boxes.clip(image_size)
+        return candidates
+
+
+def _best_anchors(
+    anchors: Boxes, scores: Tensor, dists: Tensor, topk: int
+) -> tuple[Boxes, Tensor, Tensor]:
+    """Rows of the topk anchors of a level by their best class."""
+    best = scores.amax(dim=1).topk(min(topk, len(scores))).indices
+    return anchors[best], scores[best], dists[best]

@@ -1,0 +1,135 @@
+"""The training objective: which loss each anchor bears, with what weight and normaliser.
+
+Letters: N images, R anchors over all levels of an image, P matched (positive) anchors of the
+batch, K classes, B = reg_max + 1 bins.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.ops import generalized_box_iou_loss
+
+from detectron2.structures import Boxes
+from detectron2.structures.boxes import matched_pairwise_iou
+
+from .box_coding import DistributionBoxTransform
+from .joint_score import joint_scores
+from .losses import distribution_focal_loss, quality_focal_loss, quality_loss
+from .normalizer import mean_over_processes
+
+
+class Positives(NamedTuple):
+    """What is known of the positive anchors of a batch; boxes are xyxy in pixels."""
+
+    idxs: Tensor  # (P,), rows of the flattened predictions
+    classes: Tensor  # (P,)
+    anchors: Tensor  # (P, 4)
+    gt_boxes: Tensor  # (P, 4)
+    pred_dists: Tensor  # (P, 4B)
+    pred_boxes: Tensor  # (P, 4), attached to the graph
+    iou: Tensor  # (P,), of pred_boxes with gt_boxes, detached
+
+
+@dataclass(frozen=True)
+class CLQCriterion:
+    """Quality focal loss on the joint score, and box losses weighted by it.
+
+    Source: arXiv 2309.13269, with the normalisers of ATSS and Generalized Focal Loss.
+    """
+
+    box2box_transform: DistributionBoxTransform
+    alpha: float = 0.3  # exponent of the quality in the joint score
+    beta: float = 2.0  # focusing exponent of the quality focal loss
+    box_reg_weight: float = 2.0  # of the GIoU loss
+    dfl_weight: float = 0.25  # of the distribution focal loss
+    quality_weight: float = 1.0  # of the quality loss
+    weigh_quality_by_score: bool = False  # weigh and normalise the quality loss as the box losses
+
+    def __call__(
+        self,
+        anchors: Tensor,
+        pred_logits: Tensor,
+        pred_dists: Tensor,
+        pred_quality: Tensor,
+        gt_labels: Tensor,
+        gt_boxes: Tensor,
+    ) -> dict[str, Tensor]:
+        """
+        Args:
+            anchors: xyxy in pixels, (R, 4).
+            pred_logits: (N, R, K).
+            pred_dists: (N, R, 4B).
+            pred_quality: (N, R, 1).
+            gt_labels: class, K for background, -1 for no loss of any kind, (N, R).
+            gt_boxes: xyxy in pixels, (N, R, 4), read where an anchor is positive.
+
+        Returns:
+            ``loss_cls``, ``loss_box_reg``, ``loss_dfl`` and ``loss_quality``, fp32 scalars.
+        """
+        num_classes = pred_logits.shape[-1]
+        is_positive = (gt_labels >= 0) & (gt_labels != num_classes)  # (N, R)
+        positives = self._gather(is_positive, anchors, pred_dists, gt_labels, gt_boxes)
+        log_p, log_1mp = (
+            x.flatten(0, 1) for x in joint_scores(pred_logits, pred_quality, self.alpha)
+        )  # (N*R, K)
+        weights = log_p.detach()[positives.idxs].amax(dim=1).exp()  # (P,)
+        num_positives = is_positive.sum(dim=1).clamp(min=1).sum().to(weights.dtype)
+        sample_normalizer, weight_normalizer = mean_over_processes(
+            torch.stack((num_positives, weights.sum()))
+        )
+        # It may lie below 1 and is not clamped; 0 means that no process has a positive.
+        weight_normalizer = weight_normalizer.where(weight_normalizer > 0, 1.0)
+
+        loss_cls = self._classification(log_p, log_1mp, positives, gt_labels.flatten() >= 0)
+        box_weights = weights / weight_normalizer
+        quality = pred_quality.flatten()[positives.idxs]
+        quality_weights = box_weights if self.weigh_quality_by_score else 1 / sample_normalizer
+        return {
+            "loss_cls": loss_cls / sample_normalizer,
+            **self._box_losses(positives, box_weights),
+            "loss_quality": self.quality_weight
+            * (quality_loss(quality, positives.iou) * quality_weights).sum(),
+        }
+
+    def _gather(
+        self,
+        is_positive: Tensor,
+        anchors: Tensor,
+        pred_dists: Tensor,
+        gt_labels: Tensor,
+        gt_boxes: Tensor,
+    ) -> Positives:
+        """Pick the positive rows; the one place of the losses where a GPU's host must wait."""
+        idxs = is_positive.flatten().nonzero().squeeze(1)
+        dists = pred_dists.flatten(0, 1)[idxs]
+        pos_anchors = anchors[idxs % len(anchors)]
+        pos_gt_boxes = gt_boxes.flatten(0, 1)[idxs]
+        boxes = self.box2box_transform.apply_deltas(dists, pos_anchors)
+        iou = matched_pairwise_iou(Boxes(boxes.detach()), Boxes(pos_gt_boxes))
+        classes = gt_labels.flatten()[idxs]
+        return Positives(idxs, classes, pos_anchors, pos_gt_boxes, dists, boxes, iou)
+
+    def _classification(
+        self, log_p: Tensor, log_1mp: Tensor, positives: Positives, has_loss: Tensor
+    ) -> Tensor:
+        """Sum of the quality focal loss: towards the IoU at an object's class, else towards 0."""
+        at_class = (positives.idxs, positives.classes)
+        no_object = log_p.new_zeros(())
+        background = quality_focal_loss(log_p, log_1mp, no_object, self.beta)  # (N*R, K)
+        objects = quality_focal_loss(log_p[at_class], log_1mp[at_class], positives.iou, self.beta)
+        return (background.index_put(at_class, objects) * has_loss.unsqueeze(1)).sum()
+
+    def _box_losses(self, positives: Positives, weights: Tensor) -> dict[str, Tensor]:
+        """GIoU loss on boxes in strides, and distribution focal loss over the four sides."""
+        strides = self.box2box_transform.strides(positives.anchors)  # (P, 1)
+        giou_loss = generalized_box_iou_loss(
+            positives.pred_boxes / strides, positives.gt_boxes / strides
+        )
+        target = self.box2box_transform.get_deltas(positives.anchors, positives.gt_boxes)
+        dfl = distribution_focal_loss(positives.pred_dists.unflatten(1, (4, -1)), target)  # (P, 4)
+        return {
+            "loss_box_reg": self.box_reg_weight * (weights * giou_loss).sum(),
+            "loss_dfl": self.dfl_weight * (weights * dfl.mean(dim=1)).sum(),
+        }

@@ -1,0 +1,66 @@
+"""The losses of CLQ as pure functions of tensors.
+
+Letters: P matched (positive) anchors, K classes, B = reg_max + 1 bins.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def quality_focal_loss(
+    log_p: Tensor, log_1mp: Tensor, target: Tensor, beta: float = 2.0
+) -> Tensor:
+    """Binary cross-entropy towards a soft target, focused by the distance to it.
+
+    QFL = |t - p|^beta * BCE(p, t); the focusing factor carries gradient.
+
+    Args:
+        log_p: log of the predicted probability p, any shape.
+        log_1mp: log(1 - p), same shape.
+        target: soft target t in [0, 1], broadcastable to that shape.
+        beta: focusing exponent.
+
+    Returns:
+        Loss of each element, unreduced.
+
+    Source: Generalized Focal Loss (arXiv 2006.04388), equation 5, on the joint score.
+    """
+    cross_entropy = -(target * log_p + (1 - target) * log_1mp)
+    return cross_entropy * (target - log_p.exp()).abs().pow(beta)
+
+
+def distribution_focal_loss(dist_logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy with the two bins around a continuous target.
+
+    DFL = -((i + 1 - t) log P_i + (t - i) log P_{i+1}), i = floor(t).
+
+    Args:
+        dist_logits: logits over the bins, (..., B).
+        target: distances in strides, (...), in [0, B - 1).
+
+    Returns:
+        Loss of each distance, (...), unreduced.
+
+    Source: Generalized Focal Loss (arXiv 2006.04388), equation 6.
+    """
+    log_prob = F.log_softmax(dist_logits.float(), dim=-1)  # (..., B)
+    left = target.floor()
+    right_weight = (target - left).unsqueeze(-1)  # (..., 1)
+    left_bin = left.long().unsqueeze(-1)  # (..., 1)
+    left_term = (1 - right_weight) * log_prob.gather(-1, left_bin)
+    right_term = right_weight * log_prob.gather(-1, left_bin + 1)
+    return -(left_term + right_term).squeeze(-1)
+
+
+def quality_loss(pred_quality: Tensor, iou: Tensor) -> Tensor:
+    """Binary cross-entropy between the quality logit and the IoU reached by the box.
+
+    Args:
+        pred_quality: quality logits, (P,).
+        iou: IoU of the decoded box with its ground truth, (P,), in [0, 1].
+
+    Returns:
+        Loss of each positive, (P,), unreduced.
+    """
+    return F.binary_cross_entropy_with_logits(pred_quality.float(), iou, reduction="none")

@@ -1,0 +1,22 @@
+"""Forward pass of the head against the reference arrays."""
+
+import pytest
+import torch
+from reference.golden import NUM_CLASSES, golden, golden_detector, levels
+
+from clq.modeling import joint_scores
+
+@pytest.mark.parametrize("name", ("tiny", "default", "small"))
+def test_golden_head_forward(name):
+    arrays = golden(f"head_{name}_forward")
+    detector = golden_detector(name).eval()
+    with torch.no_grad():
+        logits, dists, quality = detector.head(levels(arrays, "feat"))
+    for level, (c, d, q) in enumerate(zip(logits, dists, quality)):
+        scores = joint_scores(c.movedim(1, -1), q.movedim(1, -1), alpha=0.3)[0].exp()
+        expected = arrays[f"cls_score_l{level}"][:, :NUM_CLASSES].movedim(1, -1)
+        torch.testing.assert_close(scores, expected, rtol=5e-5, atol=5e-5)
+        torch.testing.assert_close(d, arrays[f"bbox_pred_l{level}"], rtol=5e-5, atol=5e-5)
+        torch.testing.assert_close(q, arrays[f"quality_logit_l{level}"], rtol=5e-5, atol=5e-5)
+        distances = detector.box2box_transform.distances(d)
+        torch.testing.assert_close(distances, arrays[f"integral_l{level}"], rtol=5e-5, atol=5e-5)

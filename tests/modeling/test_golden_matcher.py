@@ -1,0 +1,26 @@
+"""ATSS assignment against the reference arrays, exactly."""
+
+import pytest
+import torch
+from reference.golden import golden, golden_names
+
+from clq.modeling.matcher import ATSSMatcher
+from detectron2.structures import Boxes, pairwise_iou
+
+
+@pytest.mark.parametrize("name", golden_names("atss_assign_*"))
+def test_golden_atss_assignment(name):
+    arrays = golden(name)
+    sizes = arrays["num_level_anchors"].tolist()
+    anchors = [Boxes(boxes) for boxes in arrays["anchors"].split(sizes)]
+    gt_boxes = Boxes(arrays["gt_boxes"])
+
+    matched_idxs, labels = ATSSMatcher(int(arrays["topk"]))(anchors, gt_boxes)
+
+    assigned = torch.where(labels == 1, matched_idxs + 1, 0)
+    torch.testing.assert_close(assigned, arrays["assigned_gt_inds"], rtol=0, atol=0)
+    is_matched = labels == 1
+    iou = pairwise_iou(Boxes(arrays["anchors"]), gt_boxes)
+    matched_iou = iou[is_matched, matched_idxs[is_matched]]
+    expected_iou = arrays["max_overlaps"][is_matched]
+    torch.testing.assert_close(matched_iou, expected_iou, rtol=0, atol=1e-6)

@@ -1,0 +1,133 @@
+"""Reading the reference arrays and loading them into our modules.
+
+``CLQ_GOLDEN_DIR`` names another folder with files of the same names and other values.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+from clq.modeling.box_coding import ANCHOR_SCALE, DistributionBoxTransform
+from clq.modeling.clq import CLQ
+from clq.modeling.criterion import CLQCriterion
+from clq.modeling.head import CLQHead
+from clq.modeling.matcher import ATSSMatcher
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+
+GOLDEN_DIR = Path(os.environ.get("CLQ_GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
+STRIDES = (8, 16, 32, 64, 128)
+NUM_CLASSES = 7
+
+
+def golden(name: str) -> dict[str, Tensor]:
+    """Arrays of one file as tensors."""
+    with np.load(GOLDEN_DIR / f"{name}.npz", allow_pickle=False) as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+
+
+def golden_names(pattern: str) -> list[str]:
+    """Names of the files that match; at least one, so that no test is empty unnoticed."""
+    names = sorted(path.stem for path in GOLDEN_DIR.glob(f"{pattern}.npz"))
+    assert names, f"{GOLDEN_DIR} has no {pattern}.npz"
+    return names
+
+
+def levels(arrays: dict[str, Tensor], key: str) -> list[Tensor]:
+    """The arrays ``key_l0`` .. ``key_l4`` in order."""
+    return [arrays[f"{key}_l{level}"] for level in range(len(STRIDES))]
+
+
+class PyramidStub(Backbone):
+    """Stands in for a backbone where a test feeds feature maps itself."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self._channels = channels
+
+    @property
+    def size_divisibility(self) -> int:
+        return 32
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        raise AssertionError("the test feeds features")
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {
+            f"p{i}": ShapeSpec(channels=self._channels, stride=stride)
+            for i, stride in enumerate(STRIDES, 3)
+        }
+
+
+def head_parameter_names(reference_names: list[str]) -> dict[str, str]:
+    """Our name of each parameter of the reference head, the level scales aside."""
+    ours = {
+        "clq_cls.": "cls_score.",
+        "clq_reg.": "bbox_pred.",
+        "retina_iou.": "quality.",
+        "feature_alignment.conv_offset.": "alignment.offset.",
+        "feature_alignment.conv_adaption.": "alignment.conv.",
+    }
+    names = {}
+    for name in reference_names:
+        for reference_prefix, prefix in ours.items():
+            if name.startswith(reference_prefix):
+                names[name] = prefix + name[len(reference_prefix) :]
+        for reference_tower, tower in (("cls_convs", "cls_subnet"), ("reg_convs", "bbox_subnet")):
+            if name.startswith(reference_tower):
+                index, layer, kind = name[len(reference_tower) + 1 :].split(".")
+                norm = "norm." if layer == "gn" else ""
+                names[name] = f"{tower}.{index}.{norm}{kind}"
+    return names
+
+
+def golden_detector(head_name: str, **options) -> CLQ:
+    """A CLQ over :class:`PyramidStub` with the weights of ``head_<name>_params``."""
+    params = golden(f"head_{head_name}_params")
+    reference = {key[3:]: value for key, value in params.items() if key.startswith("sd.")}
+    channels = int(params["in_channels"])
+    transform = DistributionBoxTransform(16)
+    head = CLQHead(
+        in_channels=channels,
+        num_levels=len(STRIDES),
+        num_classes=NUM_CLASSES,
+        num_convs=int(params["stacked_convs"]),
+        num_groups=int(params["gn_groups"]),
+        box2box_transform=transform,
+    )
+    state = {"scales": torch.cat([reference[f"scales.{i}.scale"] for i in range(len(STRIDES))])}
+    for reference_name, name in head_parameter_names(list(reference)).items():
+        spare = name.startswith("cls_score")  # the reference's spare class channel comes last
+        value = reference[reference_name]
+        state[name] = value[:NUM_CLASSES] if spare else value
+    head.load_state_dict(state)
+    criterion = {k: options.pop(k) for k in ("weigh_quality_by_score",) if k in options}
+    return CLQ(
+        backbone=PyramidStub(channels),
+        head=head,
+        anchor_generator=DefaultAnchorGenerator(
+            sizes=[[ANCHOR_SCALE * stride] for stride in STRIDES],
+            aspect_ratios=[1.0],
+            strides=STRIDES,
+            offset=0.0,
+        ),
+        anchor_matcher=ATSSMatcher(9),
+        criterion=CLQCriterion(transform, **criterion),
+        num_classes=NUM_CLASSES,
+        pixel_mean=[0.0, 0.0, 0.0],
+        pixel_std=[1.0, 1.0, 1.0],
+        **options,
+    )
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    """Gradient of every parameter; zeros where the graph did not reach."""
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        for name, p in module.named_parameters()
+    }
