@@ -1,12 +1,9 @@
-"""Labels, losses and gradients of whole batches against the reference arrays.
-
-``head_small_*`` is left out: its spare class channel takes part in the weights.
-"""
+"""Labels, losses and gradients of whole batches against the reference arrays."""
 
 import pytest
 import torch
 from reference.golden import (
-    NUM_CLASSES,
+    BACKGROUND,
     golden,
     golden_detector,
     golden_names,
@@ -19,11 +16,11 @@ from detectron2.structures import Boxes, ImageList, Instances
 
 LOSS_FILES = [
     name
-    for head in ("tiny", "default", "wide")
+    for head in ("tiny", "small", "default", "wide")
     for name in golden_names(f"head_{head}_loss_*")
     if not name.endswith("all_empty")
 ]
-EMPTY_FILES = golden_names("head_[tdw]*_loss_all_empty")
+EMPTY_FILES = golden_names("head_*_loss_all_empty")
 OUR_NAMES = {
     "loss_cls": "loss_cls",
     "loss_bbox": "loss_box_reg",
@@ -78,9 +75,10 @@ def test_golden_labels(name):
 
     expected = torch.cat(levels(arrays, "labels"), dim=1)
     has_loss = torch.cat(levels(arrays, "label_weights"), dim=1) > 0
+    is_positive = has_loss & (expected != BACKGROUND)
+    expected = expected.masked_fill(expected == BACKGROUND, detector.num_classes)
     expected = expected.masked_fill(~has_loss, -1)
     torch.testing.assert_close(torch.stack(gt_labels), expected, rtol=0, atol=0)
-    is_positive = (expected >= 0) & (expected < NUM_CLASSES)
     targets = torch.cat(levels(arrays, "bbox_targets"), dim=1)
     torch.testing.assert_close(torch.stack(gt_boxes)[is_positive], targets[is_positive])
 
@@ -104,7 +102,7 @@ def test_golden_gradients(name):
         expected = arrays[f"grad.{reference_name}"]
         actual = ours[our_name]
         if our_name.startswith("cls_score"):
-            expected = expected[:NUM_CLASSES]
+            expected = expected[: detector.num_classes]
         assert relative_error(actual, expected, name, 1e-6) < bound, our_name
     scales = torch.cat([arrays[f"grad.scales.{i}.scale"] for i in range(len(features))])
     assert relative_error(ours["scales"], scales, name, 1e-6) < bound
@@ -128,7 +126,7 @@ def test_golden_gradient_of_each_loss(name, reference_loss):
     for reference_name, our_name in names.items():
         expected = arrays[prefix + reference_name]
         if our_name.startswith("cls_score"):
-            expected = expected[:NUM_CLASSES]
+            expected = expected[: detector.num_classes]
         assert relative_error(ours[our_name], expected, name, 1e-6) < bound, our_name
 
 

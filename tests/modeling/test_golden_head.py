@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference.golden import NUM_CLASSES, golden, golden_detector, levels
+from reference.golden import golden, golden_detector, levels
 
 from clq.modeling import joint_scores
 
@@ -14,7 +14,7 @@ def test_golden_head_forward(name):
         logits, dists, quality = detector.head(levels(arrays, "feat"))
     for level, (c, d, q) in enumerate(zip(logits, dists, quality)):
         scores = joint_scores(c.movedim(1, -1), q.movedim(1, -1), alpha=0.3)[0].exp()
-        expected = arrays[f"cls_score_l{level}"][:, :NUM_CLASSES].movedim(1, -1)
+        expected = arrays[f"cls_score_l{level}"][:, : detector.num_classes].movedim(1, -1)
         torch.testing.assert_close(scores, expected, rtol=5e-5, atol=5e-5)
         torch.testing.assert_close(d, arrays[f"bbox_pred_l{level}"], rtol=5e-5, atol=5e-5)
         torch.testing.assert_close(q, arrays[f"quality_logit_l{level}"], rtol=5e-5, atol=5e-5)

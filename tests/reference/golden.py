@@ -22,7 +22,7 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
 GOLDEN_DIR = Path(os.environ.get("CLQ_GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
 STRIDES = (8, 16, 32, 64, 128)
-NUM_CLASSES = 7
+BACKGROUND = 7  # label of the reference's 7-class heads
 
 
 def golden(name: str) -> dict[str, Tensor]:
@@ -87,24 +87,28 @@ def head_parameter_names(reference_names: list[str]) -> dict[str, str]:
 
 
 def golden_detector(head_name: str, **options) -> CLQ:
-    """A CLQ over :class:`PyramidStub` with the weights of ``head_<name>_params``."""
+    """A CLQ over :class:`PyramidStub` with the weights of ``head_<name>_params``.
+
+    The reference has a spare class channel. Where it is silent it is dropped; where it is active
+    (head_small) it is kept as an eighth class that no object has.
+    """
     params = golden(f"head_{head_name}_params")
+    num_classes = BACKGROUND + int(params["bg_channel_active"])
     reference = {key[3:]: value for key, value in params.items() if key.startswith("sd.")}
     channels = int(params["in_channels"])
     transform = DistributionBoxTransform(16)
     head = CLQHead(
         in_channels=channels,
         num_levels=len(STRIDES),
-        num_classes=NUM_CLASSES,
+        num_classes=num_classes,
         num_convs=int(params["stacked_convs"]),
         num_groups=int(params["gn_groups"]),
         box2box_transform=transform,
     )
     state = {"scales": torch.cat([reference[f"scales.{i}.scale"] for i in range(len(STRIDES))])}
     for reference_name, name in head_parameter_names(list(reference)).items():
-        spare = name.startswith("cls_score")  # the reference's spare class channel comes last
         value = reference[reference_name]
-        state[name] = value[:NUM_CLASSES] if spare else value
+        state[name] = value[:num_classes] if name.startswith("cls_score") else value
     head.load_state_dict(state)
     criterion = {k: options.pop(k) for k in ("weigh_quality_by_score",) if k in options}
     return CLQ(
@@ -118,7 +122,7 @@ def golden_detector(head_name: str, **options) -> CLQ:
         ),
         anchor_matcher=ATSSMatcher(9),
         criterion=CLQCriterion(transform, **criterion),
-        num_classes=NUM_CLASSES,
+        num_classes=num_classes,
         pixel_mean=[0.0, 0.0, 0.0],
         pixel_std=[1.0, 1.0, 1.0],
         **options,

@@ -213,12 +213,8 @@ class CLQ(DenseDetector):
         features: list[Tensor],
         predictions: tuple[list[Tensor], list[Tensor], list[Tensor]],
     ) -> list[Instances]:
-        pred_logits, pred_dists, pred_quality = self._transpose(predictions)
         anchors = self.anchor_generator(features)
-        pred_scores = [
-            joint_scores(logits, quality, self.criterion.alpha)[0].exp()
-            for logits, quality in zip(pred_logits, pred_quality)
-        ]
+        pred_scores, pred_dists = self.score(predictions)
         return [
             self.inference_single_image(
                 anchors,
@@ -228,6 +224,17 @@ class CLQ(DenseDetector):
             )
             for i, image_size in enumerate(images.image_sizes)
         ]
+
+    def score(
+        self, predictions: tuple[list[Tensor], list[Tensor], list[Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Joint scores, fp32 (N, H*W, K), and distribution logits (N, H*W, 4B) of each level."""
+        pred_logits, pred_dists, pred_quality = self._transpose(predictions)
+        pred_scores = [
+            joint_scores(logits, quality, self.criterion.alpha)[0].exp()
+            for logits, quality in zip(pred_logits, pred_quality)
+        ]
+        return pred_scores, pred_dists
 
     def inference_single_image(
         self,
@@ -247,7 +254,7 @@ class CLQ(DenseDetector):
         Returns:
             ``pred_boxes``, ``scores`` and ``pred_classes``, best first.
         """
-        candidates = self._candidates(anchors, pred_scores, pred_dists, image_size)
+        candidates = self.candidates(anchors, pred_scores, pred_dists, image_size)
         keep = batched_nms(
             candidates.pred_boxes.tensor,
             candidates.scores,
@@ -256,7 +263,7 @@ class CLQ(DenseDetector):
         )
         return candidates[keep[: self.max_detections_per_image]]
 
-    def _candidates(
+    def candidates(
         self,
         anchors: list[Boxes],
         pred_scores: list[Tensor],

@@ -31,14 +31,20 @@ def joint_scores(pred_logits: Tensor, pred_quality: Tensor, alpha: float) -> tup
     if alpha == 0:
         return F.logsigmoid(c), F.logsigmoid(-c)
     log_s = alpha * F.logsigmoid(q)  # (..., 1), s = sigmoid(q)^alpha
+    log_p = F.logsigmoid(c) + log_s
+    # Below, each branch of a `where` is fed a harmless value where the other one is taken, so that
+    # its gradient is 0 there and never 0 * inf.
     saturated = q >= _SATURATED_QUALITY
-    # The branch not taken is fed a harmless value, so that its gradient is 0 and never 0 * inf.
     log_1ms = torch.where(
         saturated,
         math.log(alpha) + F.logsigmoid(-q),
         torch.log(-torch.expm1(log_s.masked_fill(saturated, -1.0))),
     )
-    log_p = F.logsigmoid(c) + log_s
-    # 1 - p = (1 - s) + s (1 - sigmoid(c))
-    log_1mp = torch.logaddexp(log_1ms, log_s + F.logsigmoid(-c))
+    # 1 - p = (1 - s) + s (1 - sigmoid(c)) is exact for large p, log1p for small p.
+    is_small = log_p < -math.log(2)
+    log_1mp = torch.where(
+        is_small,
+        torch.log1p(-log_p.masked_fill(~is_small, -1.0).exp()),
+        torch.logaddexp(log_1ms, log_s + F.logsigmoid(-c)),
+    )
     return log_p, log_1mp

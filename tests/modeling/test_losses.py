@@ -1,0 +1,66 @@
+"""Losses against hand numbers and against the probability form."""
+
+import math
+
+import pytest
+import torch
+
+from clq.modeling import joint_scores
+from clq.modeling.losses import distribution_focal_loss, quality_focal_loss, quality_loss
+
+
+def test_quality_focal_loss_by_hand():
+    """p = 0.3 towards t = 0.8: |0.5|^2 * -(0.8 ln 0.3 + 0.2 ln 0.7)."""
+    p = torch.tensor(0.3)
+    loss = quality_focal_loss(p.log(), (1 - p).log(), torch.tensor(0.8))
+    assert loss.item() == pytest.approx(
+        0.25 * -(0.8 * math.log(0.3) + 0.2 * math.log(0.7)), rel=1e-6
+    )
+
+
+def test_quality_focal_loss_equals_the_probability_form():
+    """Value and gradient for 1e-6 < p < 0.99, where the probability form is sound."""
+    generator = torch.Generator().manual_seed(0)
+    c = torch.empty(4000, 1).uniform_(-9, 8, generator=generator).requires_grad_()
+    q = torch.empty(4000, 1).uniform_(-5, 9, generator=generator).requires_grad_()
+    target = torch.rand(4000, 1, generator=generator)
+    p = c.sigmoid() * q.sigmoid().pow(0.3)
+    plain = torch.nn.functional.binary_cross_entropy(p, target, reduction="none")
+    plain = plain * (target - p).square()
+    ours = quality_focal_loss(*joint_scores(c, q, 0.3), target)
+    sound = ((p > 1e-6) & (p < 0.99)).detach()
+    assert sound.float().mean() > 0.9
+    torch.testing.assert_close(ours[sound], plain[sound], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours.sum(), plain.sum(), rtol=1e-5, atol=0)
+    for actual, expected in zip(
+        torch.autograd.grad(ours.sum(), (c, q)), torch.autograd.grad(plain.sum(), (c, q))
+    ):
+        torch.testing.assert_close(actual[sound], expected[sound], rtol=1e-5, atol=1e-5)
+
+
+def test_distribution_focal_loss_by_hand():
+    """Uniform over 17 bins: every bin costs ln 17. One sharp bin 3: t = 3.25 costs 1/4 of it."""
+    uniform = distribution_focal_loss(torch.zeros(1, 17), torch.tensor([3.25]))
+    assert uniform.item() == pytest.approx(math.log(17), rel=1e-6)
+    logits = torch.zeros(1, 17)
+    logits[0, 3] = 5.0
+    log_total = math.log(16 + math.exp(5))
+    expected = 0.75 * (log_total - 5) + 0.25 * log_total
+    sharp = distribution_focal_loss(logits, torch.tensor([3.25]))
+    assert sharp.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_distribution_focal_loss_at_the_ends():
+    logits = torch.randn(2, 17, generator=torch.Generator().manual_seed(0))
+    loss = distribution_focal_loss(logits, torch.tensor([0.0, 15.9]))
+    log_prob = logits.log_softmax(-1)
+    assert loss[0].item() == pytest.approx(-log_prob[0, 0].item(), rel=1e-6)
+    expected = -(0.1 * log_prob[1, 15] + 0.9 * log_prob[1, 16]).item()
+    assert loss[1].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_quality_loss_by_hand():
+    """sigmoid(0) = 0.5 costs ln 2 whatever the IoU."""
+    loss = quality_loss(torch.zeros(2, dtype=torch.float16), torch.tensor([0.1, 0.9]))
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, torch.full((2,), math.log(2)))
