@@ -1,0 +1,33 @@
+# `make setup` makes .venv; every other target does that first.
+# To use an interpreter that already has Detectron2: make test PYTHON=python
+PYTHON ?= .venv/bin/python
+BASE_PYTHON ?= python3
+SEED ?= 0
+
+.PHONY: setup demo test lint bench
+
+setup:
+ifeq ($(PYTHON),.venv/bin/python)
+	@command -v $(BASE_PYTHON) >/dev/null || { echo "make setup: there is no $(BASE_PYTHON):" \
+		"install Python 3.11 or name one with BASE_PYTHON=..." >&2; exit 1; }
+	@$(BASE_PYTHON) tools/setup_environment.py
+else
+	@$(PYTHON) -c "import sys, importlib.util as u; sys.exit(u.find_spec('clq') is None)" 2>&- || \
+		{ echo "make setup: $(PYTHON) is missing or has no clq: install CLQ into it with" \
+		"\`$(PYTHON) -m pip install -e .[dev]\`" >&2; exit 1; }
+endif
+
+demo: setup
+	@$(PYTHON) tools/demo.py --seed $(SEED)
+
+test: setup
+	$(PYTHON) -m pytest tests
+
+lint: setup
+	$(PYTHON) -m black --check .
+	$(PYTHON) -m isort --check .
+	$(PYTHON) -m flake8
+	$(PYTHON) -m mypy
+
+bench: setup
+	$(PYTHON) benchmarks/speed.py
