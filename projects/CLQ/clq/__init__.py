@@ -1,0 +1,19 @@
+"""CLQ: one-stage object detection ranked by a joint score of class and localization quality."""
+
+import importlib.util
+import warnings
+
+if importlib.util.find_spec("detectron2") is None:
+    raise ImportError(
+        "clq needs Detectron2, which is not installed: run `make setup` in a clone of CLQ, or "
+        "install Detectron2 from its own repository into this environment."
+    )
+
+# Detectron2 and fvcore cause these on every run, and a user can do nothing about them.
+warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated")
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+
+from . import checkpoint, data, modeling  # noqa: E402, F401  they register what configs name
+from .config import add_clq_config, get_clq_cfg  # noqa: E402
+
+__all__ = ["add_clq_config", "get_clq_cfg"]

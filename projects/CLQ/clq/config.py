@@ -1,0 +1,122 @@
+"""Every key that CLQ adds to Detectron2's configuration, and the check of what a user set."""
+
+from collections.abc import Iterator
+
+from detectron2.config import CfgNode, get_cfg
+
+# Parts of Detectron2's configuration that CLQ never reads, and where its own keys are instead.
+_KEYS_OF_OTHERS = {
+    "MODEL.RETINANET": "MODEL.CLQ",
+    "MODEL.ROI_HEADS": "MODEL.CLQ",
+    "MODEL.ROI_BOX_HEAD": "MODEL.CLQ",
+    "MODEL.RPN": "MODEL.CLQ",
+    "MODEL.PROPOSAL_GENERATOR": "MODEL.CLQ",
+    "MODEL.ANCHOR_GENERATOR": "the strides of the backbone, which set the anchors",
+}
+
+
+def add_clq_config(cfg: CfgNode) -> None:
+    """Add the keys of CLQ, with their defaults, to a configuration of Detectron2."""
+    # Keep convolution weights, and so feature maps, channels-last: far faster on CPU.
+    cfg.MODEL.CHANNELS_LAST = False
+    _add_head(cfg)
+    _add_losses(cfg)
+    _add_inference(cfg)
+    _add_torchvision(cfg)
+    _add_data(cfg)
+    _add_solver(cfg)
+
+
+def get_clq_cfg() -> CfgNode:
+    """Detectron2's default configuration with the keys of CLQ."""
+    cfg = get_cfg()
+    add_clq_config(cfg)
+    return cfg
+
+
+def check_config(cfg: CfgNode) -> None:
+    """Refuse values that CLQ can't use, before anything is built.
+
+    Raises:
+        ValueError: a key of another architecture was changed, or a value is out of its range.
+    """
+    defaults = dict(_leaves(get_clq_cfg()))
+    for key, value in _leaves(cfg):
+        section = ".".join(key.split(".")[:2])
+        if section in _KEYS_OF_OTHERS and value != defaults.get(key, value):
+            instead = _KEYS_OF_OTHERS[section]
+            raise ValueError(f"{key} is set to {value!r}, but CLQ ignores it; use {instead}.")
+    options = cfg.MODEL.CLQ
+    if options.CANDIDATE_RULE_TEST not in ("pairs", "anchors"):
+        raise ValueError(
+            f"MODEL.CLQ.CANDIDATE_RULE_TEST is {options.CANDIDATE_RULE_TEST!r}; "
+            "it must be 'pairs' or 'anchors'."
+        )
+    if not 0 <= options.ALPHA <= 1:
+        raise ValueError(f"MODEL.CLQ.ALPHA is {options.ALPHA}; it must lie in [0, 1].")
+    channels = cfg.MODEL.FPN.OUT_CHANNELS
+    for key in ("NUM_GROUPS", "OFFSET_GROUPS"):
+        if channels % options[key]:
+            raise ValueError(
+                f"MODEL.FPN.OUT_CHANNELS is {channels}; it must be a multiple of "
+                f"MODEL.CLQ.{key} = {options[key]}."
+            )
+
+
+def _leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _add_head(cfg: CfgNode) -> None:
+    cfg.MODEL.CLQ = CfgNode()
+    cfg.MODEL.CLQ.NUM_CLASSES = 80  # filled from the json where the data is given by --train
+    cfg.MODEL.CLQ.NUM_CONVS = 4  # 3x3 convolutions in each tower
+    cfg.MODEL.CLQ.NUM_GROUPS = 32  # groups of the towers' GroupNorm
+    cfg.MODEL.CLQ.OFFSET_GROUPS = 4  # channel groups that the alignment moves separately
+    cfg.MODEL.CLQ.REG_MAX = 16  # largest distance a distribution can express, in strides
+    cfg.MODEL.CLQ.PRIOR_PROB = 0.01  # class probability that the initial bias stands for
+    cfg.MODEL.CLQ.ALPHA = 0.3  # exponent of the quality in the joint score
+
+
+def _add_losses(cfg: CfgNode) -> None:
+    cfg.MODEL.CLQ.ATSS_TOPK = 9  # candidate anchors of a box on each level
+    cfg.MODEL.CLQ.QFL_BETA = 2.0  # focusing exponent of the quality focal loss
+    cfg.MODEL.CLQ.BOX_REG_LOSS_WEIGHT = 2.0  # of the GIoU loss
+    cfg.MODEL.CLQ.DFL_LOSS_WEIGHT = 0.25  # of the distribution focal loss
+    cfg.MODEL.CLQ.QUALITY_LOSS_WEIGHT = 1.0  # of the localization quality loss
+    cfg.MODEL.CLQ.WEIGH_QUALITY_BY_SCORE = False  # weigh that loss as the box losses are
+
+
+def _add_inference(cfg: CfgNode) -> None:
+    cfg.MODEL.CLQ.SCORE_THRESH_TEST = 0.05  # joint score above which a candidate is kept
+    cfg.MODEL.CLQ.TOPK_CANDIDATES_TEST = 1000  # candidates of each level before NMS
+    cfg.MODEL.CLQ.CANDIDATE_RULE_TEST = "pairs"  # or "anchors", the rule of the reference
+    cfg.MODEL.CLQ.NMS_THRESH_TEST = 0.6  # IoU above which NMS suppresses
+
+
+def _add_torchvision(cfg: CfgNode) -> None:
+    cfg.MODEL.TORCHVISION = CfgNode()
+    cfg.MODEL.TORCHVISION.NAME = "mobilenet_v2"  # one of torchvision.models.list_models()
+    # Graph nodes that give the maps of strides 8, 16 and 32.
+    cfg.MODEL.TORCHVISION.OUT_NODES = ["features.6", "features.13", "features.18"]
+    cfg.MODEL.TORCHVISION.FREEZE_NORM = True  # hold batch-norm statistics and affine parameters
+    cfg.MODEL.TORCHVISION.FROZEN_LAYERS = []  # modules that are not trained, such as "features.0"
+
+
+def _add_data(cfg: CfgNode) -> None:
+    # A COCO json and its image folder; each takes the place of DATASETS.TRAIN or DATASETS.TEST.
+    cfg.DATASETS.TRAIN_JSON = ()  # (json, images), as --train
+    cfg.DATASETS.VAL_JSON = ()  # (json, images), as --val
+    cfg.INPUT.VERTICAL_FLIP = False  # flip upside down too, half the time; for views from above
+    cfg.INPUT.QUARTER_TURNS = False  # rotate by 0, 90, 180 or 270 degrees; for views from above
+    cfg.INPUT.COLOR_JITTER = 0.0  # largest relative change of brightness, contrast, saturation
+
+
+def _add_solver(cfg: CfgNode) -> None:
+    cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
+    cfg.SOLVER.AMP.PRECISION = "float16"  # or "bfloat16", where SOLVER.AMP.ENABLED
+    cfg.TEST.EVALUATOR = "hotcoco"  # or "pycocotools", which gives the same numbers

@@ -1,0 +1,16 @@
+"""Running CLQ: configuration from the command line, processes, training."""
+
+from .demo import run_demo
+from .launch import launch
+from .setup import build_config, clq_argument_parser, setup
+from .trainer import AutocastTrainer, CLQTrainer
+
+__all__ = [
+    "AutocastTrainer",
+    "CLQTrainer",
+    "build_config",
+    "clq_argument_parser",
+    "launch",
+    "run_demo",
+    "setup",
+]

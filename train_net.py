@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Train and evaluate CLQ.
+
+  train on COCO    python train_net.py --config-file configs/COCO-Detection/clq_R_50_FPN_1x.yaml
+  your own data    ... --train train.json images/ --val val.json images/
+  several GPUs     ... --num-gpus 8
+  go on            ... --resume
+  evaluate         ... --eval-only MODEL.WEIGHTS output/clq_R_50_FPN_1x/model_final.pth
+  change a key     ... SOLVER.IMS_PER_BATCH 8 SOLVER.BASE_LR 0.005
+"""
+
+import argparse
+import sys
+from collections import OrderedDict
+
+from clq.checkpoint import CompleteCheckpointer
+from clq.data.downloads import DownloadError
+from clq.engine import CLQTrainer, clq_argument_parser, launch, setup
+
+# What a user can cause; each says in one sentence what is wrong.
+USER_ERRORS = (ValueError, KeyError, OSError, DownloadError, FloatingPointError)
+
+
+def main(args: argparse.Namespace) -> OrderedDict | None:
+    """Train or evaluate in this process.
+
+    Args:
+        args: of ``clq_argument_parser()``.
+
+    Returns:
+        With ``--eval-only``, the metrics of the test sets, in percent.
+    """
+    cfg = setup(args)
+    if args.eval_only:
+        model = CLQTrainer.build_model(cfg)
+        CompleteCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+        return CLQTrainer.test(cfg, model)
+    trainer = CLQTrainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def run() -> None:
+    """Start the processes that the command line asks for."""
+    args = clq_argument_parser(epilog=__doc__).parse_args()
+    try:
+        launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except USER_ERRORS as error:
+        if args.debug:
+            raise
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    run()
