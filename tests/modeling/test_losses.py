@@ -4,9 +4,15 @@ import math
 
 import pytest
 import torch
+from fvcore.nn import giou_loss
 
 from clq.modeling import joint_scores
-from clq.modeling.losses import distribution_focal_loss, quality_focal_loss, quality_loss
+from clq.modeling.losses import (
+    distribution_focal_loss,
+    paired_iou,
+    quality_focal_loss,
+    quality_loss,
+)
 
 
 def test_quality_focal_loss_by_hand():
@@ -64,3 +70,23 @@ def test_quality_loss_by_hand():
     loss = quality_loss(torch.zeros(2, dtype=torch.float16), torch.tensor([0.1, 0.9]))
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, torch.full((2,), math.log(2)))
+
+
+def test_paired_iou_by_hand():
+    """Unit squares: half over each other, apart by one, and the same."""
+    square = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    shifts = torch.tensor([[0.5, 0.0], [2.0, 0.0], [0.0, 0.0]])
+    iou, giou = paired_iou(square.repeat(3, 1), square + shifts.repeat(1, 2))
+    torch.testing.assert_close(iou, torch.tensor([1 / 3, 0.0, 1.0]))
+    torch.testing.assert_close(giou, torch.tensor([1 / 3, -1 / 3, 1.0]))
+
+
+def test_generalized_iou_equals_fvcore_in_value_and_gradient():
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(2, 500, 2, 2, generator=generator).double() * 10
+    boxes = torch.cat((corners.amin(dim=2), corners.amax(dim=2)), dim=2)
+    pred, target = boxes[0].requires_grad_(), boxes[1]
+    ours, expected = 1 - paired_iou(pred, target)[1], giou_loss(pred, target)
+    torch.testing.assert_close(ours, expected)
+    gradients = [torch.autograd.grad(x.sum(), pred)[0] for x in (ours, expected)]
+    torch.testing.assert_close(*gradients)

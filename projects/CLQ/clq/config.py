@@ -14,6 +14,13 @@ _KEYS_OF_OTHERS = {
     "MODEL.ANCHOR_GENERATOR": "the strides of the backbone, which set the anchors",
 }
 
+_CHOICES = {
+    "MODEL.CLQ.CANDIDATE_RULE_TEST": ("pairs", "anchors"),
+    "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
+    "SOLVER.AMP.PRECISION": ("float16", "bfloat16"),
+    "TEST.EVALUATOR": ("hotcoco", "pycocotools"),
+}
+
 
 def add_clq_config(cfg: CfgNode) -> None:
     """Add the keys of CLQ, with their defaults, to a configuration of Detectron2."""
@@ -46,12 +53,10 @@ def check_config(cfg: CfgNode) -> None:
         if section in _KEYS_OF_OTHERS and value != defaults.get(key, value):
             instead = _KEYS_OF_OTHERS[section]
             raise ValueError(f"{key} is set to {value!r}, but CLQ ignores it; use {instead}.")
+        if key in _CHOICES and value not in _CHOICES[key]:
+            allowed = " or ".join(map(repr, _CHOICES[key]))
+            raise ValueError(f"{key} is {value!r}; it must be {allowed}.")
     options = cfg.MODEL.CLQ
-    if options.CANDIDATE_RULE_TEST not in ("pairs", "anchors"):
-        raise ValueError(
-            f"MODEL.CLQ.CANDIDATE_RULE_TEST is {options.CANDIDATE_RULE_TEST!r}; "
-            "it must be 'pairs' or 'anchors'."
-        )
     if not 0 <= options.ALPHA <= 1:
         raise ValueError(f"MODEL.CLQ.ALPHA is {options.ALPHA}; it must lie in [0, 1].")
     channels = cfg.MODEL.FPN.OUT_CHANNELS

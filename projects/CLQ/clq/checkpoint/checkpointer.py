@@ -1,12 +1,43 @@
-"""Loading a trained detector."""
+"""Loading weights, with one sentence where a file does not serve."""
 
+import os
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 
 
-class CompleteCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer that refuses weights which do not fill the model."""
+class CLQCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer that says which file it can't read."""
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """
+        Raises:
+            ValueError: the file does not exist or is no checkpoint.
+        """
+        if path and not os.path.isfile(self.path_manager.get_local_path(path)):
+            raise ValueError(f"the weights {path} do not exist.")
+        return super().load(path, *args, **kwargs)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        try:
+            return super()._load_file(filename)
+        except OSError:
+            raise
+        except Exception as error:  # PyTorch and pickle have many ways to say it
+            raise ValueError(f"{filename} is not a checkpoint that PyTorch can read.") from error
+
+
+class CompleteCheckpointer(CLQCheckpointer):
+    """Refuses weights that do not fill the model, as evaluation must."""
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """
+        Raises:
+            ValueError: no file is named, or the file does not fill the model.
+        """
+        if not path:
+            raise ValueError("MODEL.WEIGHTS is empty; name the checkpoint to evaluate.")
+        return super().load(path, *args, **kwargs)
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         """

@@ -1,6 +1,7 @@
 """Running CLQ: configuration from the command line, processes, training."""
 
 from .demo import run_demo
+from .errors import exit_on_user_error
 from .launch import launch
 from .setup import build_config, clq_argument_parser, setup
 from .trainer import AutocastTrainer, CLQTrainer
@@ -10,6 +11,7 @@ __all__ = [
     "CLQTrainer",
     "build_config",
     "clq_argument_parser",
+    "exit_on_user_error",
     "launch",
     "run_demo",
     "setup",

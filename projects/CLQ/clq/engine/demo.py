@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from PIL import Image
 from tabulate import tabulate
 
 from clq.data.trees import TREE_SPLITS
 from clq.evaluation import METRIC_NAMES, box_results_by_dataset, write_results
 from clq.evaluation.pictures import Sample, draw_detections, draw_training_curves
-from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 
 from .setup import setup
 from .trainer import CLQTrainer

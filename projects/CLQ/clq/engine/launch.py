@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-
 from detectron2.utils import comm
 
 _TIMEOUT = timedelta(minutes=30)
@@ -28,7 +27,7 @@ def launch(
 
     Args:
         main: what to run; picklable.
-        num_processes: processes on this machine; one per GPU, or any number on CPU.
+        num_processes: processes on this machine; one per GPU, or any number on CPU. 0 is as 1.
         num_machines: machines of the run.
         machine_rank: index of this machine.
         dist_url: where the processes meet, as ``tcp://host:port``.
@@ -44,7 +43,7 @@ def launch(
         raise ValueError(
             f"--num-gpus is {num_processes}, but this machine has {torch.cuda.device_count()} GPUs."
         )
-    if num_machines * num_processes == 1:
+    if num_machines * num_processes <= 1:
         return main(*args)
     worker_args = (main, num_processes, num_machines, machine_rank, dist_url, args)
     mp.spawn(_worker, nprocs=num_processes, args=worker_args)
@@ -80,9 +79,7 @@ def _worker(
         dist.destroy_process_group()
 
 
-def _create_local_process_group(
-    num_processes: int, num_machines: int, machine_rank: int
-) -> None:
+def _create_local_process_group(num_processes: int, num_machines: int, machine_rank: int) -> None:
     """Tell Detectron2 which processes share a machine."""
     if hasattr(comm, "create_local_process_group"):
         comm.create_local_process_group(num_processes)

@@ -5,14 +5,15 @@ import logging
 import os
 
 import torch
-
-from clq.config import check_config, get_clq_cfg
-from clq.data import register_json_datasets
+import yaml
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+
+from clq.config import check_config, get_clq_cfg
+from clq.data import register_json_datasets
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +37,19 @@ def build_config(args: argparse.Namespace) -> CfgNode:
         args: of :func:`clq_argument_parser`.
 
     Raises:
-        KeyError: an unknown key.
         OSError: a file that can't be read.
-        ValueError: a value that CLQ can't use.
+        ValueError: an unknown key, or a value that CLQ can't use.
     """
     cfg = get_clq_cfg()
-    if args.config_file:
-        cfg.merge_from_file(args.config_file)
-    cfg.DATASETS.TRAIN_JSON = tuple(args.train) or cfg.DATASETS.TRAIN_JSON
-    cfg.DATASETS.VAL_JSON = tuple(args.val) or cfg.DATASETS.VAL_JSON
-    cfg.merge_from_list(args.opts)
+    _merge(cfg, args)
     _use_available_device(cfg, device_was_asked_for="MODEL.DEVICE" in args.opts)
+    num_classes = cfg.MODEL.CLQ.NUM_CLASSES
     register_json_datasets(cfg)
+    if "MODEL.CLQ.NUM_CLASSES" in args.opts:
+        cfg.MODEL.CLQ.NUM_CLASSES = num_classes  # the check below compares it with the data
     check_config(cfg)
-    _check_class_count(cfg)
+    _check_datasets(cfg, eval_only=args.eval_only)
+    _check_batch_size(cfg, args.num_machines * args.num_gpus)
     cfg.freeze()
     return cfg
 
@@ -67,7 +67,32 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
+def _merge(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Fill in the config file, then the command line."""
+    if len(args.opts) % 2:
+        raise ValueError(
+            f"configuration keys and values must come in pairs, but '{args.opts[-1]}' is left over."
+        )
+    try:
+        if args.config_file:
+            cfg.merge_from_file(args.config_file)
+        cfg.DATASETS.TRAIN_JSON = tuple(args.train) or cfg.DATASETS.TRAIN_JSON
+        cfg.DATASETS.VAL_JSON = tuple(args.val) or cfg.DATASETS.VAL_JSON
+        cfg.merge_from_list(args.opts)
+    except (AssertionError, KeyError) as error:  # a file or a key that does not exist
+        raise ValueError(error.args[0]) from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{args.config_file} is not valid yaml: {error}") from error
+
+
 def _use_available_device(cfg: CfgNode, *, device_was_asked_for: bool) -> None:
+    try:
+        torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError:
+        raise ValueError(
+            f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}'; it must be a device of PyTorch, "
+            "such as cpu or cuda."
+        ) from None
     if not cfg.MODEL.DEVICE.startswith("cuda") or torch.cuda.is_available():
         return
     if device_was_asked_for:
@@ -78,16 +103,38 @@ def _use_available_device(cfg: CfgNode, *, device_was_asked_for: bool) -> None:
     cfg.MODEL.DEVICE = "cpu"
 
 
-def _check_class_count(cfg: CfgNode) -> None:
-    """Refuse data whose number of classes is not the model's.
+def _check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
+    """Refuse data that is not there, or whose number of classes is not the model's.
 
     Raises:
-        ValueError: naming the data set and both numbers.
+        ValueError: naming the key or the data set.
     """
+    key, flag = ("TEST", "--val") if eval_only else ("TRAIN", "--train")
+    if not cfg.DATASETS[key]:
+        raise ValueError(f"DATASETS.{key} names no data set; give one there or by {flag}.")
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        if name not in DatasetCatalog.list():
+            raise ValueError(
+                f"there is no data set of the name '{name}'; --train and --val take any COCO json."
+            )
         classes = MetadataCatalog.get(name).get("thing_classes")
         if classes is not None and len(classes) != cfg.MODEL.CLQ.NUM_CLASSES:
             raise ValueError(
                 f"MODEL.CLQ.NUM_CLASSES is {cfg.MODEL.CLQ.NUM_CLASSES}, but the data set '{name}' "
                 f"has {len(classes)} classes."
             )
+
+
+def _check_batch_size(cfg: CfgNode, num_processes: int) -> None:
+    """Refuse a batch that can't be shared out evenly.
+
+    Raises:
+        ValueError: naming the batch size.
+    """
+    batch_size, parts = cfg.SOLVER.IMS_PER_BATCH, max(num_processes, 1)
+    scaled = cfg.SOLVER.REFERENCE_WORLD_SIZE > 0  # Detectron2 then fits the batch to the processes
+    if batch_size < 1 or (batch_size % parts and not scaled):
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {batch_size}; it must be a positive multiple of the "
+            f"{parts} processes."
+        )

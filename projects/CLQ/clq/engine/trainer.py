@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
-
-from detectron2.checkpoint import DetectionCheckpointer
-from clq.data import build_train_augmentations
-from clq.evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase
 from detectron2.solver import build_optimizer
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from clq.checkpoint import CLQCheckpointer
+from clq.data import build_train_augmentations
+from clq.evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -97,7 +97,7 @@ class CLQTrainer(DefaultTrainer):
         precision = _PRECISIONS[amp.PRECISION] if amp.ENABLED else None
         self._trainer = AutocastTrainer(model, data_loader, optimizer, precision=precision)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = CLQCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg

@@ -26,7 +26,8 @@ def expected_distances(dist_logits: Tensor, dim: int = -1) -> Tensor:
     dtype = torch.promote_types(dist_logits.dtype, torch.float32)
     prob = dist_logits.softmax(dim, dtype=dtype)
     bins = torch.arange(prob.shape[dim], dtype=dtype, device=prob.device)
-    return torch.tensordot(prob, bins, dims=([dim], [0]))
+    with torch.autocast(prob.device.type, enabled=False):  # would take the product in half
+        return torch.tensordot(prob, bins, dims=([dim], [0]))
 
 
 class DistributionBoxTransform:

@@ -9,14 +9,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss
-
-from detectron2.structures import Boxes
-from detectron2.structures.boxes import matched_pairwise_iou
 
 from .box_coding import DistributionBoxTransform
 from .joint_score import joint_scores
-from .losses import distribution_focal_loss, quality_focal_loss, quality_loss
+from .losses import distribution_focal_loss, paired_iou, quality_focal_loss, quality_loss
 from .normalizer import mean_over_processes
 
 
@@ -28,8 +24,8 @@ class Positives(NamedTuple):
     anchors: Tensor  # (P, 4)
     gt_boxes: Tensor  # (P, 4)
     pred_dists: Tensor  # (P, 4B)
-    pred_boxes: Tensor  # (P, 4), attached to the graph
-    iou: Tensor  # (P,), of pred_boxes with gt_boxes, detached
+    iou: Tensor  # (P,), of the decoded boxes with gt_boxes, detached
+    giou: Tensor  # (P,), likewise, attached to the graph
 
 
 @dataclass(frozen=True)
@@ -107,9 +103,10 @@ class CLQCriterion:
         pos_anchors = anchors[idxs % len(anchors)]
         pos_gt_boxes = gt_boxes.flatten(0, 1)[idxs]
         boxes = self.box2box_transform.apply_deltas(dists, pos_anchors)
-        iou = matched_pairwise_iou(Boxes(boxes.detach()), Boxes(pos_gt_boxes))
+        strides = self.box2box_transform.strides(pos_anchors)  # (P, 1)
+        iou, giou = paired_iou(boxes / strides, pos_gt_boxes / strides)
         classes = gt_labels.flatten()[idxs]
-        return Positives(idxs, classes, pos_anchors, pos_gt_boxes, dists, boxes, iou)
+        return Positives(idxs, classes, pos_anchors, pos_gt_boxes, dists, iou.detach(), giou)
 
     def _classification(
         self, log_p: Tensor, log_1mp: Tensor, positives: Positives, has_loss: Tensor
@@ -122,14 +119,10 @@ class CLQCriterion:
         return (background.index_put(at_class, objects) * has_loss.unsqueeze(1)).sum()
 
     def _box_losses(self, positives: Positives, weights: Tensor) -> dict[str, Tensor]:
-        """GIoU loss on boxes in strides, and distribution focal loss over the four sides."""
-        strides = self.box2box_transform.strides(positives.anchors)  # (P, 1)
-        giou_loss = generalized_box_iou_loss(
-            positives.pred_boxes / strides, positives.gt_boxes / strides
-        )
+        """GIoU loss, and distribution focal loss over the four sides."""
         target = self.box2box_transform.get_deltas(positives.anchors, positives.gt_boxes)
         dfl = distribution_focal_loss(positives.pred_dists.unflatten(1, (4, -1)), target)  # (P, 4)
         return {
-            "loss_box_reg": self.box_reg_weight * (weights * giou_loss).sum(),
+            "loss_box_reg": self.box_reg_weight * (weights * (1 - positives.giou)).sum(),
             "loss_dfl": self.dfl_weight * (weights * dfl.mean(dim=1)).sum(),
         }
