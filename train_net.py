@@ -1,24 +1,26 @@
 #!/usr/bin/env python
 """Train and evaluate CLQ.
 
-  train on COCO    python train_net.py --config-file configs/COCO-Detection/clq_R_50_FPN_1x.yaml
-  your own data    ... --train train.json images/ --val val.json images/
-  several GPUs     ... --num-gpus 8
-  go on            ... --resume
-  evaluate         ... --eval-only MODEL.WEIGHTS output/clq_R_50_FPN_1x/model_final.pth
-  change a key     ... SOLVER.IMS_PER_BATCH 8 SOLVER.BASE_LR 0.005
+train on COCO    python train_net.py --config-file configs/COCO-Detection/clq_R_50_FPN_1x.yaml
+your own data    ... --train train.json images/ --val val.json images/
+several GPUs     ... --num-gpus 8
+go on            ... --resume
+evaluate         ... --eval-only MODEL.WEIGHTS output/clq_R_50_FPN_1x/model_final.pth
+change a key     ... SOLVER.IMS_PER_BATCH 8 SOLVER.BASE_LR 0.005
 """
 
 import argparse
-import sys
 from collections import OrderedDict
 
 from clq.checkpoint import CompleteCheckpointer
-from clq.data.downloads import DownloadError
-from clq.engine import CLQTrainer, clq_argument_parser, launch, setup
-
-# What a user can cause; each says in one sentence what is wrong.
-USER_ERRORS = (ValueError, KeyError, OSError, DownloadError, FloatingPointError)
+from clq.engine import (
+    CLQTrainer,
+    build_config,
+    clq_argument_parser,
+    exit_on_user_error,
+    launch,
+    setup,
+)
 
 
 def main(args: argparse.Namespace) -> OrderedDict | None:
@@ -43,7 +45,9 @@ def main(args: argparse.Namespace) -> OrderedDict | None:
 def run() -> None:
     """Start the processes that the command line asks for."""
     args = clq_argument_parser(epilog=__doc__).parse_args()
-    try:
+    with exit_on_user_error(debug=args.debug):
+        if args.num_gpus > 1:
+            build_config(args)  # refuse what can't run before there are processes
         launch(
             main,
             args.num_gpus,
@@ -52,10 +56,6 @@ def run() -> None:
             dist_url=args.dist_url,
             args=(args,),
         )
-    except USER_ERRORS as error:
-        if args.debug:
-            raise
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

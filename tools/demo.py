@@ -14,12 +14,11 @@ The same training, without the pictures:
 """
 
 import argparse
-import sys
+from pathlib import Path
 
-from clq.data.downloads import DownloadError
-from clq.engine import clq_argument_parser, run_demo
+from clq.engine import clq_argument_parser, exit_on_user_error, run_demo
 
-CONFIG = "configs/Demo/clq_trees.yaml"
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "Demo" / "clq_trees.yaml"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,13 +27,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument("--output", default="output/demo", help="folder (default: output/demo)")
-    parser.add_argument("opts", nargs="*", help="configuration keys and values, as SOLVER.MAX_ITER 9")
+    parser.add_argument(
+        "opts", nargs="*", help="configuration keys and values, as SOLVER.MAX_ITER 9"
+    )
     options = parser.parse_args(argv)
     opts = ["SEED", str(options.seed), "OUTPUT_DIR", options.output, *options.opts]
-    try:
-        run_demo(clq_argument_parser().parse_args(["--config-file", CONFIG, *opts]))
-    except (DownloadError, OSError, ValueError, KeyError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
+    with exit_on_user_error():
+        run_demo(clq_argument_parser().parse_args(["--config-file", str(CONFIG), *opts]))
 
 
 if __name__ == "__main__":

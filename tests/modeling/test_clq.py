@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from reference.golden import PyramidStub, golden_detector
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clq.config import get_clq_cfg
 from clq.modeling import DistributionBoxTransform
-from detectron2.modeling import build_model
-from detectron2.structures import Boxes, ImageList, Instances
+from reference.golden import PyramidStub, golden_detector
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,9 @@ def test_nothing_above_the_threshold_gives_no_detection(detector):
     assert len(result) == 0
 
 
-@pytest.mark.parametrize("rule, expected", (("pairs", {(0, 0), (0, 1)}), ("anchors", {(0, 0), (0, 1), (1, 1)})))
+@pytest.mark.parametrize(
+    "rule, expected", (("pairs", {(0, 0), (0, 1)}), ("anchors", {(0, 0), (0, 1), (1, 1)}))
+)
 def test_candidate_rules_choose_pairs_or_anchors(rule, expected):
     """Two candidates a level: two pairs, or all classes of two anchors."""
     detector = golden_detector("tiny", test_candidate_rule=rule, test_topk_candidates=2)
@@ -132,7 +134,9 @@ def test_candidate_rules_choose_pairs_or_anchors(rule, expected):
     scores[0][1, 0] = 0.05  # exactly the threshold, which is not enough
     found = detector.candidates(anchors, scores, [torch.zeros(3, 68)], (128, 128))
     centers = found.pred_boxes.get_centers()
-    rows = [(Boxes.cat(anchors).get_centers() - c).abs().sum(dim=1).argmin().item() for c in centers]
+    rows = [
+        (Boxes.cat(anchors).get_centers() - c).abs().sum(dim=1).argmin().item() for c in centers
+    ]
     assert set(zip(rows, found.pred_classes.tolist())) == expected
 
 

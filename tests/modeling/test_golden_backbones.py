@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from reference.golden import golden
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import FPN
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 from torch import Tensor, nn
 
 from clq.config import get_clq_cfg
 from clq.modeling.backbones import LastLevelP6P7NoReLU, build_clq_resnet_fpn_backbone
-from detectron2.layers import ShapeSpec
-from detectron2.modeling import FPN
-from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
+from reference.golden import golden
 
 RELATIVE = 1e-4
 

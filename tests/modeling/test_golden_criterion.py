@@ -2,6 +2,10 @@
 
 import pytest
 import torch
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor
+
+from clq.modeling import CLQ
 from reference.golden import (
     BACKGROUND,
     golden,
@@ -11,8 +15,6 @@ from reference.golden import (
     head_parameter_names,
     levels,
 )
-
-from detectron2.structures import Boxes, ImageList, Instances
 
 LOSS_FILES = [
     name
@@ -32,22 +34,31 @@ OUR_NAMES = {
 TIGHT, LOOSE = 5e-4, 5e-2
 
 
-def forward(name: str):
-    """Detector, its losses on the batch of one file, the features and that file's arrays."""
-    arrays = golden(name)
-    head_name = name.split("_")[1]
-    switch = name.endswith("iou_weight_switch_on")
-    detector = golden_detector(head_name, weigh_quality_by_score=switch)
-    features = levels(golden(f"head_{head_name}_forward"), "feat")
-    features = [feature.requires_grad_() for feature in features]
+def read_batch(arrays: dict[str, Tensor]) -> tuple[ImageList, list[Instances]]:
+    """Ground truth of each image, and images that have only their padded sizes."""
     instances = []
-    for i, (height, width) in enumerate(arrays["img_shapes"].tolist()):
-        gt = Instances((height, width))
+    for i, size in enumerate(arrays["img_shapes"].tolist()):
+        gt = Instances(tuple(size))
         gt.gt_boxes = Boxes(arrays[f"gt_boxes_img{i}"])
         gt.gt_classes = arrays[f"gt_labels_img{i}"]
         instances.append(gt)
     sizes = [tuple(size) for size in arrays["pad_shapes"].tolist()]
-    images = ImageList(torch.zeros(len(sizes), 3, 1, 1), sizes)
+    return ImageList(torch.zeros(len(sizes), 3, 1, 1), sizes), instances
+
+
+def read_features(name: str) -> list[Tensor]:
+    """Input feature maps of the head that a loss file belongs to, as leaves."""
+    features = levels(golden(f"head_{name.split('_')[1]}_forward"), "feat")
+    return [feature.requires_grad_() for feature in features]
+
+
+def forward(name: str) -> tuple[CLQ, dict[str, Tensor], list[Tensor], dict[str, Tensor]]:
+    """Detector, its losses on the batch of one file, the features and that file's arrays."""
+    arrays = golden(name)
+    switch = name.endswith("iou_weight_switch_on")
+    detector = golden_detector(name.split("_")[1], weigh_quality_by_score=switch)
+    features = read_features(name)
+    images, instances = read_batch(arrays)
     losses = detector.forward_training(images, features, detector.head(features), instances)
     return detector, losses, features, arrays
 
@@ -62,16 +73,11 @@ def relative_error(actual, expected, name: str, scale: float) -> float:
 
 @pytest.mark.parametrize("name", LOSS_FILES + EMPTY_FILES)
 def test_golden_labels(name):
-    detector, _, features, arrays = forward(name)
-    instances = []
-    for i, (height, width) in enumerate(arrays["img_shapes"].tolist()):
-        gt = Instances((height, width))
-        gt.gt_boxes = Boxes(arrays[f"gt_boxes_img{i}"])
-        gt.gt_classes = arrays[f"gt_labels_img{i}"]
-        instances.append(gt)
-    sizes = [tuple(size) for size in arrays["pad_shapes"].tolist()]
-    anchors = detector.anchor_generator(features)
-    gt_labels, gt_boxes = detector.label_anchors(anchors, instances, sizes)
+    arrays = golden(name)
+    detector = golden_detector(name.split("_")[1])
+    images, instances = read_batch(arrays)
+    anchors = detector.anchor_generator(read_features(name))
+    gt_labels, gt_boxes = detector.label_anchors(anchors, instances, images.image_sizes)
 
     expected = torch.cat(levels(arrays, "labels"), dim=1)
     has_loss = torch.cat(levels(arrays, "label_weights"), dim=1) > 0

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from reference.golden import golden, golden_detector, levels
 
 from clq.modeling import joint_scores
+from reference.golden import golden, golden_detector, levels
+
 
 @pytest.mark.parametrize("name", ("tiny", "default", "small"))
 def test_golden_head_forward(name):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from reference.golden import golden, golden_detector, levels
-
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
+
+from reference.golden import golden, golden_detector, levels
 
 HEADS = ("default", "small")
 
@@ -85,5 +85,8 @@ def test_golden_candidates_of_the_anchors_rule(head, image):
         torch.argsort(x, stable=True) for x in (candidates.scores, expected.scores)
     )
     assert_same_detections(
-        candidates[order], boxes[expected_order], expected.scores[expected_order], classes[expected_order]
+        candidates[order],
+        boxes[expected_order],
+        expected.scores[expected_order],
+        classes[expected_order],
     )

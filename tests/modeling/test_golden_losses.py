@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference.golden import golden
+from detectron2.structures import Boxes
 from torch import Tensor
 
 from clq.modeling import DistributionBoxTransform, joint_scores
@@ -13,7 +13,7 @@ from clq.modeling.losses import (
     quality_focal_loss,
     quality_loss,
 )
-from detectron2.structures import Boxes
+from reference.golden import golden
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 # Rows whose gradient depends on a convention: they sit on ties of max and min.

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from reference.golden import golden, golden_names
+from detectron2.structures import Boxes, pairwise_iou
 
 from clq.modeling.matcher import ATSSMatcher
-from detectron2.structures import Boxes, pairwise_iou
+from reference.golden import golden, golden_names
 
 
 @pytest.mark.parametrize("name", golden_names("atss_assign_*"))

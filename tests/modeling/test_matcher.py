@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from reference.atss import plain_atss
-
-from clq.modeling import ATSSMatcher
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes
+
+from clq.modeling import ATSSMatcher
+from reference.atss import plain_atss
 
 STRIDES = (8, 16, 32, 64, 128)
 

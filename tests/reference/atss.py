@@ -1,9 +1,8 @@
 """ATSS as its description reads, one box at a time: the oracle of the matcher's tests."""
 
 import torch
-from torch import Tensor
-
 from detectron2.structures import Boxes, pairwise_iou
+from torch import Tensor
 
 
 def plain_atss(
@@ -25,10 +24,11 @@ def plain_atss(
         candidates = []
         start = 0
         for level in anchors:
-            rows = [r for r in range(start, start + len(level)) if labels[r] >= 0]
+            rows = torch.arange(start, start + len(level))
+            rows = rows[labels[rows] >= 0]
             offsets = centers[rows] - gt_boxes[m].get_centers()
             order = offsets.square().sum(dim=1).sort(stable=True).indices[:topk]
-            candidates += [rows[i] for i in order.tolist()]
+            candidates += rows[order].tolist()
             start += len(level)
         values = iou[candidates, m]
         equal = bool((values == values[0]).all())

@@ -8,17 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from torch import Tensor, nn
-
 
 from clq.modeling.box_coding import ANCHOR_SCALE, DistributionBoxTransform
 from clq.modeling.clq import CLQ
 from clq.modeling.criterion import CLQCriterion
 from clq.modeling.head import CLQHead
 from clq.modeling.matcher import ATSSMatcher
-from detectron2.layers import ShapeSpec
-from detectron2.modeling import Backbone
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
 GOLDEN_DIR = Path(os.environ.get("CLQ_GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
 STRIDES = (8, 16, 32, 64, 128)

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,14 +74,29 @@ class TinyData(NamedTuple):
     val: Pair
 
 
-def write_pair(folder: Path, name: str, *, num_images: int, seed: int) -> Pair:
-    """Write images of coloured rectangles and their json; the last of several is empty."""
+def write_pair(
+    folder: Path,
+    name: str,
+    *,
+    num_images: int,
+    seed: int,
+    sizes: Sequence[tuple[int, int]] = ((64, 96), (80, 64)),
+) -> Pair:
+    """Write images of coloured rectangles and their json; the last of several is empty.
+
+    Args:
+        folder: of the json, and of the image folder beside it.
+        name: of both.
+        num_images: of heights and widths that ``sizes`` gives in turn, in pixels.
+        seed: of the places of the rectangles.
+        sizes: height and width each.
+    """
     pair = Pair(folder / f"{name}.json", folder / name)
     pair.images.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     content: dict[str, Any] = {"images": [], "annotations": [], "categories": CATEGORIES}
     for i in range(num_images):
-        height, width = ((64, 96), (80, 64))[i % 2]
+        height, width = sizes[i % len(sizes)]
         pixels = rng.integers(90, 130, (height, width, 3), dtype=np.uint8)
         image = {"id": 10 + 7 * i, "file_name": f"{i}.png", "height": height, "width": width}
         content["images"].append(image)

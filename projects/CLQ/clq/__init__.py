@@ -12,6 +12,9 @@ if importlib.util.find_spec("detectron2") is None:
 # Detectron2 and fvcore cause these on every run, and a user can do nothing about them.
 warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated")
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
+# The name that PyTorch gives the option from now on is unknown to the versions before.
+warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
 
 from . import checkpoint, data, modeling  # noqa: E402, F401  they register what configs name
 from .config import add_clq_config, get_clq_cfg  # noqa: E402

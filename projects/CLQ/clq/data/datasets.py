@@ -30,5 +30,3 @@ def register_json_datasets(cfg: CfgNode) -> None:
     cfg.DATASETS.TEST = (VAL,) if VAL in classes else ()
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
     cfg.MODEL.CLQ.NUM_CLASSES = len(next(iter(classes.values())))
-
-

@@ -82,7 +82,8 @@ def _merge(cfg: CfgNode, args: argparse.Namespace) -> None:
     except (AssertionError, KeyError) as error:  # a file or a key that does not exist
         raise ValueError(error.args[0]) from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{args.config_file} is not valid yaml: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{args.config_file} is not valid yaml: {reason}.") from error
 
 
 def _use_available_device(cfg: CfgNode, *, device_was_asked_for: bool) -> None:
@@ -135,6 +136,6 @@ def _check_batch_size(cfg: CfgNode, num_processes: int) -> None:
     scaled = cfg.SOLVER.REFERENCE_WORLD_SIZE > 0  # Detectron2 then fits the batch to the processes
     if batch_size < 1 or (batch_size % parts and not scaled):
         raise ValueError(
-            f"SOLVER.IMS_PER_BATCH is {batch_size}; it must be a positive multiple of the "
-            f"{parts} processes."
+            f"SOLVER.IMS_PER_BATCH is {batch_size}; it must be positive and a multiple of the "
+            f"number of processes, {parts}."
         )

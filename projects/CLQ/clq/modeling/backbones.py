@@ -4,9 +4,6 @@ from collections.abc import Sequence
 
 import torch
 import torchvision
-from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor
-
 from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import (
@@ -16,6 +13,8 @@ from detectron2.modeling import (
     build_resnet_backbone,
 )
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
+from torch import Tensor
+from torchvision.models.feature_extraction import create_feature_extractor
 
 
 class LastLevelP6P7NoReLU(LastLevelP6P7):
@@ -86,7 +85,9 @@ class TorchvisionFeatures(Backbone):
         was_training = self.body.training
         outputs = self.body.eval()(torch.zeros(1, 3, size, size))
         self.body.train(was_training)
-        return [ShapeSpec(channels=x.shape[1], stride=size // x.shape[-1]) for x in outputs.values()]
+        return [
+            ShapeSpec(channels=x.shape[1], stride=size // x.shape[-1]) for x in outputs.values()
+        ]
 
     @staticmethod
     def _level_names(shapes: Sequence[ShapeSpec]) -> list[str]:

@@ -7,14 +7,13 @@ Letters: N images, L levels, R anchors over all levels of an image, M ground-tru
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import batched_nms, cat
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
 
 from .box_coding import ANCHOR_SCALE
 from .criterion import CLQCriterion
@@ -278,9 +277,7 @@ class CLQ(DenseDetector):
                 level = _best_anchors(*level, topk)
                 topk *= self.num_classes
             levels.append(
-                self._decode_per_level_predictions(
-                    *level, self.test_score_thresh, topk, image_size
-                )
+                self._decode_per_level_predictions(*level, self.test_score_thresh, topk, image_size)
             )
         candidates = levels[0].cat(levels)
         candidates.pred_boxes.clip(image_size)

@@ -65,11 +65,10 @@ def _sampling_points(offset: Tensor) -> tuple[Tensor, Tensor]:
     """Row and column that each cell, tap and group samples, in cells, each (N, H, W, T, G)."""
     n, _, h, w = offset.shape
     shifts = offset.view(n, -1, NUM_TAPS, 2, h, w).permute(3, 0, 4, 5, 2, 1)  # (2, N, H, W, T, G)
-    like = {"dtype": offset.dtype, "device": offset.device}
-    tap = torch.arange(-1, 2, **like)
+    tap = _range(3, offset) - 1
     ky, kx = tap.repeat_interleave(3).view(NUM_TAPS, 1), tap.repeat(3).view(NUM_TAPS, 1)
-    y = shifts[0] + (torch.arange(h, **like).view(h, 1, 1, 1) + ky)
-    x = shifts[1] + (torch.arange(w, **like).view(w, 1, 1) + kx)
+    y = shifts[0] + (_range(h, offset).view(h, 1, 1, 1) + ky)
+    x = shifts[1] + (_range(w, offset).view(w, 1, 1) + kx)
     return y, x
 
 
@@ -85,9 +84,8 @@ def _bilinear_bags(offset: Tensor) -> tuple[Tensor, Tensor]:
     y, x = _sampling_points(offset)  # (N, H, W, T, G)
     ys, y_weights = _neighbours(y, h)  # (N, H, W, T, G, 2)
     xs, x_weights = _neighbours(x, w)
-    like = {"dtype": ys.dtype, "device": ys.device}
-    image = torch.arange(n, **like).view(n, 1, 1, 1, 1, 1, 1) * (h * w)
-    group = torch.arange(num_groups, **like).view(num_groups, 1, 1)
+    image = _range(n, ys).view(n, 1, 1, 1, 1, 1, 1) * (h * w)
+    group = _range(num_groups, ys).view(num_groups, 1, 1)
     cells = image + ys.unsqueeze(-1) * w + xs.unsqueeze(-2)  # (N, H, W, T, G, 2, 2)
     weights = y_weights.unsqueeze(-1) * x_weights.unsqueeze(-2)
     return (cells * num_groups + group).view(-1, 4), weights.view(-1, 4)
@@ -104,3 +102,8 @@ def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
     is_inside = (cells >= 0) & (cells < size)
     weights = torch.stack((1 - fraction, fraction), dim=-1) * is_inside
     return cells.clamp(0, size - 1).int(), weights
+
+
+def _range(size: int, like: Tensor) -> Tensor:
+    """0 .. size - 1 in the type and on the device of another tensor."""
+    return torch.arange(size, dtype=like.dtype, device=like.device)

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec
+from torch import Tensor, nn
 
 from .alignment import DeformableAlignment
 from .box_coding import DistributionBoxTransform
@@ -58,10 +57,10 @@ class CLQHead(nn.Module):
         self.cls_subnet = _tower(in_channels, num_convs, num_groups)
         num_bins = box2box_transform.reg_max + 1
         self.bbox_pred = _predictor(in_channels, 4 * num_bins)
-        self.cls_score = _predictor(in_channels, num_classes)
+        prior_bias = math.log(prior_prob / (1 - prior_prob))
+        self.cls_score = _predictor(in_channels, num_classes, bias=prior_bias)
         self.quality = _predictor(in_channels, 1)
         self.scales = nn.Parameter(torch.ones(num_levels))
-        nn.init.constant_(self.cls_score.bias, math.log(prior_prob / (1 - prior_prob)))
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Sequence[ShapeSpec]) -> dict:
@@ -121,9 +120,9 @@ def _tower(channels: int, num_convs: int, num_groups: int) -> nn.Sequential:
     return nn.Sequential(*blocks)
 
 
-def _predictor(channels: int, out_channels: int) -> nn.Conv2d:
-    """A 3x3 convolution with zero bias."""
+def _predictor(channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:
+    """A 3x3 convolution with that initial bias."""
     conv = nn.Conv2d(channels, out_channels, kernel_size=3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
+    nn.init.constant_(conv.get_parameter("bias"), bias)
     return conv

@@ -8,9 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def quality_focal_loss(
-    log_p: Tensor, log_1mp: Tensor, target: Tensor, beta: float = 2.0
-) -> Tensor:
+def quality_focal_loss(log_p: Tensor, log_1mp: Tensor, target: Tensor, beta: float = 2.0) -> Tensor:
     """Binary cross-entropy towards a soft target, focused by the distance to it.
 
     QFL = |t - p|^beta * BCE(p, t); the focusing factor carries gradient.

@@ -5,10 +5,9 @@ box (at most topk a level, over all levels).
 """
 
 import torch
-from torch import Tensor
-
 from detectron2.structures import Boxes
 from detectron2.structures.boxes import matched_pairwise_iou
+from torch import Tensor
 
 # An anchor's centre must lie inside the box by more than this on every side, in pixels.
 _INSIDE_MARGIN = 0.01

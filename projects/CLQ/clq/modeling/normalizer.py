@@ -1,9 +1,8 @@
 """Averages over all training processes."""
 
 import torch.distributed
-from torch import Tensor
-
 from detectron2.utils import comm
+from torch import Tensor
 
 
 def mean_over_processes(values: Tensor) -> Tensor:

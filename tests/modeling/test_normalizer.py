@@ -1,0 +1,24 @@
+"""The mean over processes that normalises the losses."""
+
+from pathlib import Path
+
+import torch
+
+from clq.engine import launch
+from clq.modeling.normalizer import mean_over_processes
+from reference.tiny import free_url
+from reference.workers import save_mean
+
+
+def test_one_process_keeps_the_values_and_detaches_them():
+    values = torch.tensor([3.0, 0.0], requires_grad=True)
+    mean = mean_over_processes(values * 2)
+    assert mean.tolist() == [6.0, 0.0] and not mean.requires_grad
+
+
+def test_two_processes_get_the_mean_and_keep_their_own_values(tmp_path: Path, cpu_only: None):
+    launch(save_mean, 2, dist_url=free_url(), args=(tmp_path,))
+    first, second = (torch.load(tmp_path / f"mean{rank}.pth") for rank in range(2))
+    assert first["mean"].tolist() == second["mean"].tolist() == [2.5, 4.0]  # (1+4)/2, (10-2)/2
+    assert first["values"].tolist() == [1.0, 10.0]  # the all-reduce works on a copy
+    assert not first["mean"].requires_grad
