@@ -30,4 +30,4 @@ lint: setup
 	$(PYTHON) -m mypy
 
 bench: setup
-	$(PYTHON) benchmarks/speed.py
+	@$(PYTHON) -W ignore::FutureWarning benchmarks/speed.py

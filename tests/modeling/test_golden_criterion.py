@@ -35,14 +35,14 @@ TIGHT, LOOSE = 5e-4, 5e-2
 
 
 def read_batch(arrays: dict[str, Tensor]) -> tuple[ImageList, list[Instances]]:
-    """Ground truth of each image, and images that have only their padded sizes."""
+    """Ground truth of each image, and images that have only their sizes before padding."""
+    sizes = [tuple(size) for size in arrays["img_shapes"].tolist()]
     instances = []
-    for i, size in enumerate(arrays["img_shapes"].tolist()):
-        gt = Instances(tuple(size))
+    for i, size in enumerate(sizes):
+        gt = Instances(size)
         gt.gt_boxes = Boxes(arrays[f"gt_boxes_img{i}"])
         gt.gt_classes = arrays[f"gt_labels_img{i}"]
         instances.append(gt)
-    sizes = [tuple(size) for size in arrays["pad_shapes"].tolist()]
     return ImageList(torch.zeros(len(sizes), 3, 1, 1), sizes), instances
 
 

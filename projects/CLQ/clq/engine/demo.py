@@ -58,7 +58,7 @@ def run_demo(args: argparse.Namespace) -> None:
         output / "results.json",
         results,
         seed=cfg.SEED,
-        iterations=trainer.iter + 1,
+        iterations=trainer.iter,
         seconds=round(seconds, 1),
         cpu_seconds=round(cpu_seconds, 1),
         torch=torch.__version__,

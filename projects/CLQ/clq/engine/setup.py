@@ -63,7 +63,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="clq")
     default_setup(cfg, args)
     if cfg.MODEL.DEVICE == "cpu":
-        logger.info("Running on CPU with %d threads.", torch.get_num_threads())
+        reason = "" if torch.cuda.is_available() else ", since this machine has no CUDA"
+        logger.info("Running on CPU with %d threads%s.", torch.get_num_threads(), reason)
     return cfg
 
 
@@ -113,12 +114,20 @@ def _check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
     key, flag = ("TEST", "--val") if eval_only else ("TRAIN", "--train")
     if not cfg.DATASETS[key]:
         raise ValueError(f"DATASETS.{key} names no data set; give one there or by {flag}.")
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+    used = cfg.DATASETS.TEST if eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    for name in used:
         if name not in DatasetCatalog.list():
             raise ValueError(
                 f"there is no data set of the name '{name}'; --train and --val take any COCO json."
             )
-        classes = MetadataCatalog.get(name).get("thing_classes")
+        metadata = MetadataCatalog.get(name)
+        json_file = metadata.get("json_file")
+        if json_file is not None and not os.path.isfile(json_file):
+            raise ValueError(
+                f"the data set '{name}' has no {json_file}; set DETECTRON2_DATASETS to the folder "
+                "that holds it, or name your own data by --train and --val."
+            )
+        classes = metadata.get("thing_classes")
         if classes is not None and len(classes) != cfg.MODEL.CLQ.NUM_CLASSES:
             raise ValueError(
                 f"MODEL.CLQ.NUM_CLASSES is {cfg.MODEL.CLQ.NUM_CLASSES}, but the data set '{name}' "

@@ -1,0 +1,59 @@
+"""What all tests share: quiet threads, clean catalogs and loggers, and a tiny data set."""
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.logger import setup_logger
+
+from reference.tiny import TinyData, write_pair
+
+# Many threads that compete for few cores make small tensors slow, in child processes too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_sessionstart() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    """Three classes, images of 64 to 96 pixels, the last of each split without an object."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return TinyData(
+        train=write_pair(folder, "train", num_images=4, seed=1),
+        val=write_pair(folder, "val", num_images=3, seed=2),
+    )
+
+
+@pytest.fixture
+def cpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the GPUs of this machine from the test and from the processes that it starts."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def clean_catalogs() -> Iterator[None]:
+    """Take out the data sets that a test registered."""
+    before = set(DatasetCatalog.list()), set(MetadataCatalog.list())
+    yield
+    for catalog, names in zip((DatasetCatalog, MetadataCatalog), before, strict=True):
+        for name in set(catalog.list()) - names:
+            catalog.remove(name)
+
+
+@pytest.fixture(autouse=True)
+def clean_loggers() -> Iterator[None]:
+    """Undo Detectron2's set-up of loggers, whose handlers keep the streams of the test."""
+    yield
+    setup_logger.cache_clear()
+    for name in list(logging.root.manager.loggerDict):
+        if name.split(".")[0] in ("clq", "detectron2", "fvcore"):
+            logger = logging.getLogger(name)
+            logger.propagate = True
+            for handler in logger.handlers[:]:
+                logger.removeHandler(handler)

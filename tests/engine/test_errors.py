@@ -1,0 +1,79 @@
+"""Errors in the input end in one sentence; others keep their traceback."""
+
+import traceback
+
+import pytest
+from torch.multiprocessing import ProcessRaisedException
+
+from clq.data.downloads import DownloadError
+from clq.engine import exit_on_user_error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("too large"),
+        KeyError("too large"),  # printed as it is, this one has quotes
+        FileNotFoundError("too large"),
+        DownloadError("too large"),
+        FloatingPointError("too large"),
+    ],
+)
+def test_an_error_of_the_user_is_one_sentence(error: Exception):
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise error
+    assert leaving.value.code == "error: too large"  # Python prints it and exits with 1
+
+
+def failed_process(error: Exception) -> ProcessRaisedException:
+    """What PyTorch raises where a process that it started failed."""
+    try:
+        raise error
+    except type(error):
+        text = f"\n\n-- Process 1 terminated with the following error:\n{traceback.format_exc()}\n"
+    return ProcessRaisedException(text, 1, 12345)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("ValueError: is in the text"), "ValueError: is in the text"),
+        (FileNotFoundError(2, "No such file", "x.pth"), "[Errno 2] No such file: 'x.pth'"),
+        (DownloadError("no network"), "no network"),
+        (
+            FloatingPointError("Loss became NaN!\nloss_dict = {}"),
+            "Loss became NaN!\nloss_dict = {}",
+        ),
+    ],
+)
+def test_an_error_in_another_process_is_told_alike(error: Exception, sentence: str):
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise failed_process(error)
+    assert leaving.value.code == f"error: {sentence}"
+
+
+def test_a_mistake_of_ours_in_another_process_keeps_its_traceback():
+    with pytest.raises(ProcessRaisedException, match="ours"), exit_on_user_error():
+        raise failed_process(TypeError("ours"))
+
+
+def test_debug_lets_it_through():
+    with pytest.raises(ValueError, match="too large"), exit_on_user_error(debug=True):
+        raise ValueError("too large")
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    with pytest.raises(TypeError), exit_on_user_error():
+        raise TypeError("ours")
+
+
+def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise KeyboardInterrupt
+    assert leaving.value.code == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_nothing_happens_without_an_error():
+    with exit_on_user_error():
+        pass

@@ -1,0 +1,109 @@
+"""Processes of a run on CPU: who knows whom, and that they train as one."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.utils import comm
+
+import train_net
+from clq.engine import launch
+from reference import workers
+from reference.tiny import TinyData, command_line, free_url, parse, write_pair
+
+pytestmark = pytest.mark.usefixtures("cpu_only")
+
+
+@pytest.mark.parametrize("num_processes", [0, 1])
+def test_one_process_is_this_one(num_processes: int):
+    assert launch(sum, num_processes, dist_url="", args=([1, 2],)) == 3
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="--num-gpus is 2, but this machine has 1 GPUs"):
+        launch(print, 2, dist_url=free_url())
+
+
+def test_ranks_count_over_machines(monkeypatch: pytest.MonkeyPatch):
+    """The second of two processes on the second of three machines."""
+    module = importlib.import_module("clq.engine.launch")
+    started: dict[str, Any] = {}
+    monkeypatch.setattr(module.dist, "init_process_group", lambda **how: started.update(how))
+    monkeypatch.setattr(module.dist, "destroy_process_group", lambda: started.update(ended=True))
+    monkeypatch.setattr(module.dist, "new_group", tuple)
+    monkeypatch.delattr(comm, "create_local_process_group", raising=False)
+    monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    module._worker(1, lambda: started.update(group=comm._LOCAL_PROCESS_GROUP), 2, 3, 1, "url", ())
+    assert (started["rank"], started["world_size"], started["group"]) == (3, 6, (2, 3))
+    assert (started["backend"], started["init_method"], started["ended"]) == ("gloo", "url", True)
+
+
+@pytest.fixture(scope="module")
+def same_size(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    """Two training images of one size, so that a batch needs no padding; the second is empty."""
+    folder = tmp_path_factory.mktemp("same_size")
+    return TinyData(
+        train=write_pair(folder, "train", num_images=2, seed=5, sizes=((64, 96),)),
+        val=write_pair(folder, "val", num_images=3, seed=6),
+    )
+
+
+# Each step sees both images, whoever gets which; nothing depends on the batch but the losses.
+SAME_STEPS: dict[str, Any] = {
+    "SOLVER.OPTIMIZER": "SGD",
+    "SOLVER.BASE_LR": 0.01,
+    "SOLVER.MAX_ITER": 3,
+    "MODEL.RESNETS.NORM": "FrozenBN",
+    "INPUT.RANDOM_FLIP": "none",
+    "DATALOADER.ASPECT_RATIO_GROUPING": False,
+}
+
+
+def test_two_processes_train_as_one(same_size: TinyData, tmp_path: Path):
+    """The same weights on both processes, and those that one process reaches with the same data.
+
+    The second holds only if the losses are normalised by the mean over processes: with the empty
+    image on a process of its own, any other normaliser changes the gradient.
+    """
+    first = command_line(same_size, tmp_path / "start", keys={**SAME_STEPS, "SOLVER.MAX_ITER": 1})
+    train_net.main(parse(first))
+    keys = {**SAME_STEPS, "MODEL.WEIGHTS": tmp_path / "start" / "model_final.pth"}
+    alone, together = (
+        parse(command_line(same_size, tmp_path / name, keys=keys)) for name in ("one", "two")
+    )
+    launch(workers.train, 1, dist_url="", args=(alone,))
+    launch(workers.train, 2, dist_url=free_url(), args=(together,))
+
+    one = torch.load(tmp_path / "one" / "rank0.pth")
+    two = [torch.load(tmp_path / "two" / f"rank{rank}.pth") for rank in range(2)]
+    assert [run["place"] for run in (one, *two)] == [(0, 1, 0, 1), (0, 2, 0, 2), (1, 2, 1, 2)]
+    assert [len(run["seen"]) for run in (one, *two)] == [6, 3, 3]
+    assert set(one["seen"]) == {10, 17}
+    for pair in zip(two[0]["seen"], two[1]["seen"], strict=True):
+        assert set(pair) == {10, 17}, "the processes of a step share out the images"
+    start = torch.load(tmp_path / "start" / "model_final.pth")["model"]
+    moved = [name for name, weight in one["weights"].items() if not weight.equal(start[name])]
+    assert len(moved) > 50
+    for name, weight in two[0]["weights"].items():
+        assert weight.equal(two[1]["weights"][name]), name
+        torch.testing.assert_close(weight, one["weights"][name], rtol=1e-4, atol=1e-6, msg=name)
+
+    # The evaluation shares out the images too, and the main process writes what all of them found.
+    weights = {"MODEL.WEIGHTS": tmp_path / "two" / "model_final.pth"}
+    again = command_line(same_size, tmp_path / "again", "--eval-only", keys={**keys, **weights})
+    train_net.main(parse(again))
+    found = detections(tmp_path / "two")
+    assert {detection["image_id"] for detection in found} == {10, 17, 24}
+    assert found == detections(tmp_path / "again")
+
+
+def detections(output: Path) -> list[dict[str, Any]]:
+    """What the evaluation of a run found, in the order of the images."""
+    found = json.loads((output / "inference" / "val" / "coco_instances_results.json").read_text())
+    return sorted(found, key=lambda detection: (detection["image_id"], -detection["score"]))

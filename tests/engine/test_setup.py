@@ -1,0 +1,177 @@
+"""From the command line to a configuration: what is filled in and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from clq.engine import build_config, setup
+from reference.tiny import CLASS_NAMES, CONFIG, KEYS, TinyData, command_line, options, parse
+
+pytestmark = pytest.mark.usefixtures("cpu_only")
+CHOSEN_DEVICE = {key: value for key, value in KEYS.items() if key != "MODEL.DEVICE"}
+
+
+def refusal(arguments: list[str]) -> str:
+    """The message of the refusal, which must be one line."""
+    with pytest.raises(ValueError) as error:
+        build_config(parse(arguments))
+    message = str(error.value)
+    assert "\n" not in message.strip()
+    return message
+
+
+def test_data_from_json_sets_classes_and_data_sets(tiny_data: TinyData, tmp_path: Path):
+    cfg = build_config(parse(command_line(tiny_data, tmp_path)))
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("train",), ("val",))
+    assert cfg.MODEL.CLQ.NUM_CLASSES == 3
+    assert MetadataCatalog.get("train").thing_classes == CLASS_NAMES
+    assert len(DatasetCatalog.get("val")) == 3
+    assert not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    assert cfg.is_frozen()
+
+
+def test_json_may_be_given_by_keys_too(tiny_data: TinyData, tmp_path: Path):
+    keys = {
+        f"DATASETS.{split}_JSON": tuple(map(str, pair))
+        for split, pair in (("TRAIN", tiny_data.train), ("VAL", tiny_data.val))
+    }
+    cfg = build_config(parse(command_line(None, tmp_path, keys=keys)))
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("train",), ("val",))
+
+
+def test_command_line_goes_before_the_file(tmp_path: Path):
+    file = tmp_path / "leaf.yaml"
+    file.write_text(f'_BASE_: "{CONFIG}"\nSOLVER:\n  MAX_ITER: 7\n  BASE_LR: 0.5\n')
+    arguments = ["--config-file", str(file), *options({"SOLVER.MAX_ITER": 9})]
+    cfg = build_config(parse(arguments))
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR) == (9, 0.5)
+    assert cfg.MODEL.META_ARCHITECTURE == "CLQ"
+
+
+def test_evaluation_needs_no_training_data(tiny_data: TinyData):
+    arguments = ["--eval-only", "--val", *map(str, tiny_data.val)]
+    cfg = build_config(parse(["--config-file", str(CONFIG), *arguments]))
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == ((), ("val",))
+    assert cfg.MODEL.CLQ.NUM_CLASSES == 3
+
+
+def test_training_needs_no_evaluation_data(tiny_data: TinyData):
+    arguments = ["--config-file", str(CONFIG), "--train", *map(str, tiny_data.train)]
+    cfg = build_config(parse(arguments))
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("train",), ())
+
+
+# --------------------------------------------------------------------------------------- device
+
+
+def test_without_cuda_it_runs_on_cpu_and_says_so_in_one_line(tiny_data: TinyData, tmp_path: Path):
+    arguments = command_line(tiny_data, tmp_path)
+    place = arguments.index("MODEL.DEVICE")
+    del arguments[place : place + 2]
+    cfg = setup(parse(arguments))
+    assert cfg.MODEL.DEVICE == "cpu"
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("Running on CPU with 1 threads.") == 1
+
+
+def test_with_cuda_the_default_stays(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    arguments = ["--config-file", str(CONFIG), "--train", *map(str, tiny_data.train)]
+    assert build_config(parse(arguments)).MODEL.DEVICE == "cuda"
+    assert build_config(parse([*arguments, "MODEL.DEVICE", "cpu"])).MODEL.DEVICE == "cpu"
+
+
+def test_cuda_that_was_asked_for_and_is_absent_is_refused(tiny_data: TinyData, tmp_path: Path):
+    message = refusal(command_line(tiny_data, tmp_path, keys={"MODEL.DEVICE": "cuda"}))
+    assert message.startswith("MODEL.DEVICE is cuda, but this machine has no CUDA")
+
+
+# -------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"MODEL.CLQ.NO_SUCH_KEY": 1}, "Non-existent key: MODEL.CLQ.NO_SUCH_KEY"),
+        ({"SOLVER.MAX_ITER": "many"}, "SOLVER.MAX_ITER"),
+        ({"MODEL.DEVICE": "gpu"}, "MODEL.DEVICE is 'gpu'"),
+        ({"MODEL.RETINANET.NUM_CLASSES": 3}, "CLQ ignores it; use MODEL.CLQ"),
+        ({"MODEL.CLQ.NUM_CLASSES": 5}, "NUM_CLASSES is 5, but the data set 'train' has 3 classes"),
+        ({"SOLVER.IMS_PER_BATCH": 0}, "SOLVER.IMS_PER_BATCH is 0"),
+    ],
+)
+def test_a_wrong_key_is_refused(
+    keys: dict[str, Any], message: str, tiny_data: TinyData, tmp_path: Path
+):
+    assert message in refusal(command_line(tiny_data, tmp_path, keys=keys))
+
+
+def test_an_explicit_class_count_that_fits_is_accepted(tiny_data: TinyData, tmp_path: Path):
+    keys = {"MODEL.CLQ.NUM_CLASSES": 3}
+    assert build_config(parse(command_line(tiny_data, tmp_path, keys=keys))).MODEL.CLQ.NUM_CLASSES
+
+
+def test_a_key_without_value_is_refused(tiny_data: TinyData, tmp_path: Path):
+    arguments = [*command_line(tiny_data, tmp_path), "SOLVER.MAX_ITER"]
+    assert "'SOLVER.MAX_ITER' is left over" in refusal(arguments)
+
+
+def test_a_missing_json_is_refused(tiny_data: TinyData, tmp_path: Path):
+    missing = tiny_data.train._replace(json_file=tmp_path / "nowhere.json")
+    message = refusal(command_line(tiny_data._replace(train=missing), tmp_path))
+    assert message == f"annotation file {tmp_path / 'nowhere.json'} does not exist"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        ("MODEL: [", "is not valid yaml"),
+        ("MODEL:\n  CLQ:\n    NO_SUCH_KEY: 1\n", "Non-existent config key: MODEL.CLQ.NO_SUCH_KEY"),
+    ],
+)
+def test_a_wrong_config_file_is_refused(content: str | None, message: str, tmp_path: Path):
+    file = tmp_path / "wrong.yaml"
+    if content is not None:
+        file.write_text(content)
+    assert message in refusal(["--config-file", str(file)])
+
+
+def test_named_data_must_have_the_models_classes_and_exist(tmp_path: Path):
+    keys: dict[str, Any] = {"DATASETS.TRAIN": "('clq_trees_train',)", "DATASETS.TEST": "()"}
+    message = refusal(command_line(None, tmp_path, keys=keys))
+    assert "NUM_CLASSES is 80, but the data set 'clq_trees_train' has 1 classes" in message
+    keys["DATASETS.TRAIN"] = "('nowhere',)"
+    assert "no data set of the name 'nowhere'" in refusal(command_line(None, tmp_path, keys=keys))
+
+
+def test_no_data_is_refused(tiny_data: TinyData):
+    config = ["--config-file", str(CONFIG)]
+    assert "--train" in refusal([*config, "--val", *map(str, tiny_data.val)])
+    train = ["--train", *map(str, tiny_data.train)]
+    assert "--val" in refusal([*config, "--eval-only", *train])
+
+
+def test_a_batch_must_be_shared_out_evenly(tiny_data: TinyData, tmp_path: Path):
+    message = refusal(command_line(tiny_data, tmp_path, "--num-gpus", "3"))
+    assert "SOLVER.IMS_PER_BATCH is 2" in message and "processes, 3." in message
+    build_config(parse(command_line(tiny_data, tmp_path, "--num-gpus", "2")))
+
+
+# ----------------------------------------------------------------------------------------- setup
+
+
+def test_setup_seeds_and_keeps_the_configuration(tiny_data: TinyData, tmp_path: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    cfg = setup(parse(command_line(tiny_data, first)))
+    drawn = torch.rand(3)
+    setup(parse(command_line(tiny_data, second)))
+    assert torch.rand(3).equal(drawn)
+    setup(parse(command_line(tiny_data, second, keys={"SEED": 4})))
+    assert not torch.rand(3).equal(drawn)
+    kept = build_config(parse(["--config-file", str(first / "config.yaml")]))
+    assert yaml.safe_load(kept.dump()) == yaml.safe_load(cfg.dump())

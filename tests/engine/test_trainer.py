@@ -1,0 +1,250 @@
+"""One training step and the trainer around it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from clq.config import get_clq_cfg
+from clq.engine import AutocastTrainer, CLQTrainer, setup
+from clq.evaluation import METRIC_NAMES
+from reference.tiny import CLASS_NAMES, TinyData, command_line, parse
+
+pytestmark = pytest.mark.usefixtures("cpu_only")
+AMP = {"SOLVER.AMP.ENABLED": True, "SOLVER.AMP.PRECISION": "bfloat16"}
+SGD = {"SOLVER.OPTIMIZER": "SGD", "SOLVER.BASE_LR": 0.02}
+
+
+def config(data: TinyData, output: Path, **keys: Any) -> CfgNode:
+    return setup(parse(command_line(data, output, keys=keys)))
+
+
+def train_losses(trainer: CLQTrainer, steps: int) -> list[float]:
+    """Run steps without the hooks, and return the total loss of each."""
+    with EventStorage() as storage:
+        for _ in range(steps):
+            trainer._trainer.run_step()
+            storage.step()
+        return [value for value, _ in storage.history("total_loss").values()]
+
+
+# --------------------------------------------------------------------------------------- one step
+
+
+class Line(nn.Module):
+    """The smallest model: loss = mean((w x - 1)^2), in the network's precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+        self.scale = 1.0
+        self.dtypes: set[torch.dtype] = set()
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = self.layer(x)
+        self.dtypes.add(y.dtype)
+        return {"loss": self.scale * (y.float() - 1).square().mean()}
+
+
+def line_trainer(precision: torch.dtype | None) -> AutocastTrainer:
+    torch.manual_seed(0)
+    model = Line()
+    batches = [torch.ones(2, 4)] * 10
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    return AutocastTrainer(model, batches, optimizer, precision=precision)
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+def test_a_step_runs_in_the_precision_asked_for(precision: torch.dtype | None):
+    trainer = line_trainer(precision)
+    with EventStorage() as storage:
+        for _ in range(5):
+            trainer.run_step()
+            storage.step()
+        losses = [value for value, _ in storage.history("total_loss").values()]
+    assert trainer.model.dtypes == {precision or torch.float32}
+    assert trainer.model.layer.weight.dtype == torch.float32
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.5 * losses[0]
+    assert trainer.grad_scaler.is_enabled() == (precision is torch.float16)
+
+
+def test_precisions_take_the_same_step():
+    """The scaler's factor is taken out of the gradients again."""
+    weights = []
+    for precision in (None, torch.bfloat16, torch.float16):
+        trainer = line_trainer(precision)
+        trainer.model.scale = 0.1  # the scaler starts at 65536, just above the range of fp16
+        with EventStorage():
+            trainer.run_step()
+        weights.append(trainer.model.layer.weight.detach())
+    torch.testing.assert_close(weights[1], weights[0], rtol=0.01, atol=0.001)
+    torch.testing.assert_close(weights[2], weights[0], rtol=0.001, atol=0.0001)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
+    scale: float, precision: torch.dtype | None
+):
+    trainer = line_trainer(precision)
+    trainer.model.scale = scale
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with EventStorage(), pytest.raises(FloatingPointError, match="infinite or NaN"):
+        trainer.run_step()
+    for name, value in trainer.model.state_dict().items():
+        assert value.equal(before[name]), name
+
+
+def test_gradients_do_not_add_up_over_steps():
+    trainer = line_trainer(None)
+    trainer.optimizer.param_groups[0]["lr"] = 0.0
+    gradients = []
+    with EventStorage():
+        for _ in range(2):
+            trainer.run_step()
+            gradients.append(trainer.model.layer.weight.grad.clone())
+    assert gradients[0].equal(gradients[1]) and gradients[0].any()
+
+
+def test_a_model_in_evaluation_mode_is_an_error():
+    trainer = line_trainer(None)
+    trainer.model.eval()
+    with pytest.raises(AssertionError, match="evaluation mode"):
+        trainer.run_step()
+
+
+def test_the_step_keeps_optimizer_and_scaler():
+    trainer = line_trainer(torch.float16)
+    with EventStorage():
+        trainer.run_step()
+    trainer.grad_scaler.update(new_scale=128.0)
+    other = line_trainer(torch.float16)
+    other.optimizer.param_groups[0]["lr"] = 9.0
+    other.load_state_dict(trainer.state_dict())
+    assert other.grad_scaler.get_scale() == 128.0
+    assert other.optimizer.param_groups[0]["lr"] == 0.05
+
+
+# ------------------------------------------------------------------------------------ the trainer
+
+
+@pytest.mark.parametrize("optimizer", [{}, SGD], ids=["AdamW", "SGD"])
+@pytest.mark.parametrize("amp", [{}, AMP], ids=["fp32", "bf16"])
+def test_training_lowers_the_loss(
+    optimizer: dict[str, Any], amp: dict[str, Any], tiny_data: TinyData, tmp_path: Path
+):
+    trainer = CLQTrainer(config(tiny_data, tmp_path, **optimizer, **amp))
+    dtypes = set()
+    conv = trainer.model.backbone.fpn_output3
+    conv.register_forward_hook(lambda module, inputs, output: dtypes.add(output.dtype))
+    losses = train_losses(trainer, 24)
+    assert torch.tensor(losses).isfinite().all()
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    assert dtypes == {torch.bfloat16 if amp else torch.float32}
+    for name, value in trainer.model.named_parameters():
+        assert value.dtype == torch.float32 and value.isfinite().all(), name
+
+
+def test_a_loss_of_the_detector_that_is_nan_stops_the_run(
+    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trainer = CLQTrainer(config(tiny_data, tmp_path))
+    criterion = trainer.model.criterion
+    steps = []
+
+    def spoiled(*args: Any) -> dict[str, torch.Tensor]:
+        losses = criterion(*args)
+        steps.append(len(steps))
+        return {**losses, "loss_dfl": losses["loss_dfl"] * (1 if len(steps) < 2 else float("nan"))}
+
+    monkeypatch.setattr(trainer.model, "criterion", spoiled)
+    trainer._trainer.run_step = counted = _copy_weights_before(trainer)
+    with pytest.raises(FloatingPointError):
+        trainer.train()
+    assert len(steps) == 2
+    for name, value in trainer.model.named_parameters():
+        assert value.equal(counted.before[name]), name
+    assert not (tmp_path / "model_final.pth").exists()
+
+
+class _copy_weights_before:
+    """A trainer's step that first keeps a copy of the weights."""
+
+    def __init__(self, trainer: CLQTrainer) -> None:
+        self.model, self.step = trainer.model, trainer._trainer.run_step
+        self.before: dict[str, torch.Tensor] = {}
+
+    def __call__(self) -> None:
+        self.before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        self.step()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("AdamW", torch.optim.AdamW)])
+def test_optimizers(name: str, kind: type[torch.optim.Optimizer]):
+    cfg = get_clq_cfg()
+    cfg.SOLVER.OPTIMIZER = name
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_NORM = 0.5, 0.25, 0.125
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.Conv2d(4, 4, 1))
+    model[2].requires_grad_(False)
+    optimizer = CLQTrainer.build_optimizer(cfg, model)
+    assert isinstance(optimizer, kind)
+    decay_of = {
+        parameter: group["weight_decay"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert {group["lr"] for group in optimizer.param_groups} == {0.5}
+    assert set(decay_of) == {*model[0].parameters(), *model[1].parameters()}
+    assert decay_of[model[0].weight] == 0.25
+    assert decay_of[model[1].weight] == decay_of[model[1].bias] == 0.125
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_gradients_are_clipped_where_asked_for(name: str):
+    cfg = get_clq_cfg()
+    cfg.SOLVER.OPTIMIZER = name
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "value"
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.5
+    layer = nn.Linear(2, 1)
+    optimizer = CLQTrainer.build_optimizer(cfg, layer)
+    layer.weight.grad, layer.bias.grad = torch.full((1, 2), 7.0), torch.full((1,), -7.0)
+    optimizer.step()
+    assert layer.weight.grad.tolist() == [[0.5, 0.5]] and layer.bias.grad.tolist() == [-0.5]
+
+
+def test_channels_last_changes_the_layout_and_not_the_losses(tiny_data: TinyData, tmp_path: Path):
+    losses = {}
+    for channels_last in (False, True):
+        cfg = config(tiny_data, tmp_path, **{"MODEL.CHANNELS_LAST": channels_last})
+        trainer = CLQTrainer(cfg)
+        weight = trainer.model.backbone.fpn_output3.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+        losses[channels_last] = train_losses(trainer, 2)
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+
+
+def test_the_precision_comes_from_the_configuration(tiny_data: TinyData, tmp_path: Path):
+    keys = {"SOLVER.AMP.ENABLED": True, "SOLVER.AMP.PRECISION": "float16"}
+    trainer = CLQTrainer(config(tiny_data, tmp_path, **keys))
+    assert trainer._trainer.grad_scaler.is_enabled()
+    trainer = CLQTrainer(config(tiny_data, tmp_path, **{"SOLVER.AMP.PRECISION": "float16"}))
+    assert not trainer._trainer.grad_scaler.is_enabled()
+
+
+def test_evaluation_writes_twelve_numbers_and_every_class(tiny_data: TinyData, tmp_path: Path):
+    cfg = config(tiny_data, tmp_path)
+    model = CLQTrainer.build_model(cfg)
+    results = CLQTrainer.test(cfg, model)
+    written = json.loads((tmp_path / "results.json").read_text())["val"]
+    assert set(written) == {*METRIC_NAMES, "per_class"}
+    assert list(written["per_class"]) == CLASS_NAMES
+    for name in METRIC_NAMES:
+        assert written[name] == pytest.approx(results["bbox"][name], abs=0, nan_ok=True) or (
+            written[name] is None and results["bbox"][name] != results["bbox"][name]
+        )
