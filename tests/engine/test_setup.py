@@ -75,7 +75,7 @@ def test_without_cuda_it_runs_on_cpu_and_says_so_in_one_line(tiny_data: TinyData
     cfg = setup(parse(arguments))
     assert cfg.MODEL.DEVICE == "cpu"
     log = (tmp_path / "log.txt").read_text()
-    assert log.count("Running on CPU with 1 threads.") == 1
+    assert log.count("Running on CPU with 1 threads, since this machine has no CUDA.") == 1
 
 
 def test_with_cuda_the_default_stays(tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch):
@@ -175,3 +175,11 @@ def test_setup_seeds_and_keeps_the_configuration(tiny_data: TinyData, tmp_path: 
     assert not torch.rand(3).equal(drawn)
     kept = build_config(parse(["--config-file", str(first / "config.yaml")]))
     assert yaml.safe_load(kept.dump()) == yaml.safe_load(cfg.dump())
+
+
+def test_coco_that_is_not_on_this_machine_is_named(tmp_path: Path):
+    config = str(CONFIG.parent / "COCO-Detection" / "clq_R_50_FPN_1x.yaml")
+    args = parse(["--config-file", config, "OUTPUT_DIR", str(tmp_path)])
+    with pytest.raises(ValueError, match="instances_train2017.json; set DETECTRON2_DATASETS"):
+        setup(args)
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+from collections.abc import Sequence
 
 import torch
 import yaml
@@ -60,6 +61,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     # the variable at its first allocation, so it must stand before any tensor does.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     cfg = build_config(args)
+    _check_annotation_files(cfg.DATASETS.TEST if args.eval_only else _all_datasets(cfg))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="clq")
     default_setup(cfg, args)
     if cfg.MODEL.DEVICE == "cpu":
@@ -114,25 +116,36 @@ def _check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
     key, flag = ("TEST", "--val") if eval_only else ("TRAIN", "--train")
     if not cfg.DATASETS[key]:
         raise ValueError(f"DATASETS.{key} names no data set; give one there or by {flag}.")
-    used = cfg.DATASETS.TEST if eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    for name in used:
+    for name in _all_datasets(cfg):
         if name not in DatasetCatalog.list():
             raise ValueError(
                 f"there is no data set of the name '{name}'; --train and --val take any COCO json."
             )
-        metadata = MetadataCatalog.get(name)
-        json_file = metadata.get("json_file")
-        if json_file is not None and not os.path.isfile(json_file):
-            raise ValueError(
-                f"the data set '{name}' has no {json_file}; set DETECTRON2_DATASETS to the folder "
-                "that holds it, or name your own data by --train and --val."
-            )
-        classes = metadata.get("thing_classes")
+        classes = MetadataCatalog.get(name).get("thing_classes")
         if classes is not None and len(classes) != cfg.MODEL.CLQ.NUM_CLASSES:
             raise ValueError(
                 f"MODEL.CLQ.NUM_CLASSES is {cfg.MODEL.CLQ.NUM_CLASSES}, but the data set '{name}' "
                 f"has {len(classes)} classes."
             )
+
+
+def _check_annotation_files(names: Sequence[str]) -> None:
+    """Refuse data sets of Detectron2's own catalog that are not on this machine.
+
+    Raises:
+        ValueError: naming the data set and its file.
+    """
+    for name in names:
+        json_file = MetadataCatalog.get(name).get("json_file")
+        if json_file is not None and not os.path.isfile(json_file):
+            raise ValueError(
+                f"the data set '{name}' has no {json_file}; set DETECTRON2_DATASETS to the folder "
+                "that holds it, or name your own data by --train and --val."
+            )
+
+
+def _all_datasets(cfg: CfgNode) -> tuple[str, ...]:
+    return (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
 
 
 def _check_batch_size(cfg: CfgNode, num_processes: int) -> None:
