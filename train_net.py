@@ -10,6 +10,7 @@ change a key     ... SOLVER.IMS_PER_BATCH 8 SOLVER.BASE_LR 0.005
 """
 
 import argparse
+import os
 from collections import OrderedDict
 
 from clq.checkpoint import CompleteCheckpointer
@@ -46,14 +47,19 @@ def run() -> None:
     """Start the processes that the command line asks for."""
     args = clq_argument_parser(epilog=__doc__).parse_args()
     with exit_on_user_error(debug=args.debug):
-        if args.num_gpus > 1:
-            build_config(args)  # refuse what can't run before there are processes
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ValueError("train_net.py does not run under torchrun yet; use --num-gpus.")
+        on_cuda = False
+        if args.num_gpus * args.num_machines > 1:
+            # Refuses what can't run before there are processes.
+            on_cuda = build_config(args).MODEL.DEVICE.startswith("cuda")
         launch(
             main,
             args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
             dist_url=args.dist_url,
+            on_cuda=on_cuda,
             args=(args,),
         )
 

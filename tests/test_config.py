@@ -58,13 +58,14 @@ def test_a_key_is_read_and_explained(key: str):
 @pytest.mark.parametrize(
     ("key", "value", "instead"),
     [
-        ("MODEL.RETINANET.NUM_CLASSES", 3, "MODEL.CLQ"),
-        ("MODEL.RETINANET.SCORE_THRESH_TEST", 0.1, "MODEL.CLQ"),
-        ("MODEL.ROI_HEADS.NUM_CLASSES", 3, "MODEL.CLQ"),
+        ("MODEL.RETINANET.NUM_CLASSES", 3, "use MODEL.CLQ.NUM_CLASSES"),
+        ("MODEL.RETINANET.SCORE_THRESH_TEST", 0.1, "use MODEL.CLQ.SCORE_THRESH_TEST"),
+        ("MODEL.ROI_HEADS.NUM_CLASSES", 3, "use MODEL.CLQ.NUM_CLASSES"),
+        ("MODEL.MASK_ON", True, "the keys of CLQ are MODEL.CLQ"),
         ("MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "MODEL.CLQ"),
         ("MODEL.RPN.NMS_THRESH", 0.5, "MODEL.CLQ"),
         ("MODEL.PROPOSAL_GENERATOR.NAME", "Other", "MODEL.CLQ"),
-        ("MODEL.ANCHOR_GENERATOR.SIZES", [[8]], "strides of the backbone"),
+        ("MODEL.ANCHOR_GENERATOR.SIZES", [[8]], "the keys of CLQ are MODEL.CLQ"),
     ],
 )
 def test_a_key_of_another_architecture_is_refused(key: str, value: Any, instead: str):
@@ -80,6 +81,8 @@ def test_a_key_of_another_architecture_is_refused(key: str, value: Any, instead:
     [
         ("MODEL.CLQ.CANDIDATE_RULE_TEST", "boxes"),
         ("MODEL.CLQ.ALPHA", 1.5),
+        ("MODEL.CLQ.NUM_GROUPS", 0),
+        ("MODEL.CLQ.NUM_CLASSES", 0),
         ("MODEL.CLQ.ALPHA", -0.1),
         ("MODEL.CLQ.NUM_GROUPS", 24),
         ("MODEL.CLQ.OFFSET_GROUPS", 5),

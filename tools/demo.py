@@ -16,7 +16,8 @@ The same training, without the pictures:
 import argparse
 from pathlib import Path
 
-from clq.engine import clq_argument_parser, exit_on_user_error, run_demo
+from clq.engine import clq_argument_parser, exit_on_user_error
+from clq.engine.demo import run_demo
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "Demo" / "clq_trees.yaml"
 
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
     opts = ["SEED", str(options.seed), "OUTPUT_DIR", options.output, *options.opts]
-    with exit_on_user_error():
+    with exit_on_user_error(go_on="make demo starts over"):
         run_demo(clq_argument_parser().parse_args(["--config-file", str(CONFIG), *opts]))
 
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from clq.data import register_coco_json
-from clq.engine import build_config, demo, run_demo
+from clq.engine import build_config, demo
+from clq.engine.demo import run_demo
 from clq.evaluation import METRIC_NAMES
 from reference.tiny import ROOT, TinyData, command_line, parse, write_pair
 

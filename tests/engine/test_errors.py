@@ -13,7 +13,6 @@ from clq.engine import exit_on_user_error
     "error",
     [
         ValueError("too large"),
-        KeyError("too large"),  # printed as it is, this one has quotes
         FileNotFoundError("too large"),
         DownloadError("too large"),
         FloatingPointError("too large"),

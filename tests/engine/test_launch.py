@@ -19,14 +19,13 @@ pytestmark = pytest.mark.usefixtures("cpu_only")
 
 @pytest.mark.parametrize("num_processes", [0, 1])
 def test_one_process_is_this_one(num_processes: int):
-    assert launch(sum, num_processes, dist_url="", args=([1, 2],)) == 3
+    assert launch(sum, num_processes, dist_url="", on_cuda=False, args=([1, 2],)) == 3
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="--num-gpus is 2, but this machine has 1 GPUs"):
-        launch(print, 2, dist_url=free_url())
+        launch(print, 2, dist_url=free_url(), on_cuda=True)
 
 
 def test_ranks_count_over_machines(monkeypatch: pytest.MonkeyPatch):
@@ -39,7 +38,9 @@ def test_ranks_count_over_machines(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(comm, "create_local_process_group", raising=False)
     monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    module._worker(1, lambda: started.update(group=comm._LOCAL_PROCESS_GROUP), 2, 3, 1, "url", ())
+    module._worker(
+        1, lambda: started.update(group=comm._LOCAL_PROCESS_GROUP), 2, 3, 1, "url", False, ()
+    )
     assert (started["rank"], started["world_size"], started["group"]) == (3, 6, (2, 3))
     assert (started["backend"], started["init_method"], started["ended"]) == ("gloo", "url", True)
 
@@ -77,8 +78,8 @@ def test_two_processes_train_as_one(same_size: TinyData, tmp_path: Path):
     alone, together = (
         parse(command_line(same_size, tmp_path / name, keys=keys)) for name in ("one", "two")
     )
-    launch(workers.train, 1, dist_url="", args=(alone,))
-    launch(workers.train, 2, dist_url=free_url(), args=(together,))
+    launch(workers.train, 1, dist_url="", on_cuda=False, args=(alone,))
+    launch(workers.train, 2, dist_url=free_url(), on_cuda=False, args=(together,))
 
     one = torch.load(tmp_path / "one" / "rank0.pth")
     two = [torch.load(tmp_path / "two" / f"rank{rank}.pth") for rank in range(2)]

@@ -183,3 +183,9 @@ def test_coco_that_is_not_on_this_machine_is_named(tmp_path: Path):
     with pytest.raises(ValueError, match="instances_train2017.json; set DETECTRON2_DATASETS"):
         setup(args)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_of_another_detector_is_refused(tiny_data: TinyData):
+    train, val = tiny_data.train, tiny_data.val
+    data = ["--train", *map(str, train), "--val", *map(str, val)]
+    assert "MODEL.META_ARCHITECTURE is 'GeneralizedRCNN', not CLQ" in refusal(data)

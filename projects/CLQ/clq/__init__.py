@@ -1,7 +1,14 @@
 """CLQ: one-stage object detection ranked by a joint score of class and localization quality."""
 
 import importlib.util
+import os
 import warnings
+
+# How PyTorch runs on CPU; it reads these when it loads, and a user's own values stand.
+# Threads that wait sleep, instead of taking the core that another thread or process needs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Large tensors lie on huge pages: fewer page faults, a faster step.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if importlib.util.find_spec("detectron2") is None:
     raise ImportError(

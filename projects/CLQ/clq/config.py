@@ -4,15 +4,22 @@ from collections.abc import Iterator
 
 from detectron2.config import CfgNode, get_cfg
 
-# Parts of Detectron2's configuration that CLQ never reads, and where its own keys are instead.
-_KEYS_OF_OTHERS = {
-    "MODEL.RETINANET": "MODEL.CLQ",
-    "MODEL.ROI_HEADS": "MODEL.CLQ",
-    "MODEL.ROI_BOX_HEAD": "MODEL.CLQ",
-    "MODEL.RPN": "MODEL.CLQ",
-    "MODEL.PROPOSAL_GENERATOR": "MODEL.CLQ",
-    "MODEL.ANCHOR_GENERATOR": "the strides of the backbone, which set the anchors",
-}
+# Parts of Detectron2's configuration that belong to other architectures; CLQ never reads them.
+_SECTIONS_OF_OTHERS = (
+    "MODEL.ANCHOR_GENERATOR",
+    "MODEL.KEYPOINT_ON",
+    "MODEL.LOAD_PROPOSALS",
+    "MODEL.MASK_ON",
+    "MODEL.PANOPTIC_FPN",
+    "MODEL.PROPOSAL_GENERATOR",
+    "MODEL.RETINANET",
+    "MODEL.ROI_BOX_HEAD",
+    "MODEL.ROI_HEADS",
+    "MODEL.ROI_KEYPOINT_HEAD",
+    "MODEL.ROI_MASK_HEAD",
+    "MODEL.RPN",
+    "MODEL.SEM_SEG_HEAD",
+)
 
 _CHOICES = {
     "MODEL.CLQ.CANDIDATE_RULE_TEST": ("pairs", "anchors"),
@@ -50,15 +57,19 @@ def check_config(cfg: CfgNode) -> None:
     defaults = dict(_leaves(get_clq_cfg()))
     for key, value in _leaves(cfg):
         section = ".".join(key.split(".")[:2])
-        if section in _KEYS_OF_OTHERS and value != defaults.get(key, value):
-            instead = _KEYS_OF_OTHERS[section]
-            raise ValueError(f"{key} is set to {value!r}, but CLQ ignores it; use {instead}.")
+        if section in _SECTIONS_OF_OTHERS and value != defaults.get(key, value):
+            ours = f"MODEL.CLQ.{key.split('.')[-1]}"
+            instead = f"use {ours}" if ours in defaults else "the keys of CLQ are MODEL.CLQ.*"
+            raise ValueError(f"{key} is set to {value!r}, but CLQ ignores it; {instead}.")
         if key in _CHOICES and value not in _CHOICES[key]:
             allowed = " or ".join(map(repr, _CHOICES[key]))
             raise ValueError(f"{key} is {value!r}; it must be {allowed}.")
     options = cfg.MODEL.CLQ
     if not 0 <= options.ALPHA <= 1:
         raise ValueError(f"MODEL.CLQ.ALPHA is {options.ALPHA}; it must lie in [0, 1].")
+    for key in ("NUM_CLASSES", "NUM_GROUPS", "OFFSET_GROUPS", "REG_MAX", "ATSS_TOPK"):
+        if options[key] < 1:
+            raise ValueError(f"MODEL.CLQ.{key} is {options[key]}; it must be at least 1.")
     channels = cfg.MODEL.FPN.OUT_CHANNELS
     for key in ("NUM_GROUPS", "OFFSET_GROUPS"):
         if channels % options[key]:
@@ -113,7 +124,7 @@ def _add_torchvision(cfg: CfgNode) -> None:
 
 
 def _add_data(cfg: CfgNode) -> None:
-    # A COCO json and its image folder; each takes the place of DATASETS.TRAIN or DATASETS.TEST.
+    # A COCO json and its image folder; if either is given, neither DATASETS.TRAIN nor TEST is used.
     cfg.DATASETS.TRAIN_JSON = ()  # (json, images), as --train
     cfg.DATASETS.VAL_JSON = ()  # (json, images), as --val
     cfg.INPUT.VERTICAL_FLIP = False  # flip upside down too, half the time; for views from above

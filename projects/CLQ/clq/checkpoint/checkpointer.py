@@ -14,7 +14,8 @@ class CLQCheckpointer(DetectionCheckpointer):
         Raises:
             ValueError: the file does not exist or is no checkpoint.
         """
-        if path and not os.path.isfile(self.path_manager.get_local_path(path)):
+        file = path.partition("?")[0]  # Detectron2 takes options after a question mark
+        if path and not os.path.isfile(self.path_manager.get_local_path(file)):
             raise ValueError(f"the weights {path} do not exist.")
         return super().load(path, *args, **kwargs)
 

@@ -1,6 +1,5 @@
 """Running CLQ: configuration from the command line, processes, training."""
 
-from .demo import run_demo
 from .errors import exit_on_user_error
 from .launch import launch
 from .setup import build_config, clq_argument_parser, setup
@@ -13,6 +12,5 @@ __all__ = [
     "clq_argument_parser",
     "exit_on_user_error",
     "launch",
-    "run_demo",
     "setup",
 ]

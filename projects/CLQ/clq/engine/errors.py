@@ -10,17 +10,19 @@ from torch.multiprocessing import ProcessRaisedException
 
 from clq.data.downloads import DownloadError
 
-USER_ERRORS = (ValueError, KeyError, OSError, DownloadError, FloatingPointError)
+USER_ERRORS = (ValueError, OSError, DownloadError, FloatingPointError)
+RESUME = "the same command with --resume goes on at the last checkpoint"
 # The last line of a traceback that names an error, and what follows.
 _ERROR = re.compile(r".*^(?:\w+\.)*(?P<name>\w+): (?P<text>.+)", re.MULTILINE | re.DOTALL)
 
 
 @contextlib.contextmanager
-def exit_on_user_error(*, debug: bool = False) -> Iterator[None]:
+def exit_on_user_error(*, debug: bool = False, go_on: str = RESUME) -> Iterator[None]:
     """End the program with one sentence on standard error where a user's input is at fault.
 
     Args:
         debug: let the error through, with its traceback.
+        go_on: what to do after Ctrl-C.
 
     Raises:
         SystemExit: of code 1 after such an error, of code 130 after Ctrl-C.
@@ -28,9 +30,7 @@ def exit_on_user_error(*, debug: bool = False) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(
-            "\nInterrupted; train_net.py --resume goes on at the last checkpoint.", file=sys.stderr
-        )
+        print(f"\nInterrupted; {go_on}.", file=sys.stderr)
         sys.exit(130)
     except (*USER_ERRORS, ProcessRaisedException) as error:
         text = _sentence(error)
@@ -48,5 +48,4 @@ def _sentence(error: Exception) -> str | None:
         )
         is_users = isinstance(kind, type) and issubclass(kind, USER_ERRORS)
         return found["text"] if found and is_users else None
-    # The text of a KeyError is the repr of its argument.
-    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return str(error)

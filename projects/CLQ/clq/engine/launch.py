@@ -19,6 +19,7 @@ def launch(
     num_machines: int = 1,
     machine_rank: int = 0,
     dist_url: str,
+    on_cuda: bool,
     args: tuple = (),
 ) -> Any:
     """Call ``main(*args)`` in every process of a run; must be called on each of its machines.
@@ -31,6 +32,7 @@ def launch(
         num_machines: machines of the run.
         machine_rank: index of this machine.
         dist_url: where the processes meet, as ``tcp://host:port``.
+        on_cuda: one GPU for each process, and NCCL; else gloo.
         args: arguments of ``main``.
 
     Returns:
@@ -39,13 +41,13 @@ def launch(
     Raises:
         ValueError: fewer GPUs than processes.
     """
-    if torch.cuda.is_available() and num_processes > torch.cuda.device_count():
+    if on_cuda and num_processes > torch.cuda.device_count():
         raise ValueError(
             f"--num-gpus is {num_processes}, but this machine has {torch.cuda.device_count()} GPUs."
         )
     if num_machines * num_processes <= 1:
         return main(*args)
-    worker_args = (main, num_processes, num_machines, machine_rank, dist_url, args)
+    worker_args = (main, num_processes, num_machines, machine_rank, dist_url, on_cuda, args)
     mp.spawn(_worker, nprocs=num_processes, args=worker_args)
     return None
 
@@ -57,9 +59,9 @@ def _worker(
     num_machines: int,
     machine_rank: int,
     dist_url: str,
+    on_cuda: bool,
     args: tuple,
 ) -> None:
-    on_cuda = torch.cuda.is_available()
     if on_cuda:
         torch.cuda.set_device(local_rank)
     else:

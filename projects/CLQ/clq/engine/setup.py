@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from clq.config import check_config, get_clq_cfg
@@ -43,6 +43,11 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     """
     cfg = get_clq_cfg()
     _merge(cfg, args)
+    if cfg.MODEL.META_ARCHITECTURE != "CLQ":
+        raise ValueError(
+            f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}', not CLQ; "
+            "name a config of CLQ by --config-file."
+        )
     _use_available_device(cfg, device_was_asked_for="MODEL.DEVICE" in args.opts)
     num_classes = cfg.MODEL.CLQ.NUM_CLASSES
     register_json_datasets(cfg)
@@ -57,9 +62,6 @@ def build_config(args: argparse.Namespace) -> CfgNode:
 
 def setup(args: argparse.Namespace) -> CfgNode:
     """:func:`build_config`, then Detectron2's logging, output folder and seeds."""
-    # PyTorch then backs large CPU tensors by huge pages: fewer page faults, a faster step. It reads
-    # the variable at its first allocation, so it must stand before any tensor does.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     cfg = build_config(args)
     _check_annotation_files(cfg.DATASETS.TEST if args.eval_only else _all_datasets(cfg))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="clq")
@@ -115,7 +117,10 @@ def _check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
     """
     key, flag = ("TEST", "--val") if eval_only else ("TRAIN", "--train")
     if not cfg.DATASETS[key]:
-        raise ValueError(f"DATASETS.{key} names no data set; give one there or by {flag}.")
+        raise ValueError(
+            f"DATASETS.{key} names no data set, or --train and --val replaced it; "
+            f"give one by {flag}."
+        )
     for name in _all_datasets(cfg):
         if name not in DatasetCatalog.list():
             raise ValueError(
@@ -137,7 +142,7 @@ def _check_annotation_files(names: Sequence[str]) -> None:
     """
     for name in names:
         json_file = MetadataCatalog.get(name).get("json_file")
-        if json_file is not None and not os.path.isfile(json_file):
+        if json_file is not None and not PathManager.isfile(json_file):
             raise ValueError(
                 f"the data set '{name}' has no {json_file}; set DETECTRON2_DATASETS to the folder "
                 "that holds it, or name your own data by --train and --val."

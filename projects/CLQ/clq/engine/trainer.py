@@ -51,7 +51,7 @@ class AutocastTrainer(SimpleTrainer):
         self._autocast = (
             contextlib.nullcontext()
             if precision is None
-            else torch.autocast(device, dtype=precision, cache_enabled=False)
+            else torch.autocast(device, dtype=precision)
         )
         # bf16 has the range of fp32, so that only fp16 needs its gradients scaled.
         self.grad_scaler = torch.amp.GradScaler(device, enabled=precision is torch.float16)
@@ -75,7 +75,8 @@ class AutocastTrainer(SimpleTrainer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        if state_dict["grad_scaler"]:  # empty where the run before did not scale
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
 class CLQTrainer(DefaultTrainer):

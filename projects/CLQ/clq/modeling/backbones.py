@@ -74,8 +74,14 @@ class TorchvisionFeatures(Backbone):
         shapes = self._probe_shapes()
         if freeze_norm:
             self.body = FrozenBatchNorm2d.convert_frozen_batchnorm(self.body)
+        layers = dict(self.body.named_modules())
         for layer in frozen_layers:
-            self.body.get_submodule(layer).requires_grad_(False)
+            if layer not in layers:
+                raise ValueError(
+                    f"MODEL.TORCHVISION.FROZEN_LAYERS has '{layer}', which is no layer of {name} "
+                    "up to its last output."
+                )
+            layers[layer].requires_grad_(False)
         self._node_of = dict(zip(self._level_names(shapes), out_nodes))
         self._shapes = dict(zip(self._node_of, shapes))
 
@@ -104,6 +110,12 @@ class TorchvisionFeatures(Backbone):
 
 
 def _build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
+    missing = set(cfg.MODEL.FPN.IN_FEATURES) - set(bottom_up.output_shape())
+    if missing:
+        raise ValueError(
+            f"MODEL.FPN.IN_FEATURES names {', '.join(sorted(missing))}, but the backbone gives "
+            f"{', '.join(bottom_up.output_shape())} (res3 has stride 8, res4 16, res5 32)."
+        )
     return FPN(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,

@@ -279,7 +279,7 @@ class CLQ(DenseDetector):
             levels.append(
                 self._decode_per_level_predictions(*level, self.test_score_thresh, topk, image_size)
             )
-        candidates = levels[0].cat(levels)
+        candidates = Instances.cat(levels)
         candidates.pred_boxes.clip(image_size)
         return candidates
 

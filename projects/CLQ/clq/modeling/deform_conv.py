@@ -23,17 +23,18 @@ def deform_conv3x3(feature: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     Samples in the precision of ``offset``, whatever autocast says of the rest.
     """
     sampled = feature.to(offset.dtype)
-    if torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
-        aligned = deform_conv3x3_by_grid_sample(sampled, offset, weight)
-    elif feature.device.type == "cpu":
+    exporting = torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()
+    if feature.is_cuda and not exporting:
+        aligned = deform_conv2d(sampled, offset, weight.to(offset.dtype), padding=1)
+    elif feature.is_cpu and not exporting:
         aligned = deform_conv3x3_by_embedding_bag(sampled, offset, weight)
     else:
-        aligned = deform_conv2d(sampled, offset, weight.to(offset.dtype), padding=1)
+        aligned = deform_conv3x3_by_grid_sample(sampled, offset, weight)
     return aligned.to(feature.dtype)
 
 
 def deform_conv3x3_by_grid_sample(feature: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """Plain operators only, for export: one sampling of all taps, then a matrix product."""
+    """Plain operators only, for export and any device: one sampling, then a matrix product."""
     n, c, h, w = feature.shape
     y, x = _sampling_points(offset)  # (N, H, W, T, G)
     # With align_corners=True a map of one column would be divided by zero.

@@ -81,8 +81,13 @@ def paired_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> tuple[Tenso
     """
     size1, size2 = boxes1[:, 2:] - boxes1[:, :2], boxes2[:, 2:] - boxes2[:, :2]
     low, high = torch.minimum(boxes1, boxes2), torch.maximum(boxes1, boxes2)
-    intersection = (low[:, 2:] - high[:, :2]).clamp(min=0).prod(dim=1)
-    hull = (high[:, 2:] - low[:, :2]).prod(dim=1)
-    union = size1.prod(dim=1) + size2.prod(dim=1) - intersection
+    intersection = _area((low[:, 2:] - high[:, :2]).clamp(min=0))
+    hull = _area(high[:, 2:] - low[:, :2])
+    union = _area(size1) + _area(size2) - intersection
     iou = intersection / (union + eps)
     return iou, iou - (hull - union) / (hull + eps)
+
+
+def _area(size: Tensor) -> Tensor:
+    """Width times height, (P,); the backward of ``prod`` would make a GPU's host wait."""
+    return size[:, 0] * size[:, 1]
