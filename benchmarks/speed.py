@@ -1,12 +1,13 @@
 #!/usr/bin/env python
-"""Time the parts of CLQ that are ours beside what they replace, in one process.
+"""Time the parts of CLQ that are ours beside a peer, in one process.
 
 Ours and peer take turns (A B A B ...) after a warm-up, so that a busy machine slows both. The
 table gives medians and the ratio of medians; below 1 ours is faster.
 
   alignment   the deformable convolution as CPU runs it, beside torchvision's operator, at
               1 x 256 x 100 x 136 with 4 offset groups
-  matching    100 boxes on an 800 x 1088 image, beside the plain per-box assigner of the tests
+  matching    100 boxes on an 800 x 1088 image, beside the slow reference of the tests, one box
+              at a time
 """
 
 import argparse
