@@ -17,7 +17,7 @@ def test_one_process_keeps_the_values_and_detaches_them():
 
 
 def test_two_processes_get_the_mean_and_keep_their_own_values(tmp_path: Path, cpu_only: None):
-    launch(save_mean, 2, dist_url=free_url(), args=(tmp_path,))
+    launch(save_mean, 2, dist_url=free_url(), on_cuda=False, args=(tmp_path,))
     first, second = (torch.load(tmp_path / f"mean{rank}.pth") for rank in range(2))
     assert first["mean"].tolist() == second["mean"].tolist() == [2.5, 4.0]  # (1+4)/2, (10-2)/2
     assert first["values"].tolist() == [1.0, 10.0]  # the all-reduce works on a copy
