@@ -13,11 +13,13 @@ from detectron2.modeling import Backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from torch import Tensor, nn
 
+from clq.modeling.alignment import DeformableAlignment
 from clq.modeling.box_coding import ANCHOR_SCALE, DistributionBoxTransform
 from clq.modeling.clq import CLQ
 from clq.modeling.criterion import CLQCriterion
 from clq.modeling.head import CLQHead
 from clq.modeling.matcher import ATSSMatcher
+from clq.modeling.quality import LocalizationQuality
 
 GOLDEN_DIR = Path(os.environ.get("CLQ_GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
 STRIDES = (8, 16, 32, 64, 128)
@@ -68,7 +70,7 @@ def head_parameter_names(reference_names: list[str]) -> dict[str, str]:
     ours = {
         "clq_cls.": "cls_score.",
         "clq_reg.": "bbox_pred.",
-        "retina_iou.": "quality.",
+        "retina_iou.": "quality.predictor.",
         "feature_alignment.conv_offset.": "alignment.offset.",
         "feature_alignment.conv_adaption.": "alignment.conv.",
     }
@@ -103,6 +105,8 @@ def golden_detector(head_name: str, **options) -> CLQ:
         num_convs=int(params["stacked_convs"]),
         num_groups=int(params["gn_groups"]),
         box2box_transform=transform,
+        quality=LocalizationQuality(channels, 0.3),
+        alignment=DeformableAlignment(channels),
     )
     state = {"scales": torch.cat([reference[f"scales.{i}.scale"] for i in range(len(STRIDES))])}
     for reference_name, name in head_parameter_names(list(reference)).items():
@@ -120,7 +124,7 @@ def golden_detector(head_name: str, **options) -> CLQ:
             offset=0.0,
         ),
         anchor_matcher=ATSSMatcher(9),
-        criterion=CLQCriterion(transform, **criterion),
+        criterion=CLQCriterion(transform, head.quality, **criterion),
         num_classes=num_classes,
         pixel_mean=[0.0, 0.0, 0.0],
         pixel_std=[1.0, 1.0, 1.0],

@@ -1,8 +1,11 @@
 """Every key that CLQ adds to Detectron2's configuration, and the check of what a user set."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from detectron2.config import CfgNode, get_cfg
+
+from .modeling.clq import CANDIDATE_RULES
+from .modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
 
 # Parts of Detectron2's configuration that belong to other architectures; CLQ never reads them.
 _SECTIONS_OF_OTHERS = (
@@ -21,8 +24,12 @@ _SECTIONS_OF_OTHERS = (
     "MODEL.SEM_SEG_HEAD",
 )
 
-_CHOICES = {
-    "MODEL.CLQ.CANDIDATE_RULE_TEST": ("pairs", "anchors"),
+_CHOICES: dict[str, Collection[str]] = {
+    "MODEL.CLQ.BOX_CODING": BOX_CODINGS,
+    "MODEL.CLQ.QUALITY": QUALITY_BRANCHES,
+    "MODEL.CLQ.CLASS_LOSS": CLASS_LOSSES,
+    "MODEL.CLQ.CLASS_TARGET": ("iou", "hard"),
+    "MODEL.CLQ.CANDIDATE_RULE_TEST": CANDIDATE_RULES,
     "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
     "SOLVER.AMP.PRECISION": ("float16", "bfloat16"),
     "TEST.EVALUATOR": ("hotcoco", "pycocotools"),
@@ -33,6 +40,9 @@ def add_clq_config(cfg: CfgNode) -> None:
     """Add the keys of CLQ, with their defaults, to a configuration of Detectron2."""
     # Keep convolution weights, and so feature maps, channels-last: far faster on CPU.
     cfg.MODEL.CHANNELS_LAST = False
+    # Train the affine part of the backbone's batch norms above the frozen stages, and hold the
+    # statistics, as the reference does; Detectron2's FrozenBN holds both.
+    cfg.MODEL.RESNETS.TRAIN_NORM_AFFINE = False
     _add_head(cfg)
     _add_losses(cfg)
     _add_inference(cfg)
@@ -64,6 +74,11 @@ def check_config(cfg: CfgNode) -> None:
         if key in _CHOICES and value not in _CHOICES[key]:
             allowed = " or ".join(map(repr, _CHOICES[key]))
             raise ValueError(f"{key} is {value!r}; it must be {allowed}.")
+    if cfg.MODEL.RESNETS.TRAIN_NORM_AFFINE and cfg.MODEL.RESNETS.NORM != "FrozenBN":
+        raise ValueError(
+            f"MODEL.RESNETS.NORM is '{cfg.MODEL.RESNETS.NORM}', but "
+            "MODEL.RESNETS.TRAIN_NORM_AFFINE holds the statistics; leave NORM at 'FrozenBN'."
+        )
     options = cfg.MODEL.CLQ
     if not 0 <= options.ALPHA <= 1:
         raise ValueError(f"MODEL.CLQ.ALPHA is {options.ALPHA}; it must lie in [0, 1].")
@@ -90,6 +105,10 @@ def _leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
 def _add_head(cfg: CfgNode) -> None:
     cfg.MODEL.CLQ = CfgNode()
     cfg.MODEL.CLQ.NUM_CLASSES = 80  # filled from the json where the data is given by --train
+    cfg.MODEL.CLQ.BOX_CODING = "distribution"  # or "deltas"
+    cfg.MODEL.CLQ.QUALITY = "localization"  # branch: "localization", "centerness" or "none"
+    cfg.MODEL.CLQ.ALIGNMENT = True  # the predicted box steers which features are classified
+    cfg.MODEL.CLQ.DETACH_OFFSETS = False  # classification does not train the box through that
     cfg.MODEL.CLQ.NUM_CONVS = 4  # 3x3 convolutions in each tower
     cfg.MODEL.CLQ.NUM_GROUPS = 32  # groups of the towers' GroupNorm
     cfg.MODEL.CLQ.OFFSET_GROUPS = 4  # channel groups that the alignment moves separately
@@ -100,7 +119,11 @@ def _add_head(cfg: CfgNode) -> None:
 
 def _add_losses(cfg: CfgNode) -> None:
     cfg.MODEL.CLQ.ATSS_TOPK = 9  # candidate anchors of a box on each level
+    cfg.MODEL.CLQ.CLASS_LOSS = "quality_focal"  # or "focal"
+    cfg.MODEL.CLQ.CLASS_TARGET = "iou"  # of the quality focal loss at an object's class, or "hard"
     cfg.MODEL.CLQ.QFL_BETA = 2.0  # focusing exponent of the quality focal loss
+    cfg.MODEL.CLQ.FOCAL_ALPHA = 0.25  # weight of objects in the focal loss
+    cfg.MODEL.CLQ.FOCAL_GAMMA = 2.0  # its focusing exponent
     cfg.MODEL.CLQ.BOX_REG_LOSS_WEIGHT = 2.0  # of the GIoU loss
     cfg.MODEL.CLQ.DFL_LOSS_WEIGHT = 0.25  # of the distribution focal loss
     cfg.MODEL.CLQ.QUALITY_LOSS_WEIGHT = 1.0  # of the localization quality loss
@@ -133,6 +156,9 @@ def _add_data(cfg: CfgNode) -> None:
 
 
 def _add_solver(cfg: CfgNode) -> None:
+    # The batch that the schedule is written for; another IMS_PER_BATCH scales learning rate and
+    # iterations, see docs/training.md. 0 takes the schedule as it stands.
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = 16
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
     cfg.SOLVER.AMP.PRECISION = "float16"  # or "bfloat16", where SOLVER.AMP.ENABLED
     cfg.TEST.EVALUATOR = "hotcoco"  # or "pycocotools", which gives the same numbers

@@ -1,7 +1,7 @@
 """The network and its losses; importing this package registers them with Detectron2."""
 
 from .backbones import build_clq_resnet_fpn_backbone, build_torchvision_fpn_backbone
-from .box_coding import DistributionBoxTransform
+from .box_coding import DeltaBoxTransform, DistributionBoxTransform
 from .clq import CLQ
 from .head import CLQHead
 from .joint_score import joint_scores
@@ -11,6 +11,7 @@ __all__ = [
     "ATSSMatcher",
     "CLQ",
     "CLQHead",
+    "DeltaBoxTransform",
     "DistributionBoxTransform",
     "build_clq_resnet_fpn_backbone",
     "build_torchvision_fpn_backbone",

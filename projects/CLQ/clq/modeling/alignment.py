@@ -11,19 +11,21 @@ class DeformableAlignment(nn.Module):
     """Sample a feature map where the box predicted at each cell says, by a 3x3 convolution.
 
     A 1x1 convolution without bias turns the four distances of the box into an offset for each
-    group and tap; a deformable 3x3 convolution applies them. Nothing is detached: classification
-    trains the distances through the offsets.
+    group and tap; a deformable 3x3 convolution applies them. Classification trains the distances
+    through the offsets, unless they are detached.
 
     Source: arXiv 2309.13269, feature alignment.
     """
 
-    def __init__(self, channels: int, offset_groups: int = 4) -> None:
+    def __init__(self, channels: int, offset_groups: int = 4, detach: bool = False) -> None:
         """
         Args:
             channels: channels of the feature map, a multiple of ``offset_groups``.
             offset_groups: groups of channels that share an offset.
+            detach: keep the gradient of classification away from the distances.
         """
         super().__init__()
+        self.detach = detach
         self.offset = nn.Conv2d(4, offset_groups * NUM_TAPS * 2, kernel_size=1, bias=False)
         self.conv = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
         nn.init.normal_(self.offset.weight, std=0.1)
@@ -38,6 +40,7 @@ class DeformableAlignment(nn.Module):
         Returns:
             Aligned feature after ReLU, (N, C, H, W).
         """
+        distances = distances.detach() if self.detach else distances
         # In half precision the offset of a large box would be off by a good part of a cell.
         with torch.autocast(feature.device.type, enabled=False):
             offset = self.offset(distances)  # (N, G*T*2, H, W)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 import torchvision
 from detectron2.config import CfgNode
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import DeformConv, FrozenBatchNorm2d, ModulatedDeformConv, ShapeSpec
 from detectron2.modeling import (
     BACKBONE_REGISTRY,
     FPN,
@@ -13,8 +13,10 @@ from detectron2.modeling import (
     build_resnet_backbone,
 )
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
-from torch import Tensor
+from detectron2.modeling.backbone.resnet import DeformBottleneckBlock
+from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.ops import deform_conv2d
 
 
 class LastLevelP6P7NoReLU(LastLevelP6P7):
@@ -33,6 +35,27 @@ class LastLevelP6P7NoReLU(LastLevelP6P7):
     def forward(self, p5: Tensor) -> list[Tensor]:
         p6 = self.p6(p5)
         return [p6, self.p7(p6)]
+
+
+class TorchvisionDeformConv(nn.Module):
+    """A deformable convolution of Detectron2's ResNet, run by torchvision's operator.
+
+    Needs no compiled part of Detectron2; parameters keep their names. Source: arXiv 1703.06211
+    and, with a mask, 1811.11168.
+    """
+
+    def __init__(self, conv: DeformConv | ModulatedDeformConv) -> None:
+        """
+        Args:
+            conv: without bias; its weight and norm are taken over.
+        """
+        super().__init__()
+        self.weight, self.norm = conv.weight, conv.norm
+        self.geometry = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Convolve x (N, C, H, W) by offsets (dy, dx) in cells, (N, G*T*2, H', W')."""
+        return self.norm(deform_conv2d(x, offset, self.weight, mask=mask, **self.geometry))
 
 
 class TorchvisionFeatures(Backbone):
@@ -109,14 +132,25 @@ class TorchvisionFeatures(Backbone):
         return self._shapes
 
 
-def _build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
+class FixedStatisticsFPN(FPN):
+    """A pyramid whose backbone trains the affine part of its batch norms, never the statistics."""
+
+    def train(self, mode: bool = True) -> "FixedStatisticsFPN":
+        super().train(mode)
+        for module in self.bottom_up.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+def _build_fpn(cfg: CfgNode, bottom_up: Backbone, fpn: type[FPN] = FPN) -> FPN:
     missing = set(cfg.MODEL.FPN.IN_FEATURES) - set(bottom_up.output_shape())
     if missing:
         raise ValueError(
             f"MODEL.FPN.IN_FEATURES names {', '.join(sorted(missing))}, but the backbone gives "
             f"{', '.join(bottom_up.output_shape())} (res3 has stride 8, res4 16, res5 32)."
         )
-    return FPN(
+    return fpn(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
@@ -129,7 +163,16 @@ def _build_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
 @BACKBONE_REGISTRY.register()
 def build_clq_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Detectron2's ResNet with the pyramid of CLQ, P3 .. P7."""
-    return _build_fpn(cfg, build_resnet_backbone(cfg, input_shape))
+    trains_affine = cfg.MODEL.RESNETS.TRAIN_NORM_AFFINE
+    if trains_affine:  # Detectron2 then freezes the norms of the frozen stages alone
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.RESNETS.NORM = "BN"
+    bottom_up = build_resnet_backbone(cfg, input_shape)
+    for block in bottom_up.modules():
+        if isinstance(block, DeformBottleneckBlock):
+            block.conv2 = TorchvisionDeformConv(block.conv2)
+    return _build_fpn(cfg, bottom_up, FixedStatisticsFPN if trains_affine else FPN)
 
 
 @BACKBONE_REGISTRY.register()

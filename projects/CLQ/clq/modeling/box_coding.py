@@ -1,14 +1,22 @@
-"""From distributions over distances to boxes and back.
+"""Box codings: how four numbers, or four distributions, for each anchor are a box.
 
-Letters: P boxes, B = reg_max + 1 bins. Distances are (left, top, right, bottom), "ltrb", from the
-centre of an anchor to the sides of the box, in strides.
+Letters: P boxes, B = reg_max + 1 bins, D channels of a coded box. Distances are (left, top, right,
+bottom), "ltrb", from the centre of an anchor to the sides of the box, in strides.
 """
 
 import torch
+from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
+
+from .losses import distribution_focal_loss
 
 # The side of an anchor, in strides.
 ANCHOR_SCALE = 8
+
+
+def anchor_strides(anchors: Tensor) -> Tensor:
+    """Stride of each anchor's level in pixels, (P, 1), from anchors xyxy in pixels, (P, 4)."""
+    return (anchors[:, 2:3] - anchors[:, 0:1]) / ANCHOR_SCALE
 
 
 def expected_distances(dist_logits: Tensor, dim: int = -1) -> Tensor:
@@ -43,6 +51,7 @@ class DistributionBoxTransform:
             reg_max: largest distance that a distribution can express, in strides.
         """
         self.reg_max = reg_max
+        self.num_channels = 4 * (reg_max + 1)
 
     def distances(self, pred_dists: Tensor) -> Tensor:
         """Decode a dense map.
@@ -67,7 +76,7 @@ class DistributionBoxTransform:
             Boxes xyxy in pixels, (P, 4), fp32 or better, not clipped.
         """
         distances = expected_distances(dist_logits.unflatten(-1, (4, self.reg_max + 1)))
-        return self._centers(anchors) + self._signed(distances) * self.strides(anchors)
+        return self._centers(anchors) + self._signed(distances) * anchor_strides(anchors)
 
     def get_deltas(self, anchors: Tensor, boxes: Tensor) -> Tensor:
         """Regression targets.
@@ -80,13 +89,20 @@ class DistributionBoxTransform:
             ltrb in strides, (P, 4), clamped to [0, reg_max - 0.1], so that a bin lies on
             either side of each.
         """
-        distances = self._signed(boxes - self._centers(anchors)) / self.strides(anchors)
+        distances = self._signed(boxes - self._centers(anchors)) / anchor_strides(anchors)
         return distances.clamp(min=0, max=self.reg_max - 0.1)
 
-    @staticmethod
-    def strides(anchors: Tensor) -> Tensor:
-        """Stride of each anchor's level in pixels, (P, 1)."""
-        return (anchors[:, 2:3] - anchors[:, 0:1]) / ANCHOR_SCALE
+    def losses(self, dist_logits: Tensor, anchors: Tensor, gt_boxes: Tensor) -> dict[str, Tensor]:
+        """Losses beside that of the decoded box, unreduced: ``loss_dfl``, mean of the sides, (P,).
+
+        Args:
+            dist_logits: logits, side-major, (P, 4B).
+            anchors: xyxy in pixels, (P, 4).
+            gt_boxes: xyxy in pixels, (P, 4).
+        """
+        target = self.get_deltas(anchors, gt_boxes)
+        dfl = distribution_focal_loss(dist_logits.unflatten(1, (4, -1)), target)  # (P, 4)
+        return {"loss_dfl": dfl.mean(dim=1)}
 
     @staticmethod
     def _centers(anchors: Tensor) -> Tensor:
@@ -97,3 +113,37 @@ class DistributionBoxTransform:
     def _signed(ltrb: Tensor) -> Tensor:
         """Turn (l, t, r, b) into offsets (-l, -t, r, b) and back, (P, 4)."""
         return torch.cat((-ltrb[:, :2], ltrb[:, 2:]), dim=1)
+
+
+class DeltaBoxTransform:
+    """Box coding of ATSS: a shift of the anchor's centre and log ratios of its sides.
+
+    Methods are those of :class:`DistributionBoxTransform`, of codes (dx, dy, dw, dh).
+    """
+
+    num_channels = 4
+
+    def __init__(self, weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)) -> None:
+        """
+        Args:
+            weights: what (dx, dy, dw, dh) are multiplied by in the code.
+        """
+        self._coder = Box2BoxTransform(weights)
+
+    def distances(self, pred_deltas: Tensor) -> Tensor:
+        rows = pred_deltas.permute(0, 2, 3, 1)  # (N, H, W, 4)
+        half = rows.new_full(rows.shape, ANCHOR_SCALE / 2, dtype=torch.float32).view(-1, 4)
+        anchors = torch.cat((-half[:, :2], half[:, 2:]), dim=1)  # in strides, around their centre
+        boxes = self._coder.apply_deltas(rows.reshape(-1, 4), anchors)
+        ltrb = torch.cat((-boxes[:, :2], boxes[:, 2:]), dim=1)
+        return ltrb.view(rows.shape).permute(0, 3, 1, 2)
+
+    def apply_deltas(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        return self._coder.apply_deltas(deltas, anchors)
+
+    def losses(self, deltas: Tensor, anchors: Tensor, gt_boxes: Tensor) -> dict[str, Tensor]:
+        """None: the loss of the decoded box is all."""
+        return {}
+
+
+BoxCoding = DistributionBoxTransform | DeltaBoxTransform

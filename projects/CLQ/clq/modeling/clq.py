@@ -1,7 +1,7 @@
 """The CLQ detector: label the anchors, compute the losses, detect.
 
 Letters: N images, L levels, R anchors over all levels of an image, M ground-truth boxes, P matched
-(positive) anchors of the batch, K classes, B = reg_max + 1 bins.
+(positive) anchors of the batch, K classes, D channels of a coded box.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,13 @@ from torch import Tensor, nn
 
 from .box_coding import ANCHOR_SCALE
 from .criterion import CLQCriterion
+from .family import CLASS_LOSSES
 from .head import CLQHead
 from .joint_score import joint_scores
 from .matcher import ATSSMatcher
+
+# Class logits, coded boxes and, with a quality branch, quality logits: one tensor per level each.
+Predictions = tuple[list[Tensor], list[Tensor], list[Tensor] | None]
 
 # How candidates are chosen on each level before NMS: the best (anchor, class) pairs, as
 # Detectron2 does, or all classes of the anchors whose best class is best, as the reference does.
@@ -29,6 +33,8 @@ CANDIDATE_RULES = ("pairs", "anchors")
 @META_ARCH_REGISTRY.register()
 class CLQ(DenseDetector):
     """One-stage detector whose joint score of class and localization quality ranks its boxes.
+
+    ATSS, GFL and ATSS + CLQ are the same detector with other parts, see :mod:`family`.
 
     Source: arXiv 2309.13269.
     """
@@ -60,7 +66,7 @@ class CLQ(DenseDetector):
             anchor_generator: one square anchor of 8 strides per cell, centred on the cell's index
                 times the stride.
             anchor_matcher: matches anchors to ground truth.
-            criterion: the losses; its box coding and alpha serve inference as well.
+            criterion: the losses; its box coding and quality branch serve inference as well.
             num_classes: K.
             test_score_thresh: joint score above which a candidate is kept.
             test_topk_candidates: candidates kept on each level before NMS.
@@ -106,8 +112,8 @@ class CLQ(DenseDetector):
             "anchor_matcher": ATSSMatcher(options.ATSS_TOPK),
             "criterion": CLQCriterion(
                 box2box_transform=head.box2box_transform,
-                alpha=options.ALPHA,
-                beta=options.QFL_BETA,
+                quality=head.quality,
+                class_loss=CLASS_LOSSES[options.CLASS_LOSS](options),
                 box_reg_weight=options.BOX_REG_LOSS_WEIGHT,
                 dfl_weight=options.DFL_LOSS_WEIGHT,
                 quality_weight=options.QUALITY_LOSS_WEIGHT,
@@ -127,7 +133,7 @@ class CLQ(DenseDetector):
         self,
         images: ImageList,
         features: list[Tensor],
-        predictions: tuple[list[Tensor], list[Tensor], list[Tensor]],
+        predictions: Predictions,
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
         pred_logits, pred_dists, pred_quality = self._transpose(predictions)
@@ -135,10 +141,12 @@ class CLQ(DenseDetector):
         gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances, images.image_sizes)
         return self.losses(anchors, pred_logits, pred_dists, pred_quality, gt_labels, gt_boxes)
 
-    def _transpose(self, predictions: Sequence[list[Tensor]]) -> list[list[Tensor]]:
+    def _transpose(self, predictions: Predictions) -> Predictions:
         """Turn maps (N, D, H, W) into rows (N, H*W, D) on every level."""
-        num_dists = 4 * (self.box2box_transform.reg_max + 1)
-        return self._transpose_dense_predictions(predictions, [self.num_classes, num_dists, 1])
+        dims = [self.num_classes, self.box2box_transform.num_channels, 1]
+        present = [maps for maps in predictions if maps is not None]
+        logits, dists, *quality = self._transpose_dense_predictions(present, dims[: len(present)])
+        return logits, dists, quality[0] if quality else None
 
     @torch.no_grad()
     def label_anchors(
@@ -181,36 +189,31 @@ class CLQ(DenseDetector):
         anchors: list[Boxes],
         pred_logits: list[Tensor],
         pred_dists: list[Tensor],
-        pred_quality: list[Tensor],
+        pred_quality: list[Tensor] | None,
         gt_labels: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """
+        """The losses of this member of the family by name, as :class:`CLQCriterion` gives them.
+
         Args:
             anchors: the boxes of each level, R in all.
             pred_logits: of each level, (N, H*W, K).
-            pred_dists: of each level, (N, H*W, 4B).
-            pred_quality: of each level, (N, H*W, 1).
+            pred_dists: of each level, (N, H*W, D).
+            pred_quality: of each level, (N, H*W, 1), or None.
             gt_labels: of each image, (R,), see :meth:`label_anchors`.
             gt_boxes: of each image, (R, 4).
-
-        Returns:
-            ``loss_cls``, ``loss_box_reg``, ``loss_dfl`` and ``loss_quality``, fp32 scalars.
         """
         return self.criterion(
             Boxes.cat(anchors).tensor,
             cat(pred_logits, dim=1),
             cat(pred_dists, dim=1),
-            cat(pred_quality, dim=1),
+            None if pred_quality is None else cat(pred_quality, dim=1),
             torch.stack(gt_labels),
             torch.stack(gt_boxes),
         )
 
     def forward_inference(
-        self,
-        images: ImageList,
-        features: list[Tensor],
-        predictions: tuple[list[Tensor], list[Tensor], list[Tensor]],
+        self, images: ImageList, features: list[Tensor], predictions: Predictions
     ) -> list[Instances]:
         anchors = self.anchor_generator(features)
         pred_scores, pred_dists = self.score(predictions)
@@ -224,14 +227,13 @@ class CLQ(DenseDetector):
             for i, image_size in enumerate(images.image_sizes)
         ]
 
-    def score(
-        self, predictions: tuple[list[Tensor], list[Tensor], list[Tensor]]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Joint scores, fp32 (N, H*W, K), and distribution logits (N, H*W, 4B) of each level."""
+    def score(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores that rank, fp32 (N, H*W, K), and coded boxes (N, H*W, D) of each level."""
         pred_logits, pred_dists, pred_quality = self._transpose(predictions)
+        qualities: Sequence[Tensor | None] = pred_quality or [None] * len(pred_logits)
         pred_scores = [
-            joint_scores(logits, quality, self.criterion.alpha)[0].exp()
-            for logits, quality in zip(pred_logits, pred_quality)
+            joint_scores(logits, quality, self.criterion.quality.test_alpha)[0].exp()
+            for logits, quality in zip(pred_logits, qualities)
         ]
         return pred_scores, pred_dists
 
@@ -246,8 +248,8 @@ class CLQ(DenseDetector):
 
         Args:
             anchors: the boxes of each level.
-            pred_scores: joint scores of each level, (H*W, K).
-            pred_dists: distribution logits of each level, (H*W, 4B).
+            pred_scores: scores of each level, (H*W, K).
+            pred_dists: coded boxes of each level, (H*W, D).
             image_size: height and width in pixels, without padding.
 
         Returns:

@@ -1,7 +1,7 @@
 """The training objective: which loss each anchor bears, with what weight and normaliser.
 
 Letters: N images, R anchors over all levels of an image, P matched (positive) anchors of the
-batch, K classes, B = reg_max + 1 bins.
+batch, K classes, D channels of a coded box.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .box_coding import DistributionBoxTransform
+from .box_coding import BoxCoding, anchor_strides
+from .class_loss import QualityFocalLoss
 from .joint_score import joint_scores
-from .losses import distribution_focal_loss, paired_iou, quality_focal_loss, quality_loss
+from .losses import paired_iou, quality_loss
 from .normalizer import mean_over_processes
+from .quality import NoQuality
 
 
 class Positives(NamedTuple):
@@ -23,21 +25,21 @@ class Positives(NamedTuple):
     classes: Tensor  # (P,)
     anchors: Tensor  # (P, 4)
     gt_boxes: Tensor  # (P, 4)
-    pred_dists: Tensor  # (P, 4B)
+    pred_dists: Tensor  # (P, D)
     iou: Tensor  # (P,), of the decoded boxes with gt_boxes, detached
     giou: Tensor  # (P,), likewise, attached to the graph
 
 
 @dataclass(frozen=True)
 class CLQCriterion:
-    """Quality focal loss on the joint score, and box losses weighted by it.
+    """Class loss on the score, box losses weighted as the quality branch says, quality loss.
 
     Source: arXiv 2309.13269, with the normalisers of ATSS and Generalized Focal Loss.
     """
 
-    box2box_transform: DistributionBoxTransform
-    alpha: float = 0.3  # exponent of the quality in the joint score
-    beta: float = 2.0  # focusing exponent of the quality focal loss
+    box2box_transform: BoxCoding
+    quality: NoQuality
+    class_loss: QualityFocalLoss = QualityFocalLoss()
     box_reg_weight: float = 2.0  # of the GIoU loss
     dfl_weight: float = 0.25  # of the distribution focal loss
     quality_weight: float = 1.0  # of the quality loss
@@ -48,7 +50,7 @@ class CLQCriterion:
         anchors: Tensor,
         pred_logits: Tensor,
         pred_dists: Tensor,
-        pred_quality: Tensor,
+        pred_quality: Tensor | None,
         gt_labels: Tensor,
         gt_boxes: Tensor,
     ) -> dict[str, Tensor]:
@@ -56,38 +58,41 @@ class CLQCriterion:
         Args:
             anchors: xyxy in pixels, (R, 4).
             pred_logits: (N, R, K).
-            pred_dists: (N, R, 4B).
-            pred_quality: (N, R, 1).
+            pred_dists: (N, R, D).
+            pred_quality: (N, R, 1), or None without quality branch.
             gt_labels: class, K for background, -1 for no loss of any kind, (N, R).
             gt_boxes: xyxy in pixels, (N, R, 4), read where an anchor is positive.
 
         Returns:
-            ``loss_cls``, ``loss_box_reg``, ``loss_dfl`` and ``loss_quality``, fp32 scalars.
+            ``loss_cls``, ``loss_box_reg``, and of ``loss_dfl`` and ``loss_quality`` what the box
+            coding and the quality branch have; fp32 scalars.
         """
         num_classes = pred_logits.shape[-1]
         is_positive = (gt_labels >= 0) & (gt_labels != num_classes)  # (N, R)
         positives = self._gather(is_positive, anchors, pred_dists, gt_labels, gt_boxes)
         log_p, log_1mp = (
-            x.flatten(0, 1) for x in joint_scores(pred_logits, pred_quality, self.alpha)
+            x.flatten(0, 1)
+            for x in joint_scores(pred_logits, pred_quality, self.quality.train_alpha)
         )  # (N*R, K)
-        weights = log_p.detach()[positives.idxs].amax(dim=1).exp()  # (P,)
-        num_positives = is_positive.sum(dim=1).clamp(min=1).sum().to(weights.dtype)
+        scores = log_p.detach()[positives.idxs].amax(dim=1).exp()  # (P,)
+        target = self.quality.target(positives.iou, positives.anchors, positives.gt_boxes)
+        weights = self.quality.box_weights(scores, target)  # (P,)
+        num_samples = self.class_loss.num_samples(is_positive).to(weights.dtype)
         sample_normalizer, weight_normalizer = mean_over_processes(
-            torch.stack((num_positives, weights.sum()))
+            torch.stack((num_samples, weights.sum()))
         )
+        sample_normalizer = sample_normalizer.clamp(min=1)
         # It may lie below 1 and is not clamped; 0 means that no process has a positive.
         weight_normalizer = weight_normalizer.where(weight_normalizer > 0, 1.0)
+        box_weights = weights / weight_normalizer
 
         loss_cls = self._classification(log_p, log_1mp, positives, gt_labels.flatten() >= 0)
-        box_weights = weights / weight_normalizer
-        quality = pred_quality.flatten()[positives.idxs]
-        quality_weights = box_weights if self.weigh_quality_by_score else 1 / sample_normalizer
-        return {
-            "loss_cls": loss_cls / sample_normalizer,
-            **self._box_losses(positives, box_weights),
-            "loss_quality": self.quality_weight
-            * (quality_loss(quality, positives.iou) * quality_weights).sum(),
-        }
+        losses = {"loss_cls": loss_cls / sample_normalizer, **self._box(positives, box_weights)}
+        if pred_quality is not None and target is not None:
+            quality = quality_loss(pred_quality.flatten()[positives.idxs], target)  # (P,)
+            normalized = box_weights if self.weigh_quality_by_score else 1 / sample_normalizer
+            losses["loss_quality"] = self.quality_weight * (quality * normalized).sum()
+        return losses
 
     def _gather(
         self,
@@ -103,7 +108,7 @@ class CLQCriterion:
         pos_anchors = anchors[idxs % len(anchors)]
         pos_gt_boxes = gt_boxes.flatten(0, 1)[idxs]
         boxes = self.box2box_transform.apply_deltas(dists, pos_anchors)
-        strides = self.box2box_transform.strides(pos_anchors)  # (P, 1)
+        strides = anchor_strides(pos_anchors)  # (P, 1)
         iou, giou = paired_iou(boxes / strides, pos_gt_boxes / strides)
         classes = gt_labels.flatten()[idxs]
         return Positives(idxs, classes, pos_anchors, pos_gt_boxes, dists, iou.detach(), giou)
@@ -111,18 +116,17 @@ class CLQCriterion:
     def _classification(
         self, log_p: Tensor, log_1mp: Tensor, positives: Positives, has_loss: Tensor
     ) -> Tensor:
-        """Sum of the quality focal loss: towards the IoU at an object's class, else towards 0."""
+        """Sum of the class loss: towards its target at an object's class, else towards 0."""
         at_class = (positives.idxs, positives.classes)
-        no_object = log_p.new_zeros(())
-        background = quality_focal_loss(log_p, log_1mp, no_object, self.beta)  # (N*R, K)
-        objects = quality_focal_loss(log_p[at_class], log_1mp[at_class], positives.iou, self.beta)
+        background = self.class_loss(log_p, log_1mp, log_p.new_zeros(()))  # (N*R, K)
+        target = self.class_loss.target(positives.iou)  # (P,)
+        objects = self.class_loss(log_p[at_class], log_1mp[at_class], target)
         return (background.index_put(at_class, objects) * has_loss.unsqueeze(1)).sum()
 
-    def _box_losses(self, positives: Positives, weights: Tensor) -> dict[str, Tensor]:
-        """GIoU loss, and distribution focal loss over the four sides."""
-        target = self.box2box_transform.get_deltas(positives.anchors, positives.gt_boxes)
-        dfl = distribution_focal_loss(positives.pred_dists.unflatten(1, (4, -1)), target)  # (P, 4)
-        return {
-            "loss_box_reg": self.box_reg_weight * (weights * (1 - positives.giou)).sum(),
-            "loss_dfl": self.dfl_weight * (weights * dfl.mean(dim=1)).sum(),
-        }
+    def _box(self, positives: Positives, weights: Tensor) -> dict[str, Tensor]:
+        """GIoU loss, and what the box coding adds; weights (P,) are normalised."""
+        losses = {"loss_box_reg": self.box_reg_weight * (weights * (1 - positives.giou)).sum()}
+        coded = (positives.pred_dists, positives.anchors, positives.gt_boxes)
+        for name, loss in self.box2box_transform.losses(*coded).items():
+            losses[name] = self.dfl_weight * (weights * loss).sum()
+        return losses

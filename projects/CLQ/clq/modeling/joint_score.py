@@ -10,7 +10,9 @@ from torch import Tensor
 _SATURATED_QUALITY = 15.0
 
 
-def joint_scores(pred_logits: Tensor, pred_quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def joint_scores(
+    pred_logits: Tensor, pred_quality: Tensor | None, alpha: float
+) -> tuple[Tensor, Tensor]:
     """Joint score p = sigmoid(c) * sigmoid(q)^alpha, as log p and log(1 - p).
 
     Both halves are computed in log space and at least in fp32, because log p alone loses 1 - p
@@ -19,7 +21,7 @@ def joint_scores(pred_logits: Tensor, pred_quality: Tensor, alpha: float) -> tup
 
     Args:
         pred_logits: class logits c, (..., K).
-        pred_quality: quality logits q, (..., 1).
+        pred_quality: quality logits q, (..., 1); None for a detector without quality branch.
         alpha: exponent of the quality; 0 leaves the class probability alone.
 
     Returns:
@@ -27,9 +29,10 @@ def joint_scores(pred_logits: Tensor, pred_quality: Tensor, alpha: float) -> tup
 
     Source: arXiv 2309.13269, joint representation of classification and localization quality.
     """
-    c, q = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (pred_logits, pred_quality))
-    if alpha == 0:
+    c = pred_logits.to(torch.promote_types(pred_logits.dtype, torch.float32))
+    if alpha == 0 or pred_quality is None:
         return F.logsigmoid(c), F.logsigmoid(-c)
+    q = pred_quality.to(c.dtype)
     log_s = alpha * F.logsigmoid(q)  # (..., 1), s = sigmoid(q)^alpha
     log_p = F.logsigmoid(c) + log_s
     # Below, each branch of a `where` is fed a harmless value where the other one is taken, so that
