@@ -16,6 +16,8 @@ from detectron2.utils.logger import setup_logger
 from clq.config import check_config, get_clq_cfg
 from clq.data import register_json_datasets
 
+from .schedule import scale_schedule
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,7 +43,13 @@ def build_config(args: argparse.Namespace) -> CfgNode:
         OSError: a file that can't be read.
         ValueError: an unknown key, or a value that CLQ can't use.
     """
+    return _build_config(args)[0]
+
+
+def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
+    """The frozen configuration, and what was decided on the way, for the log."""
     cfg = get_clq_cfg()
+    notes: list[str | None] = []
     _merge(cfg, args)
     if cfg.MODEL.META_ARCHITECTURE != "CLQ":
         raise ValueError(
@@ -56,19 +64,22 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     check_config(cfg)
     _check_datasets(cfg, eval_only=args.eval_only)
     _check_batch_size(cfg, args.num_machines * args.num_gpus)
+    notes.append(scale_schedule(cfg, given=args.opts[::2]))
     cfg.freeze()
-    return cfg
+    return cfg, [note for note in notes if note]
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
     """:func:`build_config`, then Detectron2's logging, output folder and seeds."""
-    cfg = build_config(args)
+    cfg, notes = _build_config(args)
     _check_annotation_files(cfg.DATASETS.TEST if args.eval_only else _all_datasets(cfg))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="clq")
     default_setup(cfg, args)
     if cfg.MODEL.DEVICE == "cpu":
         reason = "" if torch.cuda.is_available() else ", since this machine has no CUDA"
         logger.info("Running on CPU with %d threads%s.", torch.get_num_threads(), reason)
+    for note in notes:
+        logger.info(note)
     return cfg
 
 
