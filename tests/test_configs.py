@@ -1,10 +1,13 @@
-"""Every file under configs/ loads, passes the checks and builds its model."""
+"""Every file under configs/ loads, passes the checks, builds its model and runs."""
 
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.file_io import PathManager
 
 from clq.config import check_config, get_clq_cfg
@@ -16,16 +19,52 @@ FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 NAMES = [str(path.relative_to(ROOT / "configs")) for path in FILES]
 
 
-def test_the_promised_files_are_there():
-    promised = {"Base-CLQ.yaml", "COCO-Detection/clq_R_50_FPN_1x.yaml"}
-    assert promised | {"Demo/clq_trees.yaml", "Demo/clq_blood_cells.yaml"} <= set(NAMES)
+PROMISED = {
+    "Base-CLQ.yaml",
+    "Demo/clq_trees.yaml",
+    "Demo/clq_blood_cells.yaml",
+    *(
+        f"COCO-Detection/{name}.yaml"
+        for name in (
+            "clq_R_50_FPN_1x",
+            "clq_R_50_FPN_2x_ms",
+            "clq_R_101_FPN_2x_ms",
+            "clq_X_101_32x4d_FPN_2x_ms",
+            "clq_X_101_32x8d_FPN_2x_ms",
+            "clq_X_101_64x4d_FPN_2x_ms",
+            "clq_R_101_DCN_FPN_2x_ms",
+            "clq_X_101_32x4d_DCN_FPN_2x_ms",
+            "atss_R_50_FPN_1x",
+            "atss_clq_R_50_FPN_1x",
+            "atss_clq_align_R_50_FPN_1x",
+            "gfl_R_50_FPN_1x",
+        )
+    ),
+    *(
+        f"ablations/clq_{name}.yaml"
+        for name in (
+            *(f"alpha_{alpha}" for alpha in ("0.0", "0.15", "0.3", "0.5", "0.75", "1.0")),
+            *("alignment_off", "quality_off", "offsets_detached", "hard_target"),
+        )
+    ),
+}
 
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_a_config_builds_its_model(path: Path):
+def load(path: Path) -> CfgNode:
     cfg = get_clq_cfg()
     cfg.merge_from_file(str(path))
     check_config(cfg)
+    cfg.MODEL.DEVICE = "cpu"
+    return cfg
+
+
+def test_the_promised_files_are_there():
+    assert PROMISED <= set(NAMES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_config_names_data_and_weights_that_are_known(path: Path):
+    cfg = load(path)
     assert cfg.INPUT.FORMAT == "RGB" and cfg.MODEL.PIXEL_MEAN[0] > cfg.MODEL.PIXEL_MEAN[2]
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         assert name in DatasetCatalog.list()
@@ -33,7 +72,10 @@ def test_a_config_builds_its_model(path: Path):
         address = cfg.MODEL.WEIGHTS
         assert address.startswith("detectron2://") or PathManager.isfile(address)
 
-    cfg.MODEL.DEVICE = "cpu"
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_config_builds_trains_a_step_and_detects(path: Path):
+    cfg = load(path)
     model = CLQTrainer.build_model(cfg)
     assert isinstance(model, CLQ)
     assert model.num_classes == cfg.MODEL.CLQ.NUM_CLASSES
@@ -42,6 +84,18 @@ def test_a_config_builds_its_model(path: Path):
     optimizer = CLQTrainer.build_optimizer(cfg, model)
     assert type(optimizer).__name__ == cfg.SOLVER.OPTIMIZER
     CLQTrainer.build_lr_scheduler(cfg, optimizer)
+
+    gt = Instances((64, 96))
+    gt.gt_boxes, gt.gt_classes = Boxes(torch.tensor([[8.0, 9, 70, 58]])), torch.tensor([0])
+    image = {"image": torch.rand(3, 64, 96) * 255, "instances": gt}
+    before = model.head.cls_score.weight.detach().clone()
+    losses = model.train()([image])
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    optimizer.step()
+    assert not torch.equal(model.head.cls_score.weight, before)
+    with torch.no_grad():
+        assert "pred_boxes" in model.eval()([image])[0]["instances"].get_fields()
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
@@ -67,3 +121,33 @@ def test_the_coco_config_is_the_usual_schedule():
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS) == (90000, (60000, 80000))
     assert cfg.MODEL.RESNETS.DEPTH == 50 and not cfg.MODEL.RESNETS.STRIDE_IN_1X1
     assert len(MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes) == 80
+
+
+def schedule(name: str) -> tuple:
+    solver = load(ROOT / "configs/COCO-Detection" / f"{name}.yaml").SOLVER
+    return solver.IMS_PER_BATCH, solver.BASE_LR, solver.MAX_ITER, solver.STEPS
+
+
+@pytest.mark.parametrize("name", [Path(name).stem for name in NAMES if "2x_ms" in name])
+def test_a_2x_config_draws_its_scale_for_24_epochs(name: str):
+    """Drops after 16 and 22 of 24 epochs."""
+    assert schedule(name) == (16, 0.01, 180000, (120000, 165000))
+    inputs = load(ROOT / "configs/COCO-Detection" / f"{name}.yaml").INPUT
+    assert (inputs.MIN_SIZE_TRAIN, inputs.MIN_SIZE_TRAIN_SAMPLING) == ((480, 960), "range")
+    assert (inputs.MAX_SIZE_TRAIN, inputs.MIN_SIZE_TEST, inputs.MAX_SIZE_TEST) == (1333, 800, 1333)
+
+
+@pytest.mark.parametrize("name", [Path(name).stem for name in NAMES if "FPN_1x" in name])
+def test_1x_configs_share_one_schedule(name: str):
+    assert schedule(name) == (16, 0.01, 90000, (60000, 80000))
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_an_ablation_changes_one_key(path: Path):
+    if path.parent.name != "ablations":
+        return
+    content = yaml.safe_load(path.read_text())
+    assert content["_BASE_"] == "../COCO-Detection/clq_R_50_FPN_1x.yaml"
+    assert list(content["MODEL"]) == ["CLQ"] and len(content["MODEL"]["CLQ"]) == 1
+    (key, value), full = *content["MODEL"]["CLQ"].items(), load(path).MODEL.CLQ
+    assert full[key] == value and (value != get_clq_cfg().MODEL.CLQ[key] or "0.3" in path.name)

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from detectron2.layers import FrozenBatchNorm2d
-from detectron2.modeling import build_backbone
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.modeling import build_backbone, build_resnet_backbone
 
 from clq.config import get_clq_cfg
 from clq.modeling.backbones import LastLevelP6P7NoReLU, TorchvisionFeatures
-from reference.tiny import CONFIG
+from reference.tiny import CONFIG, MODEL_KEYS
 
 NETWORKS = {
     "mobilenet_v2": ["features.6", "features.13", "features.18"],
@@ -25,6 +25,67 @@ def config(name: str, nodes: list[str], **keys):
     cfg.MODEL.FPN.OUT_CHANNELS = 8
     cfg.merge_from_list([item for pair in keys.items() for item in pair])
     return cfg
+
+
+def resnet_config(**keys):
+    """A ResNet-50 of few channels."""
+    cfg = get_clq_cfg()
+    cfg.merge_from_file(str(CONFIG))
+    small = {key: value for key, value in MODEL_KEYS.items() if "RESNETS" in key or "FPN" in key}
+    keys = {**small, "MODEL.RESNETS.NORM": "FrozenBN", **keys}
+    cfg.merge_from_list([item for pair in keys.items() for item in pair])
+    return cfg
+
+
+DEFORMABLE = {"MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True]}
+
+
+@pytest.mark.parametrize("modulated", (False, True))
+@pytest.mark.parametrize("groups", (1, 4))
+def test_deformable_stages_have_detectron2_s_names_and_run_without_its_operators(modulated, groups):
+    keys = {"MODEL.RESNETS.DEFORM_MODULATED": modulated, "MODEL.RESNETS.NUM_GROUPS": groups}
+    cfg = resnet_config(**DEFORMABLE, **keys)
+    bottom_up = build_backbone(cfg).bottom_up
+    theirs = build_resnet_backbone(cfg, ShapeSpec(channels=3)).state_dict()
+    ours = bottom_up.state_dict()
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+    assert sum("conv2_offset.weight" in name for name in ours) == 4 + 6 + 3
+    maps = bottom_up(torch.randn(1, 3, 64, 96))
+    sum(x.sum() for x in maps.values()).backward()
+    grad = bottom_up.res5[0].conv2_offset.weight.grad
+    assert grad is not None and grad.isfinite().all()
+
+
+def test_a_modulated_stage_starts_as_half_a_plain_one():
+    """Offsets start at 0 and masks at sigmoid(0) = 1/2."""
+    keys = {"MODEL.RESNETS.DEFORM_MODULATED": True}
+    block = build_backbone(resnet_config(**DEFORMABLE, **keys)).bottom_up.res4[0]
+    x = torch.randn(1, block.conv1.out_channels, 9, 11)
+    offset, mask = torch.zeros(1, 18, 5, 6), torch.full((1, 9, 5, 6), 0.5)
+    expected = torch.nn.functional.conv2d(x, block.conv2.weight, stride=2, padding=1) / 2
+    actual = block.conv2(x, offset, mask)
+    torch.testing.assert_close(actual, block.conv2.norm(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_affine_of_norms_trains_above_the_frozen_stages_and_statistics_stay():
+    frozen = build_backbone(resnet_config(**{"MODEL.BACKBONE.FREEZE_AT": 2}))
+    keys = {"MODEL.BACKBONE.FREEZE_AT": 2, "MODEL.RESNETS.TRAIN_NORM_AFFINE": True}
+    backbone = build_backbone(resnet_config(**keys)).train()
+    bottom_up = backbone.bottom_up
+    missing, unexpected = backbone.load_state_dict(frozen.state_dict(), strict=False)
+    assert not unexpected and all(name.endswith("num_batches_tracked") for name in missing)
+    norm = bottom_up.res3[0].conv1.norm
+    statistics = norm.running_mean.clone(), norm.running_var.clone()
+    x = torch.randn(2, 3, 64, 64)
+    maps = backbone(x)
+    for level, feature in frozen(x).items():
+        torch.testing.assert_close(maps[level], feature)
+    sum(feature.sum() for feature in maps.values()).backward()
+    assert torch.equal(norm.running_mean, statistics[0])
+    assert torch.equal(norm.running_var, statistics[1])
+    trained = {n for n, p in bottom_up.named_parameters() if p.grad is not None and "norm" in n}
+    assert {name.split(".")[0] for name in trained} == {"res3", "res4", "res5"}
+    assert {name.rpartition(".")[2] for name in trained} == {"weight", "bias"}
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -1,0 +1,218 @@
+"""The members of the family: their losses against a plain oracle, their scores, a new member."""
+
+import itertools
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from torch import Tensor, nn
+
+from clq.config import check_config, get_clq_cfg
+from clq.modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
+from clq.modeling.quality import LocalizationQuality
+from reference.family import MEMBERS, plain_losses
+from reference.tiny import CONFIG, MODEL_KEYS, ROOT
+
+COCO = ROOT / "configs" / "COCO-Detection"
+NUM_CLASSES = 3
+
+
+def member_config(member: str, **keys):
+    """The member's COCO config at the size of the tiny detector."""
+    cfg = get_clq_cfg()
+    cfg.merge_from_file(str(COCO / f"{member}_R_50_FPN_1x.yaml"))
+    keys = {**MODEL_KEYS, "MODEL.CLQ.NUM_CLASSES": NUM_CLASSES, **keys}
+    cfg.merge_from_list([item for pair in keys.items() for item in pair])
+    check_config(cfg)
+    return cfg
+
+
+def build(member: str, **keys):
+    torch.manual_seed(0)
+    return build_model(member_config(member, **keys))
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_config_is_its_row_of_the_table(member):
+    coding, quality, class_loss = MEMBERS[member]
+    options = member_config(member).MODEL.CLQ
+    assert (options.BOX_CODING, options.QUALITY, options.CLASS_LOSS) == (
+        coding,
+        quality,
+        class_loss,
+    )
+    assert options.ALIGNMENT == (member == "clq")
+    assert options.CLASS_TARGET == "iou" and not options.DETACH_OFFSETS
+    assert options.ALPHA == 0.3
+
+
+def test_every_part_is_in_some_member():
+    parts = [set(column) for column in zip(*MEMBERS.values(), strict=True)]
+    assert parts == [set(BOX_CODINGS), set(QUALITY_BRANCHES), set(CLASS_LOSSES)]
+
+
+def random_batch(detector, *, empty: bool) -> list[Tensor | None]:
+    """Arguments of the criterion: 2 images of 30 anchors, some without objects or padding."""
+    generator = torch.Generator().manual_seed(5)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    centers = torch.arange(30.0).view(-1, 1) * 8
+    half = torch.tensor([32.0, 64.0]).repeat(15).view(-1, 1)
+    anchors = torch.cat((centers - half, centers - half, centers + half, centers + half), dim=1)
+    labels = torch.randint(0, NUM_CLASSES + 1, (2, 30), generator=generator)
+    labels[:, ::3], labels[1, 20:] = NUM_CLASSES, -1
+    labels[1, :15] = NUM_CLASSES
+    if empty:
+        labels = torch.where(labels == -1, -1, NUM_CLASSES)
+    extent = torch.rand(2, 30, 2, generator=generator) * 90 + 2
+    shift = torch.rand(2, 30, 2, generator=generator) * extent
+    boxes = torch.cat((centers - shift, centers - shift + extent), dim=-1)
+    channels = detector.box2box_transform.num_channels
+    quality = None if detector.head.quality.test_alpha == 0 else draw(2, 30, 1)
+    return [anchors, draw(2, 30, NUM_CLASSES), draw(2, 30, channels), quality, labels, boxes]
+
+
+@pytest.mark.parametrize("empty", (False, True), ids=("objects", "no object"))
+@pytest.mark.parametrize("member", MEMBERS)
+def test_losses_equal_the_plain_oracle(member, empty):
+    detector = build(member)
+    batch = random_batch(detector, empty=empty)
+    losses = detector.criterion(*batch)
+    expected = plain_losses(member, *(None if x is None else x.double() for x in batch))
+    assert set(losses) == set(expected)
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value, rel=2e-5, abs=1e-7), name
+        assert empty == (value == 0) or name == "loss_cls"
+
+
+@pytest.mark.parametrize("member, alpha", (("clq", 0.0), ("clq", 0.75), ("atss_clq", 1.0)))
+def test_alpha_is_the_exponent_of_the_quality(member, alpha):
+    batch = random_batch(build(member), empty=False)
+    losses = build(member, **{"MODEL.CLQ.ALPHA": alpha}).criterion(*batch)
+    doubles = (None if x is None else x.double() for x in batch)
+    for name, expected in plain_losses(member, *doubles, alpha=alpha).items():
+        assert losses[name].item() == pytest.approx(expected, rel=2e-5), name
+
+
+def test_a_hard_target_learns_1():
+    detector = build("gfl", **{"MODEL.CLQ.CLASS_TARGET": "hard"})
+    anchors, logits, dists, _, labels, boxes = random_batch(detector, empty=False)
+    sure = torch.full_like(logits[..., :1], 30.0)  # of the one class that every anchor has
+    batch = (anchors, sure, dists, None, labels.clamp(max=0), boxes)
+    assert detector.criterion(*batch)["loss_cls"] < 1e-6
+    assert build("gfl").criterion(*batch)["loss_cls"] > 1
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_scores_rank_by_the_member_s_product(member):
+    detector = build(member).eval()
+    features = [torch.randn(1, 8, 8 // 2**i or 1, 8 // 2**i or 1) for i in range(5)]
+    with torch.no_grad():
+        predictions = detector.head(features)
+        scores, _ = detector.score(predictions)
+    logits, _, quality = predictions
+    exponent = {"none": 0.0, "centerness": 1.0, "localization": 0.3}[MEMBERS[member][1]]
+    assert (quality is None) == (exponent == 0)
+    for level, score in enumerate(scores):
+        expected = logits[level].sigmoid()
+        if quality is not None:
+            expected = expected * quality[level].sigmoid() ** exponent
+        expected = expected.flatten(2).transpose(1, 2)
+        torch.testing.assert_close(score, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_centerness_is_multiplied_before_the_threshold():
+    """Class probability 0.09 alone would pass 0.05; with centerness 1/2 it does not."""
+    detector = build("atss", **{"MODEL.CLQ.SCORE_THRESH_TEST": 0.05})
+    logit = torch.logit(torch.tensor(0.09))
+    maps = [torch.full((1, NUM_CLASSES, 1, 1), logit)], [torch.zeros(1, 4, 1, 1)]
+    anchors = [Boxes(torch.tensor([[0.0, 0.0, 64.0, 64.0]]))]
+    for quality, found in ((0.0, 0), (3.0, NUM_CLASSES)):
+        scores, dists = detector.score((*maps, [torch.full((1, 1, 1, 1), quality)]))
+        result = detector.inference_single_image(anchors, [scores[0][0]], [dists[0][0]], (64, 64))
+        assert len(result) == found
+
+
+def image_and_boxes(boxes: list) -> dict:
+    gt = Instances((64, 96))
+    gt.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    gt.gt_classes = torch.zeros(len(boxes), dtype=torch.int64)
+    generator = torch.Generator().manual_seed(len(boxes))
+    return {"image": torch.rand(3, 64, 96, generator=generator) * 255, "instances": gt}
+
+
+CROWD = [[x, y, x + 20, y + 20] for x, y in itertools.product(range(0, 70, 5), range(0, 40, 5))]
+BATCHES = {
+    "one object": [image_and_boxes([[10, 10, 60, 50]])],
+    "one image empty": [image_and_boxes([[10, 10, 60, 50]]), image_and_boxes([])],
+    "none in the batch": [image_and_boxes([]), image_and_boxes([])],
+    "crowd": [image_and_boxes(CROWD)],
+    "below a stride": [image_and_boxes([[30, 30, 33, 33]])],
+    "partly outside": [image_and_boxes([[-30, -30, 40, 40]])],
+}
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("member", [*MEMBERS, "atss_clq_align"])
+def test_every_member_trains_on_any_batch(member, batch):
+    detector = build(member).train()
+    losses = detector(BATCHES[batch])
+    assert all(loss.isfinite() and loss >= 0 for loss in losses.values())
+    sum(losses.values()).backward()
+    for name, parameter in detector.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_detached_offsets_keep_the_class_loss_from_the_box():
+    for detached in (True, False):
+        detector = build("clq", **{"MODEL.CLQ.DETACH_OFFSETS": detached}).train()
+        detector(BATCHES["one object"])["loss_cls"].backward()
+        gradient = detector.head.bbox_pred.weight.grad
+        assert detached == (gradient is None or not gradient.any())
+
+
+def test_alignment_is_one_module_for_both_codings():
+    """Steered by the decoded distances: equal boxes give equal features."""
+    deltas, distribution = build("atss_clq_align").head, build("clq").head
+    shift, log_size = torch.randn(2, 1, 2, 3, 5)
+    code = torch.cat((shift, log_size), dim=1)
+    ltrb = deltas.box2box_transform.distances(code)
+    half, center = 4 * (log_size / 5).exp(), shift / 10 * 8
+    torch.testing.assert_close(ltrb, torch.cat((half - center, half + center), dim=1))
+    distribution.alignment.load_state_dict(deltas.alignment.state_dict())
+    feature = torch.randn(1, 8, 3, 5)
+    torch.testing.assert_close(
+        deltas.alignment(feature, ltrb), distribution.alignment(feature, ltrb)
+    )
+
+
+class DistributionStatistics(LocalizationQuality):
+    """GFLV2's branch (arXiv 2011.12885): quality from how peaked the four distributions are."""
+
+    def __init__(self, in_channels: int, alpha: float) -> None:
+        super().__init__(in_channels, alpha=1.0)
+        self.predictor = nn.Sequential(nn.Conv2d(20, 64, 1), nn.ReLU(), nn.Conv2d(64, 1, 1))
+
+    def forward(self, classified: Tensor, regressed: Tensor, pred_dists: Tensor) -> Tensor:
+        top = pred_dists.unflatten(1, (4, -1)).softmax(dim=2).topk(4, dim=2).values
+        statistics = torch.cat((top, top.mean(dim=2, keepdim=True)), dim=2)
+        return self.predictor(statistics.flatten(1, 2))
+
+    def target(self, iou: Tensor, anchors: Tensor, gt_boxes: Tensor) -> None:
+        return None  # trained by the joint score alone
+
+
+def test_a_fifth_member_is_a_class_and_a_line(monkeypatch):
+    monkeypatch.setitem(QUALITY_BRANCHES, "distribution_statistics", DistributionStatistics)
+    detector = build("gfl", **{"MODEL.CLQ.QUALITY": "distribution_statistics"}).train()
+    losses = detector(BATCHES["one object"])
+    assert set(losses) == {"loss_cls", "loss_box_reg", "loss_dfl"}
+    losses["loss_cls"].backward()
+    for name, parameter in detector.head.quality.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), name
+    with torch.no_grad():
+        result = detector.eval()(BATCHES["one object"])[0]["instances"]
+    assert len(result) > 0 and (result.scores.diff() <= 0).all()
