@@ -5,9 +5,6 @@ import contextlib
 import io
 import json
 import logging
-import os
-import platform
-import resource
 import sys
 import time
 from pathlib import Path
@@ -24,6 +21,7 @@ from clq.data.trees import TREE_SPLITS
 from clq.evaluation import METRIC_NAMES, box_results_by_dataset, write_results
 from clq.evaluation.pictures import Sample, draw_detections, draw_training_curves
 
+from .machine import cpu_name, cpu_seconds
 from .setup import setup
 from .trainer import CLQTrainer
 
@@ -46,11 +44,11 @@ def run_demo(args: argparse.Namespace) -> None:
     (output / "metrics.json").unlink(missing_ok=True)  # of an earlier demo
     print(f"Training CLQ for {cfg.SOLVER.MAX_ITER} iterations on {cfg.MODEL.DEVICE}.", flush=True)
 
-    seconds, cpu_seconds = time.perf_counter(), _cpu_seconds()
+    start, cpu_start = time.perf_counter(), cpu_seconds()
     trainer = CLQTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
-    seconds, cpu_seconds = time.perf_counter() - seconds, _cpu_seconds() - cpu_seconds
+    seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu_start
 
     metrics = box_results_by_dataset(trainer.last_results, cfg.DATASETS.TEST)
     results = {split: metrics[dataset] for split, dataset in _TEST_SPLITS.items()}
@@ -60,9 +58,9 @@ def run_demo(args: argparse.Namespace) -> None:
         seed=cfg.SEED,
         iterations=trainer.iter,
         seconds=round(seconds, 1),
-        cpu_seconds=round(cpu_seconds, 1),
+        cpu_seconds=round(cpu, 1),
         torch=torch.__version__,
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         device=cfg.MODEL.DEVICE,
     )
     draw_training_curves(output / "metrics.json", output / "training.png", cfg.DATASETS.TEST)
@@ -118,18 +116,3 @@ def _print_summary(results: dict[str, Any], output: Path, seconds: float) -> Non
     print(tabulate(rows, ["test set", *shown], floatfmt=".1f", tablefmt="simple"))
     for name in ("results.json", "training.png", "detections.png"):
         print(output / name)
-
-
-def _cpu_seconds() -> float:
-    """Processor time of this process and its finished children."""
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def _cpu_name() -> str:
-    """The processor's name as far as the system tells it, with the number of threads used."""
-    names = [platform.processor() or platform.machine()]
-    if os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{(names or [platform.machine()])[0]}, {torch.get_num_threads()} threads"

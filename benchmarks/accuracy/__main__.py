@@ -1,0 +1,118 @@
+"""Train and compare the members of the family on real data, cell by cell.
+
+A cell is one data set, one member of the family and one seed. The members are ATSS, ATSS + CLQ,
+GFL and CLQ, and ablations of CLQ; on a data set they share backbone, schedule, augmentation and
+the order of the images. Each finished cell becomes a row of --results, so that the same command
+goes on where it was stopped. At the end, or with --report alone, the table, the differences with
+their intervals and the figure are written. See docs/accuracy.md.
+
+  everything      python -m benchmarks.accuracy --train train.json images/ --val val.json images/
+  tree crowns     python -m benchmarks.accuracy --data trees
+  two cells       python -m benchmarks.accuracy --data trees --members atss clq --seeds 0
+  do they repeat? ... --again    (prints them beside their rows, which stay as they are)
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clq.data import CocoFiles
+from clq.engine import exit_on_user_error
+
+from .cells import BLOOD_CELLS, MEMBERS, SEEDS, SETTINGS, TREES, DataSet, study_cells
+from .report import write_report
+from .study import run_again, run_missing
+
+RESULTS = Path("benchmarks/results/accuracy.csv")
+FIGURE = Path("docs/accuracy.png")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; the exit code is 1 if a cell failed."""
+    options = _parser().parse_args(argv)
+    failed = 0
+    with exit_on_user_error(go_on="the same command goes on with the cells that have no row"):
+        if not options.report:
+            failed = _run(options)
+        if not options.again:
+            for path in write_report(options.results, options.output, options.figure):
+                print(path)
+    return int(failed > 0)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the cells that are asked for; returns the number of those that failed.
+
+    Raises:
+        ValueError: a data set without its files, or settings that would mix with other rows.
+    """
+    if options.opts and options.results == RESULTS:
+        raise ValueError("--opts changes every cell, so its rows need a --results of their own.")
+    data_sets = _data_sets(options)
+    names = options.data or list(data_sets)
+    for name in names:
+        if name not in data_sets:
+            raise ValueError(
+                f"the data set '{name}' needs --train and --val, and --name {name} if it is not "
+                f"{BLOOD_CELLS}."
+            )
+    run = run_again if options.again else run_missing
+    cells = study_cells(names, options.members, options.seeds)
+    return run(cells, data_sets, results=options.results, output=options.output, opts=options.opts)
+
+
+def _data_sets(options: argparse.Namespace) -> dict[str, DataSet]:
+    """The data sets that can be run, by name, in the order of the study."""
+    trees = DataSet(TREES, SETTINGS / "trees.yaml")
+    if not options.train and not options.val:
+        return {TREES: trees}
+    if not options.train or not options.val or options.name == TREES:
+        raise ValueError(f"give both --train and --val, and a --name other than {TREES}.")
+    pair = DataSet(
+        options.name,
+        SETTINGS / "blood_cells.yaml",
+        CocoFiles(*options.train),
+        CocoFiles(*options.val),
+    )
+    return {pair.name: pair, TREES: trees}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    pair: dict[str, Any] = {"nargs": 2, "metavar": ("JSON", "IMAGES"), "type": Path}
+    parser.add_argument("--train", **pair, help="COCO json and image folder to train on")
+    parser.add_argument("--val", **pair, help="COCO json and image folder to evaluate on")
+    parser.add_argument(
+        "--name", default=BLOOD_CELLS, help="of that data set (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data", nargs="+", help=f"data sets to run (default: {TREES}, and --name if given)"
+    )
+    parser.add_argument(
+        "--members", nargs="+", choices=MEMBERS, default=list(MEMBERS), help="default: all"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: 0 1 2")
+    parser.add_argument("--again", action="store_true", help="run cells that have a row, compare")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the report")
+    folder = "output/accuracy"
+    parser.add_argument("--output", type=Path, default=Path(folder), help=f"default: {folder}")
+    parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
+    parser.add_argument("--figure", type=Path, default=FIGURE, help=f"default: {FIGURE}")
+    parser.add_argument(
+        "--opts",
+        nargs="+",
+        default=[],
+        metavar="KEY VALUE",
+        help="configuration of all cells, as SOLVER.MAX_ITER 9; needs a --results of its own",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""The machine that a run was made on, and the processor time that it took."""
+
+import os
+import platform
+import resource
+from pathlib import Path
+
+import torch
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and its finished children."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def cpu_name() -> str:
+    """The processor's name as far as the system tells it, with the number of threads used."""
+    names = [platform.processor() or platform.machine()]
+    if os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{(names or [platform.machine()])[0]}, {torch.get_num_threads()} threads"
