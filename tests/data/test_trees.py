@@ -96,8 +96,10 @@ def test_clipping(box: trees.Box, expected: list[trees.Box]) -> None:
 
 
 def test_unknown_class_is_an_error(tmp_path: Path) -> None:
-    xml = "<annotation><object><name>Bush</name></object></annotation>"
-    (tmp_path / "a.xml").write_text(xml)
+    corners = "<xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax>"
+    bush = f"<object><name>Bush</name><bndbox>{corners}</bndbox></object>"
+    size = "<size><width>9</width><height>9</height></size>"
+    (tmp_path / "a.xml").write_text(f"<annotation>{size}{bush}</annotation>")
     with pytest.raises(ValueError, match="Bush"):
         trees._read_boxes(tmp_path / "a.xml")
 

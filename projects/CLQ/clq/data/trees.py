@@ -22,7 +22,6 @@ import io
 import json
 import os
 import tempfile
-import xml.etree.ElementTree as ElementTree
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +31,7 @@ from PIL import Image
 
 from .coco_json import CocoFiles, load_boxes, set_coco_metadata
 from .downloads import cache_dir, fetch_from_wheel, write_atomically
+from .voc import Box, coco_annotation, read_voc
 
 __all__ = ["TREE_SPLITS", "ensure_ready", "prepare_trees", "register_trees"]
 
@@ -43,8 +43,6 @@ _TILE_SIZE = 400  # pixels, about
 _MIN_VISIBLE = 0.4  # part of a box's area that a tile must show
 _TREE_NAMES = ("Tree", "Alive", "Dead")
 _CATEGORY_ID, _CLASS_NAME = 1, "Tree"
-
-Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
 class TreeSplit(NamedTuple):
@@ -152,7 +150,8 @@ def _write_split(split: str, sources: dict[str, Path], files: CocoFiles) -> None
             image = {"id": len(images) + 1, "width": x1 - x0, "height": y1 - y0}
             images.append({**image, "file_name": file_name})
             for box in _clip(boxes, (x0, y0, x1, y1)):
-                annotations.append(_annotation(len(annotations) + 1, image["id"], box))
+                id_ = len(annotations) + 1
+                annotations.append(coco_annotation(id_, image["id"], _CATEGORY_ID, box))
     credit = "Images: NEON. Boxes: DeepForest, Weinstein et al. 2020. MIT licence."
     content = {
         "info": {"description": f"Tree crowns, {split}", "contributor": credit},
@@ -163,30 +162,13 @@ def _write_split(split: str, sources: dict[str, Path], files: CocoFiles) -> None
     write_atomically(files.json_file, json.dumps(content).encode())
 
 
-def _annotation(id_: int, image_id: int, box: Box) -> dict[str, Any]:
-    width, height = box[2] - box[0], box[3] - box[1]
-    return {
-        "id": id_,
-        "image_id": image_id,
-        "category_id": _CATEGORY_ID,
-        "bbox": [box[0], box[1], width, height],
-        "area": width * height,
-        "iscrowd": 0,
-    }
-
-
 def _read_boxes(xml_file: Path) -> list[Box]:
     """All boxes of a Pascal VOC file, their numbers as written."""
-    boxes = []
-    for entry in ElementTree.parse(xml_file).getroot().iter("object"):
-        if entry.findtext("name") not in _TREE_NAMES:
-            raise ValueError(f"{xml_file} has the unknown class {entry.findtext('name')!r}")
-        x0, y0, x1, y1 = (
-            float(entry.findtext(f"bndbox/{corner}", "nan"))
-            for corner in ("xmin", "ymin", "xmax", "ymax")
-        )
-        boxes.append((x0, y0, x1, y1))
-    return boxes
+    objects = read_voc(xml_file).objects
+    for name, _ in objects:
+        if name not in _TREE_NAMES:
+            raise ValueError(f"{xml_file} has the unknown class {name!r}")
+    return [box for _, box in objects]
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int, int]]:

@@ -51,12 +51,7 @@ def evaluate_boxes(
         all in percent. A number that no ground-truth box defines is nan; where there are boxes
         but no detections, it is 0.
     """
-    coco_eval = _run_coco_eval(
-        _with_annotations(ground_truth, ground_truth["annotations"]),
-        _with_annotations(ground_truth, detections),
-        backend=backend,
-        img_ids=img_ids,
-    )
+    coco_eval = run_coco_eval(ground_truth, detections, backend=backend, img_ids=img_ids)
     results = OrderedDict(
         (name, _percent(value)) for name, value in zip(METRIC_NAMES, coco_eval.stats, strict=True)
     )
@@ -170,18 +165,20 @@ def _with_annotations(
     }
 
 
-def _run_coco_eval(
-    ground_truth: dict[str, Any],
-    detections: dict[str, Any],
+def run_coco_eval(
+    ground_truth: Mapping[str, Any],
+    detections: Iterable[Mapping[str, Any]],
     *,
-    backend: str,
-    img_ids: Sequence[int] | None,
+    backend: str = "hotcoco",
+    img_ids: Sequence[int] | None = None,
 ) -> Any:
-    """A `COCOeval` of the backend after summarize()."""
+    """A `COCOeval` of the backend after summarize(); arguments as those of `evaluate_boxes`."""
+    truth = _with_annotations(ground_truth, ground_truth["annotations"])
+    found = _with_annotations(ground_truth, detections)
     coco_class, coco_eval_class = _load_backend(backend)
     with contextlib.redirect_stdout(io.StringIO()):  # they print their progress and a table
         coco_gt, coco_dt = coco_class(), coco_class()
-        for coco, dataset in ((coco_gt, ground_truth), (coco_dt, detections)):
+        for coco, dataset in ((coco_gt, truth), (coco_dt, found)):
             coco.dataset = dataset
             coco.createIndex()
         coco_eval = coco_eval_class(coco_gt, coco_dt, "bbox")

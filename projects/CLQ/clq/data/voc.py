@@ -1,0 +1,68 @@
+"""Annotations in Pascal VOC's xml, one file an image, and their boxes in COCO's form."""
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["Box", "VocImage", "coco_annotation", "read_voc"]
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
+
+
+class VocImage(NamedTuple):
+    """One xml file.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        objects: class name and box of each, the numbers as written.
+    """
+
+    width: int
+    height: int
+    objects: list[tuple[str, Box]]
+
+
+def read_voc(xml_file: Path) -> VocImage:
+    """Read an xml file of Pascal VOC.
+
+    Raises:
+        OSError: the file is not there.
+        ValueError: it is not xml, or a name, a size or a corner is missing or no number.
+    """
+    try:
+        root = ElementTree.parse(xml_file).getroot()
+        objects = [
+            (_text(entry, "name"), _box(entry.find("bndbox"))) for entry in root.iter("object")
+        ]
+        width, height = (int(_text(root, f"size/{side}")) for side in ("width", "height"))
+        return VocImage(width, height, objects)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise ValueError(f"{xml_file} is not an annotation of Pascal VOC: {error}.") from None
+
+
+def coco_annotation(id_: int, image_id: int, category_id: int, box: Box) -> dict[str, Any]:
+    """One annotation of a COCO json."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    return {
+        "id": id_,
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [box[0], box[1], width, height],
+        "area": width * height,
+        "iscrowd": 0,
+    }
+
+
+def _box(entry: ElementTree.Element | None) -> Box:
+    if entry is None:
+        raise ValueError("an object has no bndbox")
+    x0, y0, x1, y1 = (float(_text(entry, corner)) for corner in ("xmin", "ymin", "xmax", "ymax"))
+    return x0, y0, x1, y1
+
+
+def _text(entry: ElementTree.Element, path: str) -> str:
+    text = entry.findtext(path)
+    if text is None:
+        raise ValueError(f"<{entry.tag}> has no {path}")
+    return text.strip()
