@@ -1,11 +1,13 @@
 #!/usr/bin/env python
-"""Train and evaluate CLQ.
+r"""Train and evaluate CLQ.
 
 train on COCO    python train_net.py --config-file configs/COCO-Detection/clq_R_50_FPN_1x.yaml
 your own data    ... --train train.json images/ --val val.json images/
 several GPUs     ... --num-gpus 8
 go on            ... --resume
 evaluate         ... --eval-only MODEL.WEIGHTS output/clq_R_50_FPN_1x/model_final.pth
+that alone       python train_net.py --eval-only --val val.json images/ \
+                     MODEL.WEIGHTS output/model_final.safetensors
 change a key     ... SOLVER.IMS_PER_BATCH 8 SOLVER.BASE_LR 0.005
 """
 
@@ -36,7 +38,7 @@ def main(args: argparse.Namespace) -> OrderedDict | None:
     cfg = setup(args)
     if args.eval_only:
         model = CLQTrainer.build_model(cfg)
-        CompleteCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+        CompleteCheckpointer(model, trusted=cfg.MODEL.TRUST_WEIGHTS).load(cfg.MODEL.WEIGHTS)
         return CLQTrainer.test(cfg, model)
     trainer = CLQTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)

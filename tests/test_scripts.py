@@ -1,10 +1,12 @@
 """Every script explains itself."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from reference.tiny import ROOT, run_script
+from reference.tiny import ROOT, process_environment, run_script
 
 SCRIPTS = [ROOT / "train_net.py", *sorted((ROOT / "tools").glob("*.py"))]
 SCRIPTS += sorted((ROOT / "benchmarks").glob("*.py"))
@@ -17,11 +19,27 @@ def test_the_promised_scripts_are_there():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_teaches(name: str):
-    done = run_script(name, "--help")
+    check_help(run_script(name, "--help"), Path(name).name)
+
+
+def test_help_of_the_accuracy_study_teaches():
+    program = ["-m", "benchmarks.accuracy"]
+    done = subprocess.run(
+        [sys.executable, *program, "--help"],
+        cwd=ROOT,
+        env=process_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    check_help(done, f"python {' '.join(program)}")
+
+
+def check_help(done: subprocess.CompletedProcess, program: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     usage, _, rest = done.stdout.partition("\n\n")
-    assert usage.startswith(f"usage: {Path(name).name}")
+    assert usage.startswith(f"usage: {program}")
     prose = [line for line in rest.splitlines() if not line.lstrip().startswith("-")]
     assert len(" ".join(prose).split()) > 50, "a usage line and bare options teach nothing"
 
@@ -33,5 +51,5 @@ def test_a_script_runs_only_when_asked_to(path: Path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_script_is_short(name: str):
-    limits = {"train_net.py": 150, "tools/demo.py": 100}
+    limits = {"train_net.py": 150, "tools/demo.py": 100, "tools/convert_checkpoint.py": 100}
     assert len((ROOT / name).read_text().splitlines()) < limits.get(name, 350)

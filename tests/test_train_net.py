@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import train_net
+from clq.checkpoint import load_detector
 from clq.engine import AutocastTrainer
 from clq.evaluation import METRIC_NAMES
 from reference.tiny import (
@@ -19,6 +20,7 @@ from reference.tiny import (
     ROOT,
     TinyData,
     command_line,
+    options,
     parse,
     process_environment,
     run_script,
@@ -229,6 +231,67 @@ def test_resume_of_a_finished_run_changes_nothing(one_image: TinyData, tmp_path:
     assert (tmp_path / "model_final.pth").read_bytes() == weights
 
 
+# --------------------------------------------------------------------------------------- weights
+
+
+def test_the_file_that_training_leaves_is_enough_to_evaluate(
+    trained: Path, tiny_data: TinyData, tmp_path: Path
+):
+    flags = ["--eval-only", "--val", *map(str, tiny_data.val)]
+    expected = json.loads((trained / "results.json").read_text())
+    for name in ("model_final.safetensors", "model_final.pth"):
+        keys = {"MODEL.WEIGHTS": trained / name, "MODEL.DEVICE": "cpu", "OUTPUT_DIR": tmp_path}
+        train_net.main(parse([*flags, *options({**keys, "DATALOADER.NUM_WORKERS": 0})]))
+        assert json.loads((tmp_path / "results.json").read_text()) == expected
+    model, names = load_detector(trained / "model_final.safetensors")
+    assert names == CLASS_NAMES and not model.training
+
+
+def test_a_number_of_classes_changes_where_a_training_starts_alone(
+    trained: Path, tiny_data: TinyData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    content = tiny_data.train.content
+    content["categories"].append({"id": 99, "name": "spot"})
+    four = tiny_data.train._replace(json_file=tmp_path / "four.json")
+    four.json_file.write_text(json.dumps(content))
+    data = TinyData(train=four, val=four)
+    start = trained / "model_final.safetensors"
+    keys = {"MODEL.WEIGHTS": start, "SOLVER.MAX_ITER": 1, "TEST.EVAL_PERIOD": 0}
+    output = tmp_path / "output"
+    train_net.main(parse(command_line(data, output, keys=keys)))
+    line = "The weights have 3 classes and the model 4: head.cls_score starts anew."
+    assert log(output).count(line) == 1
+    assert load_detector(output / "model_final.safetensors")[1] == [*CLASS_NAMES, "spot"]
+    refused = "has 3 classes, but the model has 4"
+    arguments = command_line(data, tmp_path / "other", "--eval-only", keys=keys)
+    assert refused in refusal(capsys, arguments)
+    arguments = command_line(data, trained, "--resume", keys={"SOLVER.MAX_ITER": 1})
+    assert refused in refusal(capsys, arguments)
+
+
+def test_weights_that_run_code_need_the_key(
+    trained: Path, tiny_data: TinyData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    content = torch.load(trained / "model_final.pth", weights_only=True)
+    torch.save({**content, "folder": tmp_path}, tmp_path / "code.pth")
+    keys = {"MODEL.WEIGHTS": tmp_path / "code.pth"}
+    arguments = command_line(tiny_data, tmp_path / "output", "--eval-only", keys=keys)
+    assert "MODEL.TRUST_WEIGHTS True" in refusal(capsys, arguments)
+    keys["MODEL.TRUST_WEIGHTS"] = True
+    train_net.main(parse(command_line(tiny_data, tmp_path / "output", "--eval-only", keys=keys)))
+
+
+def test_a_backbone_says_what_is_new_in_one_line(
+    trained: Path, tiny_data: TinyData, tmp_path: Path
+):
+    state = torch.load(trained / "model_final.pth", weights_only=True)["model"]
+    trunk = {name: value for name, value in state.items() if "bottom_up" in name}
+    torch.save(trunk, tmp_path / "trunk.pth")
+    keys = {"MODEL.WEIGHTS": tmp_path / "trunk.pth", "SOLVER.MAX_ITER": 1}
+    train_net.main(parse(command_line(tiny_data, tmp_path, keys=keys)))
+    assert log(tmp_path).count("The weights are those of a backbone; new are backbone.fpn_") == 1
+
+
 # ---------------------------------------------------------------------------------------- errors
 
 
@@ -250,7 +313,7 @@ def test_weights_that_do_not_fit_are_refused(
     for key, value in (("MODEL.CLQ.NUM_CONVS", 2), ("MODEL.FPN.OUT_CHANNELS", 16)):
         keys = {"MODEL.WEIGHTS": trained / "model_final.pth", key: value}
         message = refusal(capsys, command_line(tiny_data, tmp_path, "--eval-only", keys=keys))
-        assert "MODEL.WEIGHTS does not fit this model" in message
+        assert "model_final.pth does not fit the model: " in message
     assert not (tmp_path / "results.json").exists()
 
 

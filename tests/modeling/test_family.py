@@ -12,7 +12,7 @@ from clq.config import check_config, get_clq_cfg
 from clq.modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
 from clq.modeling.quality import LocalizationQuality
 from reference.family import MEMBERS, plain_losses
-from reference.tiny import CONFIG, MODEL_KEYS, ROOT
+from reference.tiny import MODEL_KEYS, ROOT
 
 COCO = ROOT / "configs" / "COCO-Detection"
 NUM_CLASSES = 3

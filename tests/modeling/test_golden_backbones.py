@@ -7,28 +7,12 @@ from detectron2.modeling import FPN
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 from torch import Tensor, nn
 
+from clq.checkpoint.mmdet_names import name_of_mmdet
 from clq.config import get_clq_cfg
 from clq.modeling.backbones import LastLevelP6P7NoReLU, build_clq_resnet_fpn_backbone
 from reference.golden import golden
 
 RELATIVE = 1e-4
-
-
-def detectron2_name(name: str) -> str:
-    """Our name of a tensor of the reference's backbone or neck."""
-    part, _, name = name.partition(".")
-    if part == "neck":
-        kind, index, _, parameter = name.split(".")
-        level = int(index) + 3
-        if level > 5:
-            return f"top_block.p{level}.{parameter}"
-        return f"fpn_{'lateral' if kind == 'lateral_convs' else 'output'}{level}.{parameter}"
-    name = name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
-    for i in (1, 2, 3):
-        name = name.replace(f"bn{i}.", f"conv{i}.norm.")
-    for stage in range(1, 5):
-        name = name.replace(f"layer{stage}.", f"res{stage + 1}.")
-    return f"bottom_up.{'' if name.startswith('res') else 'stem.'}{name}"
 
 
 def build_r50(arrays: dict[str, Tensor]) -> nn.Module:
@@ -73,7 +57,7 @@ def test_golden_pyramid(name, build):
     arrays = golden(f"fpn_{name}_base8")
     backbone = build(arrays).eval()
     state = {
-        detectron2_name(key[3:]): value
+        name_of_mmdet(key[3:]).removeprefix("backbone."): value
         for key, value in arrays.items()
         if key.startswith("sd.") and not key.endswith("num_batches_tracked")
     }

@@ -13,6 +13,7 @@ from detectron2.modeling import Backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from torch import Tensor, nn
 
+from clq.checkpoint.mmdet_names import name_of_mmdet
 from clq.modeling.alignment import DeformableAlignment
 from clq.modeling.box_coding import ANCHOR_SCALE, DistributionBoxTransform
 from clq.modeling.clq import CLQ
@@ -67,24 +68,8 @@ class PyramidStub(Backbone):
 
 def head_parameter_names(reference_names: list[str]) -> dict[str, str]:
     """Our name of each parameter of the reference head, the level scales aside."""
-    ours = {
-        "clq_cls.": "cls_score.",
-        "clq_reg.": "bbox_pred.",
-        "retina_iou.": "quality.predictor.",
-        "feature_alignment.conv_offset.": "alignment.offset.",
-        "feature_alignment.conv_adaption.": "alignment.conv.",
-    }
-    names = {}
-    for name in reference_names:
-        for reference_prefix, prefix in ours.items():
-            if name.startswith(reference_prefix):
-                names[name] = prefix + name[len(reference_prefix) :]
-        for reference_tower, tower in (("cls_convs", "cls_subnet"), ("reg_convs", "bbox_subnet")):
-            if name.startswith(reference_tower):
-                index, layer, kind = name[len(reference_tower) + 1 :].split(".")
-                norm = "norm." if layer == "gn" else ""
-                names[name] = f"{tower}.{index}.{norm}{kind}"
-    return names
+    ours = {name: name_of_mmdet(f"bbox_head.{name}") for name in reference_names}
+    return {name: our.removeprefix("head.") for name, our in ours.items() if our}
 
 
 def golden_detector(head_name: str, **options) -> CLQ:

@@ -40,6 +40,8 @@ def add_clq_config(cfg: CfgNode) -> None:
     """Add the keys of CLQ, with their defaults, to a configuration of Detectron2."""
     # Keep convolution weights, and so feature maps, channels-last: far faster on CPU.
     cfg.MODEL.CHANNELS_LAST = False
+    # Let the file of MODEL.WEIGHTS run code; only for a pickle whose origin you trust.
+    cfg.MODEL.TRUST_WEIGHTS = False
     # Train the affine part of the backbone's batch norms above the frozen stages, and hold the
     # statistics, as the reference does; Detectron2's FrozenBN holds both.
     cfg.MODEL.RESNETS.TRAIN_NORM_AFFINE = False

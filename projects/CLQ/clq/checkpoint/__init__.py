@@ -1,8 +1,26 @@
 """Weights in and out; importing registers the ``clq://`` addresses."""
 
 from .checkpointer import CLQCheckpointer, CompleteCheckpointer
+from .contents import Contents, read_contents
+from .conversion import convert, write_detector
+from .detector import load_detector
+from .embedded_config import dump_config
 from .path_handler import register_path_handler
+from .pixel_settings import pixel_settings_of
+from .spare_class import Spare
 
-__all__ = ["CLQCheckpointer", "CompleteCheckpointer", "register_path_handler"]
+__all__ = [
+    "CLQCheckpointer",
+    "CompleteCheckpointer",
+    "Contents",
+    "Spare",
+    "convert",
+    "dump_config",
+    "load_detector",
+    "pixel_settings_of",
+    "read_contents",
+    "register_path_handler",
+    "write_detector",
+]
 
 register_path_handler()

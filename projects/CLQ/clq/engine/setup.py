@@ -13,10 +13,12 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
+from clq.checkpoint import Contents
 from clq.config import check_config, get_clq_cfg
 from clq.data import register_json_datasets
 
 from .schedule import scale_schedule
+from .weights_config import check_classes, fit_pixels_to_weights, named_weights
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +52,13 @@ def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     """The frozen configuration, and what was decided on the way, for the log."""
     cfg = get_clq_cfg()
     notes: list[str | None] = []
-    _merge(cfg, args)
+    weights = _merge(cfg, args)
     if cfg.MODEL.META_ARCHITECTURE != "CLQ":
         raise ValueError(
             f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}', not CLQ; "
-            "name a config of CLQ by --config-file."
+            "name a config of CLQ by --config-file, or a checkpoint with one by MODEL.WEIGHTS."
         )
+    notes.append(fit_pixels_to_weights(cfg, weights, given=args.opts[::2]))
     _use_available_device(cfg, device_was_asked_for="MODEL.DEVICE" in args.opts)
     num_classes = cfg.MODEL.CLQ.NUM_CLASSES
     register_json_datasets(cfg)
@@ -63,6 +66,9 @@ def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
         cfg.MODEL.CLQ.NUM_CLASSES = num_classes  # the check below compares it with the data
     check_config(cfg)
     _check_datasets(cfg, eval_only=args.eval_only)
+    if weights and args.eval_only and not args.config_file:
+        for name in cfg.DATASETS.TEST:
+            check_classes(weights, cfg.MODEL.WEIGHTS, name)
     _check_batch_size(cfg, args.num_machines * args.num_gpus)
     notes.append(scale_schedule(cfg, given=args.opts[::2]))
     cfg.freeze()
@@ -83,8 +89,14 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def _merge(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Fill in the config file, then the command line."""
+def _merge(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
+    """Fill in the config file, then the command line.
+
+    Without a config file, the one inside the weights takes its place.
+
+    Returns:
+        What the weights hold, if they are those of a detector.
+    """
     if len(args.opts) % 2:
         raise ValueError(
             f"configuration keys and values must come in pairs, but '{args.opts[-1]}' is left over."
@@ -92,6 +104,9 @@ def _merge(cfg: CfgNode, args: argparse.Namespace) -> None:
     try:
         if args.config_file:
             cfg.merge_from_file(args.config_file)
+        weights = named_weights(cfg, args)
+        if weights and weights.config and not args.config_file:
+            cfg.merge_from_other_cfg(weights.config)
         cfg.DATASETS.TRAIN_JSON = tuple(args.train) or cfg.DATASETS.TRAIN_JSON
         cfg.DATASETS.VAL_JSON = tuple(args.val) or cfg.DATASETS.VAL_JSON
         cfg.merge_from_list(args.opts)
@@ -100,6 +115,7 @@ def _merge(cfg: CfgNode, args: argparse.Namespace) -> None:
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{args.config_file} is not valid yaml: {reason}.") from error
+    return weights
 
 
 def _use_available_device(cfg: CfgNode, *, device_was_asked_for: bool) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_train_loader
-from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase
+from detectron2.data import DatasetMapper, MetadataCatalog, build_detection_train_loader
+from detectron2.engine import DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
 from detectron2.solver import build_optimizer
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -18,9 +18,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from clq.checkpoint import CLQCheckpointer
+from clq.checkpoint import CLQCheckpointer, dump_config
 from clq.data import build_train_augmentations
 from clq.evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
+
+from .weights_out import WriteDetector
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -84,7 +86,8 @@ class CLQTrainer(DefaultTrainer):
 
     Differs in: training on CPU as on CUDA in any number of processes, the precision of autocast,
     AdamW, augmentations for views from above, COCO evaluation on hotcoco, ``results.json`` after
-    every evaluation, and the optimizer's state in every checkpoint.
+    every evaluation, the optimizer's state, configuration and class names in every checkpoint,
+    and the final detector as ``model_final.safetensors`` too.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -98,7 +101,14 @@ class CLQTrainer(DefaultTrainer):
         precision = _PRECISIONS[amp.PRECISION] if amp.ENABLED else None
         self._trainer = AutocastTrainer(model, data_loader, optimizer, precision=precision)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = CLQCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self._class_names = _class_names(cfg)
+        self.checkpointer = CLQCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            trusted=cfg.MODEL.TRUST_WEIGHTS,
+            about={"config": dump_config(cfg), "class_names": self._class_names},
+            trainer=weakref.proxy(self),
+        )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -116,6 +126,13 @@ class CLQTrainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
+
+    def build_hooks(self) -> list[HookBase]:
+        path = Path(self.cfg.OUTPUT_DIR, "model_final.safetensors")
+        return [
+            *super().build_hooks(),
+            WriteDetector(path, self.checkpointer.model, dump_config(self.cfg), self._class_names),
+        ]
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -160,6 +177,12 @@ class CLQTrainer(DefaultTrainer):
             by_dataset = box_results_by_dataset(results, cfg.DATASETS.TEST)
             write_results(Path(cfg.OUTPUT_DIR, "results.json"), by_dataset)
         return results
+
+
+def _class_names(cfg: CfgNode) -> list[str]:
+    """Of the first data set that is trained on."""
+    names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
+    return list(names or (f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)))
 
 
 def _distribute(model: nn.Module) -> nn.Module:

@@ -1,0 +1,120 @@
+"""From any file of a detector to a checkpoint that is enough for inference."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+from detectron2.utils.file_io import PathManager
+from torch import Tensor
+
+from ..config import get_clq_cfg
+from ..data.downloads import write_atomically
+from .contents import Contents, read_contents
+from .detector import build_detector, names_of_classes
+from .embedded_config import dump_config
+from .safetensors_file import write_safetensors
+from .spare_class import Spare
+
+__all__ = ["convert", "write_detector"]
+
+_FORMATS = (".safetensors", ".pth")
+
+
+def convert(
+    source: str,
+    target: str | Path,
+    *,
+    spare: Spare = Spare.DROP_IF_SILENT,
+    trusted: bool = False,
+    config_file: str = "",
+    opts: Sequence[str] = (),
+) -> list[str]:
+    """Read a detector, check that it is complete, and write it with its configuration.
+
+    Args:
+        source: file or address.
+        target: ``.safetensors`` or ``.pth``; not written unless all is well.
+        spare: what becomes of the released CLQ head's spare class channel.
+        trusted: let a pickle run code.
+        config_file: yaml of the detector, for a file that does not hold or show it.
+        opts: configuration keys and values that go before all else.
+
+    Returns:
+        What was done, a sentence each.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    target = Path(target)
+    _check_format(target)
+    contents = read_contents(PathManager.get_local_path(source), trusted=trusted, spare=spare)
+    if contents.kind != "detector":
+        raise ValueError(
+            f"{source} holds a backbone, which needs no conversion: name it by MODEL.WEIGHTS of "
+            "train_net.py."
+        )
+    cfg = _config_of(contents, source, config_file, opts)
+    model = build_detector(contents, cfg, source)
+    class_names = names_of_classes(contents, cfg)
+    write_detector(target, model.state_dict(), dump_config(cfg), class_names)
+    options = cfg.MODEL.CLQ
+    backbone = f"ResNet-{cfg.MODEL.RESNETS.DEPTH}"
+    if "torchvision" in cfg.MODEL.BACKBONE.NAME:
+        backbone = cfg.MODEL.TORCHVISION.NAME
+    parts = [f"{key} {options[key]}" for key in ("BOX_CODING", "QUALITY", "ALIGNMENT")]
+    return [
+        *contents.notes,
+        f"Wrote {target}: {len(class_names)} classes, {backbone}, "
+        f"{options.NUM_GROUPS} groups in GroupNorm, {', '.join(parts)}.",
+    ]
+
+
+def write_detector(
+    path: Path, tensors: Mapping[str, Tensor], config: str, class_names: Sequence[str]
+) -> None:
+    """Write a checkpoint that :func:`load_detector` reads, whole or not at all.
+
+    Args:
+        path: ends in ``.safetensors`` or ``.pth``.
+        tensors: by the model's names.
+        config: yaml of :func:`dump_config`.
+        class_names: in the order of the class indices.
+    """
+    _check_format(path)
+    if path.suffix == ".safetensors":
+        write_safetensors(path, tensors, config=config, class_names=class_names)
+        return
+    buffer = io.BytesIO()
+    content = {"model": dict(tensors), "config": config, "class_names": list(class_names)}
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _check_format(path: Path) -> None:
+    if path.suffix not in _FORMATS:
+        raise ValueError(f"{path} must end in {' or '.join(_FORMATS)}.")
+
+
+def _config_of(contents: Contents, source: str, config_file: str, opts: Sequence[str]) -> CfgNode:
+    """Configuration inside the file or of the yaml, with the class count of the tensors."""
+    if not config_file and contents.config is None:
+        raise ValueError(f"{source} has no configuration inside; name its yaml by --config-file.")
+    cfg = get_clq_cfg() if config_file or contents.config is None else contents.config
+    given: list[Any] = [part for item in contents.pixel_settings.items() for part in item]
+    try:
+        if config_file:
+            cfg.merge_from_file(config_file)
+            cfg.merge_from_list(given)
+            cfg.MODEL.CLQ.NUM_CLASSES = len(contents.tensors["head.cls_score.weight"])
+        cfg.merge_from_list(list(opts))
+    except (AssertionError, KeyError) as error:  # a file, a key or a tensor that does not exist
+        raise ValueError(str(error.args[0] if error.args else error)) from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config_file} is not valid yaml.") from error
+    if cfg.MODEL.META_ARCHITECTURE != "CLQ":
+        raise ValueError(f"{config_file} is no config of CLQ.")
+    return cfg

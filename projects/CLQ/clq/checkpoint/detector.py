@@ -1,0 +1,75 @@
+"""A detector from its checkpoint alone, and a checkpoint from its detector."""
+
+import logging
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.utils.file_io import PathManager
+from torch import nn
+
+from ..config import check_config
+from .contents import Contents, read_contents
+from .fitting import fit
+
+__all__ = ["build_detector", "load_detector", "names_of_classes"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_detector(
+    path: str | Path, device: str = "cpu", *, trusted: bool = False
+) -> tuple[nn.Module, list[str]]:
+    """Build and fill the detector that a file holds.
+
+    Args:
+        path: ``.safetensors`` or ``.pth`` of CLQ, or a mmdetection checkpoint; any address that
+            Detectron2 opens.
+        device: of PyTorch, where the model will be.
+        trusted: let a pickle run code.
+
+    Returns:
+        The model in evaluation mode, and the K class names by index.
+
+    Raises:
+        ValueError: the file can't be read, has no configuration inside, or does not fit it.
+    """
+    contents = read_contents(PathManager.get_local_path(str(path)), trusted=trusted)
+    if contents.config is None:
+        raise ValueError(f"{path} has no configuration of a detector inside.")
+    model = build_detector(contents, contents.config, str(path), device=device)
+    for note in contents.notes:
+        logger.info(note)
+    return model, names_of_classes(contents, contents.config)
+
+
+def build_detector(
+    contents: Contents, cfg: CfgNode, path: str, *, device: str = "cpu"
+) -> nn.Module:
+    """The detector of a configuration with the tensors of a file, in evaluation mode.
+
+    Args:
+        contents: of the file.
+        cfg: that describes it.
+        path: of the file, for messages.
+        device: of PyTorch.
+
+    Raises:
+        ValueError: naming every tensor that does not fit.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = device
+    check_config(cfg)
+    model = build_model(cfg).eval()
+    try:
+        state, _ = fit(contents, model.state_dict(), may_change_classes=False)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
+    model.load_state_dict(state, strict=False)
+    return model
+
+
+def names_of_classes(contents: Contents, cfg: CfgNode) -> list[str]:
+    """Names in the file, or ``class_0``, ``class_1`` and so on where it has none."""
+    return contents.class_names or [f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)]

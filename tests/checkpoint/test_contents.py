@@ -1,0 +1,116 @@
+"""What files are taken for, and which names their tensors get."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from clq.checkpoint.contents import read_contents
+from clq.checkpoint.embedded_config import dump_config
+from clq.checkpoint.spare_class import Spare
+from reference.mmdet_style import FAMILY, mmdet_state, random_detector, small_config
+
+
+@pytest.fixture(scope="module")
+def detector() -> nn.Module:
+    return random_detector(small_config())
+
+
+def save(path: Path, content: Any) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def assert_same(actual: dict[str, Tensor], model: nn.Module) -> None:
+    expected = model.state_dict()
+    assert {n for n in actual if "integral" not in n and "tracked" not in n} == expected.keys()
+    for name, value in expected.items():
+        assert actual[name].equal(value), name
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_our_own(prefix: str, detector: nn.Module, tmp_path: Path):
+    state = {prefix + name: value for name, value in detector.state_dict().items()}
+    about = {"config": dump_config(small_config()), "class_names": list("abcde")}
+    contents = read_contents(save(tmp_path / "a.pth", {"model": state, "iteration": 3, **about}))
+    assert contents.kind == "detector" and contents.rest["iteration"] == 3
+    assert_same(contents.tensors, detector)
+    assert contents.class_names == list("abcde")
+    assert contents.config is not None and contents.config.MODEL.CLQ.NUM_CLASSES == 5
+    assert contents.pixel_settings["INPUT.FORMAT"] == "RGB"
+    bare = read_contents(save(tmp_path / "b.pth", state))
+    assert (bare.config, bare.class_names, bare.pixel_settings) == (None, None, {})
+    assert_same(bare.tensors, detector)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("head", FAMILY)
+def test_mmdetection(head: str, prefix: str, tmp_path: Path):
+    model = random_detector(small_config(FAMILY[head]))
+    state = {prefix + name: value for name, value in mmdet_state(model, head).items()}
+    content = {"meta": {"CLASSES": tuple("abcde")}, "state_dict": state}
+    for name, nested in (("flat", content), ("nested", {"epoch": 1, "model": content})):
+        contents = read_contents(save(tmp_path / f"{name}.pth", nested))
+        assert contents.kind == "detector" and contents.class_names == list("abcde")
+        assert_same(contents.tensors, model)
+        assert contents.pixel_settings == {}, "nothing is stated"
+
+
+def test_the_spare_class(detector: nn.Module, tmp_path: Path):
+    content = {"meta": {"CLASSES": tuple("abcde")}, "state_dict": mmdet_state(detector, "clq")}
+    path = save(tmp_path / "silent.pth", content)
+    assert read_contents(path).notes[0].startswith("Dropped the spare class channel: bias -12.00")
+    kept = read_contents(path, spare=Spare.KEEP)
+    assert kept.class_names == [*"abcde", "spare"]
+    assert len(kept.tensors["head.cls_score.weight"]) == 6
+    content["state_dict"]["bbox_head.clq_cls.bias"][-1] = -3
+    with pytest.raises(ValueError, match="loud.pth: the last class channel does not look spare"):
+        read_contents(save(tmp_path / "loud.pth", content))
+
+
+def test_names_that_do_not_fit_the_classes_are_refused(detector: nn.Module, tmp_path: Path):
+    content = {"meta": {"CLASSES": tuple("abc")}, "state_dict": mmdet_state(detector, "clq")}
+    with pytest.raises(ValueError, match="names 3 classes but predicts 5"):
+        read_contents(save(tmp_path / "a.pth", content))
+
+
+def test_a_network_that_can_not_be_built_is_refused_with_its_unknown_names(
+    detector: nn.Module, tmp_path: Path
+):
+    state = mmdet_state(detector, "clq")
+    state["backbone.stem.0.weight"] = state.pop("backbone.conv1.weight")
+    with pytest.raises(ValueError) as error:
+        read_contents(save(tmp_path / "deep.pth", state))
+    message = str(error.value)
+    assert "the tensor backbone.conv1.weight is missing." in message
+    assert message.endswith("Unknown tensors (1): backbone.stem.0.weight.")
+
+
+@pytest.mark.parametrize("nest", ["state_dict", "model", "model_state"])
+def test_a_classifier(nest: str, tmp_path: Path):
+    state = resnet18().state_dict()
+    contents = read_contents(save(tmp_path / "a.pth", {nest: state}))
+    assert contents.kind == "backbone" and contents.tensors.keys() == state.keys()
+
+
+def test_the_zoos(tmp_path: Path):
+    arrays = {"conv1_w": torch.ones(2).numpy(), "conv1_w_momentum": torch.ones(2).numpy()}
+    zoo = {"model": {"stem.conv1.weight": torch.ones(2).numpy()}, "matching_heuristics": True}
+    for content, author, names in (
+        (arrays, "Caffe2", {"conv1_w"}),
+        ({"blobs": arrays}, "Caffe2", {"conv1_w"}),
+        ({**zoo, "__author__": "torchvision"}, "torchvision", {"stem.conv1.weight"}),
+    ):
+        (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(content))
+        contents = read_contents(tmp_path / "zoo.pkl")
+        assert (contents.kind, contents.rest["author"]) == ("zoo", author)
+        assert contents.tensors.keys() == names
+
+
+def test_nothing(tmp_path: Path):
+    with pytest.raises(ValueError, match="a.pth holds no tensors"):
+        read_contents(save(tmp_path / "a.pth", {"lr": 0.1}))

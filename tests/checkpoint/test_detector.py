@@ -1,0 +1,56 @@
+"""A checkpoint alone gives a detector."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from clq.checkpoint import dump_config, load_detector
+from clq.checkpoint.contents import Contents
+from clq.checkpoint.conversion import write_detector
+from clq.checkpoint.detector import build_detector, names_of_classes
+from reference.mmdet_style import mmdet_state, random_detector, small_config
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_file_gives_a_detector(suffix: str, tmp_path: Path):
+    source = random_detector(small_config())
+    path = tmp_path / f"detector.{suffix}"
+    write_detector(path, source.state_dict(), dump_config(small_config()), list("abcde"))
+    model, names = load_detector(path)
+    assert names == list("abcde") and not model.training
+    assert model.device == torch.device("cpu")
+    image = torch.randint(0, 256, (3, 60, 90)).float()
+    with torch.no_grad():
+        (found,), (expected,) = (m([{"image": image}]) for m in (model, source))
+    assert len(found["instances"]) > 0
+    for field in ("scores", "pred_classes"):
+        assert found["instances"].get(field).equal(expected["instances"].get(field))
+    boxes = [x["instances"].pred_boxes.tensor for x in (found, expected)]
+    assert boxes[0].equal(boxes[1])
+
+
+def test_a_checkpoint_of_mmdetection_serves_as_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    torch.save(mmdet_state(random_detector(small_config()), "clq"), tmp_path / "theirs.pth")
+    with caplog.at_level(logging.INFO):
+        model, names = load_detector(str(tmp_path / "theirs.pth"))
+    assert model.num_classes == 5 and names[4] == "class_4"
+    assert "Dropped the spare class channel" in caplog.text
+
+
+def test_a_file_without_configuration_is_refused(tmp_path: Path):
+    torch.save({"model": random_detector(small_config()).state_dict()}, tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match="bare.pth has no configuration of a detector inside"):
+        load_detector(tmp_path / "bare.pth")
+
+
+def test_a_configuration_that_does_not_fit_is_refused():
+    contents = Contents("detector", dict(random_detector(small_config()).state_dict()))
+    with pytest.raises(ValueError, match="a.pth does not fit the model: tensors of another shape"):
+        build_detector(contents, small_config({"MODEL.CLQ.REG_MAX": 8}), "a.pth")
+    with pytest.raises(ValueError, match="MODEL.CLQ.ALPHA is 2"):
+        build_detector(contents, small_config({"MODEL.CLQ.ALPHA": 2.0}), "a.pth")
+    assert names_of_classes(contents, small_config()) == [f"class_{k}" for k in range(5)]
