@@ -1,6 +1,8 @@
 """The members of the family: their losses against a plain oracle, their scores, a new member."""
 
+import ast
 import itertools
+import re
 
 import pytest
 import torch
@@ -189,24 +191,32 @@ def test_alignment_is_one_module_for_both_codings():
     )
 
 
-class DistributionStatistics(LocalizationQuality):
-    """GFLV2's branch (arXiv 2011.12885): quality from how peaked the four distributions are."""
+def recipe() -> str:
+    """The listing of docs/family.md."""
+    (listing,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/family.md").read_text(), re.DOTALL
+    )
+    return listing
 
-    def __init__(self, in_channels: int, alpha: float) -> None:
-        super().__init__(in_channels, alpha=1.0)
-        self.predictor = nn.Sequential(nn.Conv2d(20, 64, 1), nn.ReLU(), nn.Conv2d(64, 1, 1))
 
-    def forward(self, classified: Tensor, regressed: Tensor, pred_dists: Tensor) -> Tensor:
-        top = pred_dists.unflatten(1, (4, -1)).softmax(dim=2).topk(4, dim=2).values
-        statistics = torch.cat((top, top.mean(dim=2, keepdim=True)), dim=2)
-        return self.predictor(statistics.flatten(1, 2))
-
-    def target(self, iou: Tensor, anchors: Tensor, gt_boxes: Tensor) -> None:
-        return None  # trained by the joint score alone
+def test_the_recipe_is_one_short_class_and_one_line():
+    tree = ast.parse(recipe())
+    assert [type(node) for node in tree.body] == [ast.ClassDef, ast.Assign]
+    assert len(recipe().splitlines()) <= 20
 
 
 def test_a_fifth_member_is_a_class_and_a_line(monkeypatch):
-    monkeypatch.setitem(QUALITY_BRANCHES, "distribution_statistics", DistributionStatistics)
+    monkeypatch.setitem(QUALITY_BRANCHES, "distribution_statistics", None)  # undone afterwards
+    exec(
+        recipe(),
+        {
+            "torch": torch,
+            "nn": nn,
+            "LocalizationQuality": LocalizationQuality,
+            "QUALITY_BRANCHES": QUALITY_BRANCHES,
+            "__name__": __name__,
+        },
+    )
     detector = build("gfl", **{"MODEL.CLQ.QUALITY": "distribution_statistics"}).train()
     losses = detector(BATCHES["one object"])
     assert set(losses) == {"loss_cls", "loss_box_reg", "loss_dfl"}
