@@ -4,11 +4,11 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances
-from torch.profiler import ProfilerActivity, profile
 
 from clq.config import get_clq_cfg
 from clq.modeling import DistributionBoxTransform
 from reference.golden import PyramidStub, golden_detector
+from reference.host_waits import host_waits
 
 
 @pytest.fixture(scope="module")
@@ -149,18 +149,6 @@ def test_boxes_are_clipped_before_suppression():
     scores = [torch.tensor([[0.9], [0.8]])]
     result = detector.inference_single_image(anchors, scores, [dists.flatten(1)], (48, 48))
     assert len(result) == 1
-
-
-def host_waits(run) -> list[str]:
-    """Operators that a call runs on which a GPU's host would wait.
-
-    Indexing by a boolean mask shows as nonzero. The profiler sees the backward pass as it is,
-    which a dispatch mode does not.
-    """
-    blocking = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::unique")
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        run()
-    return [event.name for event in profiler.events() if event.name.startswith(blocking)]
 
 
 def test_a_training_step_makes_the_host_wait_once(detector):

@@ -14,6 +14,7 @@ from clq.config import check_config, get_clq_cfg
 from clq.modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
 from clq.modeling.quality import LocalizationQuality
 from reference.family import MEMBERS, plain_losses
+from reference.host_waits import host_waits
 from reference.tiny import MODEL_KEYS, ROOT
 
 COCO = ROOT / "configs" / "COCO-Detection"
@@ -166,6 +167,28 @@ def test_every_member_trains_on_any_batch(member, batch):
     sum(losses.values()).backward()
     for name, parameter in detector.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("member", [*MEMBERS, "atss_clq_align"])
+def test_a_training_step_of_any_member_makes_the_host_wait_once(member):
+    """Once, to learn which anchors are positive; Detectron2's ImageList reads two host numbers."""
+    detector = build(member).train()
+    waits = host_waits(lambda: sum(detector(BATCHES["one image empty"]).values()).backward())
+    assert [name for name in waits if name != "aten::_local_scalar_dense"] == ["aten::nonzero"]
+    assert len(waits) <= 3
+
+
+@pytest.mark.parametrize("member", [*MEMBERS, "atss_clq_align"])
+def test_a_member_in_half_precision_is_close_to_full(member):
+    detector = build(member).train()
+    full = detector(BATCHES["one image empty"])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = detector(BATCHES["one image empty"])
+    for name, loss in mixed.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, full[name], rtol=0.05, atol=0.02)
+    sum(mixed.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in detector.parameters())
 
 
 def test_detached_offsets_keep_the_class_loss_from_the_box():
