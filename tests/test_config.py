@@ -118,3 +118,54 @@ def test_other_values_are_accepted(key: str, value: Any):
     check_config(cfg)
     cfg.merge_from_list([key, value])
     check_config(cfg)
+
+
+UNREAD = [
+    ({"BOX_CODING": "deltas"}, "REG_MAX", 8),
+    ({"BOX_CODING": "deltas"}, "DFL_LOSS_WEIGHT", 1.0),
+    ({"QUALITY": "centerness"}, "ALPHA", 0.5),
+    ({"QUALITY": "none"}, "QUALITY_LOSS_WEIGHT", 2.0),
+    ({"ALIGNMENT": False}, "DETACH_OFFSETS", True),
+    ({"CLASS_LOSS": "focal"}, "CLASS_TARGET", "hard"),
+    ({}, "FOCAL_ALPHA", 0.5),
+]
+
+
+@pytest.mark.parametrize(("parts", "key", "value"), UNREAD, ids=[case[1] for case in UNREAD])
+def test_a_key_that_no_part_reads_is_refused(parts: dict[str, Any], key: str, value: Any):
+    cfg = get_clq_cfg()
+    for part, choice in parts.items():
+        cfg.MODEL.CLQ[part] = choice
+    check_config(cfg)
+    cfg.MODEL.CLQ[key] = value
+    with pytest.raises(ValueError, match=f"MODEL.CLQ.{key} is .*nothing reads it where"):
+        check_config(cfg)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"RESNETS.NORM": "BN"}, "RESNETS.NORM is 'BN', but .* leave NORM at 'FrozenBN'"),
+        (
+            {"BACKBONE.NAME": "build_torchvision_fpn_backbone"},
+            "only build_clq_resnet_fpn_backbone reads it",
+        ),
+    ],
+)
+def test_trained_affine_parameters_need_a_frozen_resnet(keys: dict[str, Any], sentence: str):
+    cfg = get_clq_cfg()
+    trained = {"RESNETS.TRAIN_NORM_AFFINE": True, "BACKBONE.NAME": "build_clq_resnet_fpn_backbone"}
+    cfg.merge_from_list([x for k, v in trained.items() for x in (f"MODEL.{k}", v)])
+    check_config(cfg)
+    cfg.merge_from_list([x for k, v in keys.items() for x in (f"MODEL.{k}", v)])
+    with pytest.raises(ValueError, match=sentence):
+        check_config(cfg)
+
+
+def test_one_rule_scales_the_schedule():
+    cfg = get_clq_cfg()
+    cfg.SOLVER.REFERENCE_WORLD_SIZE = 8
+    with pytest.raises(ValueError, match="REFERENCE_WORLD_SIZE is 8, but .*set one of them to 0"):
+        check_config(cfg)
+    cfg.SOLVER.REFERENCE_BATCH_SIZE = 0
+    check_config(cfg)

@@ -88,14 +88,18 @@ def test_a_config_builds_trains_a_step_and_detects(path: Path):
     gt = Instances((64, 96))
     gt.gt_boxes, gt.gt_classes = Boxes(torch.tensor([[8.0, 9, 70, 58]])), torch.tensor([0])
     image = {"image": torch.rand(3, 64, 96) * 255, "instances": gt}
-    before = model.head.cls_score.weight.detach().clone()
     losses = model.train()([image])
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+    for layer in (model.head.cls_score, model.head.bbox_pred, model.backbone.fpn_lateral3):
+        assert layer.weight.grad.any()
     optimizer.step()
-    assert not torch.equal(model.head.cls_score.weight, before)
+    model.test_score_thresh = 0.0
     with torch.no_grad():
-        assert "pred_boxes" in model.eval()([image])[0]["instances"].get_fields()
+        assert len(model.eval()([image])[0]["instances"]) > 0
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

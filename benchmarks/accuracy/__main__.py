@@ -6,7 +6,8 @@ the order of the images. Each finished cell becomes a row of --results, so that 
 goes on where it was stopped. At the end, or with --report alone, the table, the differences with
 their intervals and the figure are written. See docs/accuracy.md.
 
-  everything      python -m benchmarks.accuracy --train train.json images/ --val val.json images/
+  everything      python -m benchmarks.accuracy --name blood_cells \\
+                      --train train.json images/ --val val.json images/
   tree crowns     python -m benchmarks.accuracy --data trees
   two cells       python -m benchmarks.accuracy --data trees --members atss clq --seeds 0
   do they repeat? ... --again    (prints them beside their rows, which stay as they are)
@@ -26,12 +27,15 @@ from .report import write_report
 from .study import run_again, run_missing
 
 RESULTS = Path("benchmarks/results/accuracy.csv")
-FIGURE = Path("docs/accuracy.png")
+FIGURE = Path("docs/accuracy.png")  # of these results; others have theirs beside them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; the exit code is 1 if a cell failed."""
     options = _parser().parse_args(argv)
+    is_ours = options.results == RESULTS
+    options.output = options.output or Path("output") / options.results.stem
+    options.figure = options.figure or (FIGURE if is_ours else options.results.with_suffix(".png"))
     failed = 0
     with exit_on_user_error(go_on="the same command goes on with the cells that have no row"):
         if not options.report:
@@ -54,10 +58,7 @@ def _run(options: argparse.Namespace) -> int:
     names = options.data or list(data_sets)
     for name in names:
         if name not in data_sets:
-            raise ValueError(
-                f"the data set '{name}' needs --train and --val, and --name {name} if it is not "
-                f"{BLOOD_CELLS}."
-            )
+            raise ValueError(f"the data set '{name}' needs --train, --val and --name {name}.")
     run = run_again if options.again else run_missing
     cells = study_cells(names, options.members, options.seeds)
     return run(cells, data_sets, results=options.results, output=options.output, opts=options.opts)
@@ -68,8 +69,11 @@ def _data_sets(options: argparse.Namespace) -> dict[str, DataSet]:
     trees = DataSet(TREES, SETTINGS / "trees.yaml")
     if not options.train and not options.val:
         return {TREES: trees}
-    if not options.train or not options.val or options.name == TREES:
-        raise ValueError(f"give both --train and --val, and a --name other than {TREES}.")
+    if not options.train or not options.val or options.name in (None, TREES):
+        raise ValueError(
+            f"give --train, --val and --name, as --name {BLOOD_CELLS}; a name stands for the same "
+            f"files in all rows of the results, and {TREES} is taken."
+        )
     pair = DataSet(
         options.name,
         SETTINGS / "blood_cells.yaml",
@@ -88,9 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     pair: dict[str, Any] = {"nargs": 2, "metavar": ("JSON", "IMAGES"), "type": Path}
     parser.add_argument("--train", **pair, help="COCO json and image folder to train on")
     parser.add_argument("--val", **pair, help="COCO json and image folder to evaluate on")
-    parser.add_argument(
-        "--name", default=BLOOD_CELLS, help="of that data set (default: %(default)s)"
-    )
+    parser.add_argument("--name", help=f"of that data set in the results, as {BLOOD_CELLS}")
     parser.add_argument(
         "--data", nargs="+", help=f"data sets to run (default: {TREES}, and --name if given)"
     )
@@ -100,10 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: 0 1 2")
     parser.add_argument("--again", action="store_true", help="run cells that have a row, compare")
     parser.add_argument("--report", action="store_true", help="run nothing, write the report")
-    folder = "output/accuracy"
-    parser.add_argument("--output", type=Path, default=Path(folder), help=f"default: {folder}")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
-    parser.add_argument("--figure", type=Path, default=FIGURE, help=f"default: {FIGURE}")
+    parser.add_argument("--output", type=Path, help="of the runs (default: output/ and its name)")
+    parser.add_argument("--figure", type=Path, help=f"default: {FIGURE}, or beside other results")
     parser.add_argument(
         "--opts",
         nargs="+",

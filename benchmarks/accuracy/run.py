@@ -24,7 +24,8 @@ from clq.evaluation.results import class_aps
 from .cells import ROOT, Cell, DataSet, member_keys
 from .ranking import rank_correlation
 
-_CODE = ("projects", "configs", "benchmarks/accuracy")  # what decides a result
+# What decides a result.
+_CODE = ("projects", "configs", "benchmarks/accuracy", "benchmarks/overfit.py", "requirements.txt")
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TRUTH = "truth.json"
 _T = TypeVar("_T")

@@ -1,6 +1,7 @@
 """The loop over the cells: run those without a row, or run those with a row again."""
 
 import shutil
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,11 +61,15 @@ def run_again(
         opts: further configuration keys and values, the same for every cell.
 
     Returns:
-        The number of cells that failed.
+        The number of cells that failed, or whose AP lies outside the spread of their seeds:
+        further from their mean than three sample standard deviations.
     """
     rows = {cell_of(row): row for row in read_rows(results)}
+    without = [str(cell) for cell in cells if cell not in rows]
     cells = [cell for cell in cells if cell in rows]
     print(f"{len(cells)} cells have a row and run again.", flush=True)
+    if without:
+        print(f"Left out, since they have none: {', '.join(without)}.", flush=True)
     failed = 0
     for i, cell in enumerate(cells, start=1):
         folder = output / "again" / cell.folder
@@ -72,12 +77,24 @@ def run_again(
         failed += row is None
         if row is not None:
             aps = [float(old["AP"]) for other, old in rows.items() if other[:2] == cell[:2]]
+            within = is_within_spread(row["AP"], aps)
+            failed += not within
             print(
-                f"  AP {row['AP']:.2f} now, {float(rows[cell]['AP']):.2f} in {results}, where the "
-                f"seeds reach from {min(aps):.2f} to {max(aps):.2f}",
+                f"  AP {row['AP']:.2f} now, {float(rows[cell]['AP']):.2f} in {results}: "
+                f"{'within' if within else 'OUTSIDE'} the spread of its seeds, "
+                f"{min(aps):.2f} to {max(aps):.2f}",
                 flush=True,
             )
     return failed
+
+
+def is_within_spread(value: float, seeds: Sequence[float]) -> bool:
+    """Whether a value lies within three sample standard deviations of the seeds' mean.
+
+    A single seed has no spread; then the value must be the same to a hundredth.
+    """
+    spread = statistics.stdev(seeds) if len(seeds) > 1 else 0.0
+    return abs(value - statistics.mean(seeds)) <= 3 * spread + 0.01
 
 
 def _try(

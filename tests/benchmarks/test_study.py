@@ -91,10 +91,28 @@ def test_again_compares_and_leaves_the_csv_alone(
     for cell in cells:
         add_result(results, row(cell, AP=28 + 5 * cell.seed))
     before = results.read_bytes()
-    study.run_again([*cells, Cell("trees", "atss", 0)], DATA, results=results, output=tmp_path)
+    again = [*cells, Cell("trees", "atss", 0)]
+    assert study.run_again(again, DATA, results=results, output=tmp_path) == 0
     assert ran == cells and results.read_bytes() == before
     printed = capsys.readouterr().out
-    assert "AP 30.00 now, 28.00 in" in printed and "from 28.00 to 33.00" in printed
+    assert "AP 30.00 now, 28.00 in" in printed and "within the spread" in printed
+    assert "28.00 to 33.00" in printed and "have none: trees atss seed 0" in printed
+
+
+def test_a_result_outside_the_spread_is_told_and_counted(
+    ran: list[Cell], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    results = tmp_path / "accuracy.csv"
+    add_result(results, row(Cell("trees", "clq", 0), AP=40))
+    again = [Cell("trees", "clq", 0)]
+    assert study.run_again(again, DATA, results=results, output=tmp_path) == 1
+    assert "OUTSIDE" in capsys.readouterr().out
+
+
+def test_the_spread_is_three_deviations_around_the_mean():
+    assert study.is_within_spread(17.0, [10.0, 12.0, 14.0])  # 12 +- 3 * 2
+    assert not study.is_within_spread(18.1, [10.0, 12.0, 14.0])
+    assert study.is_within_spread(12.0, [12.0]) and not study.is_within_spread(12.1, [12.0])
 
 
 def test_a_cell_has_one_row(tmp_path: Path):
@@ -114,8 +132,9 @@ def test_exit_code_and_report(ran: list[Cell], tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "blood_cells"], "'blood_cells' needs --train and --val"),
-        (["--train", "a.json", "images"], "both --train and --val"),
+        (["--data", "blood_cells"], "'blood_cells' needs --train, --val and --name blood_cells"),
+        (["--train", "a.json", "images"], "give --train, --val and --name"),
+        (["--train", "a.json", "b", "--val", "c.json", "d"], "as --name blood_cells"),
         (["--opts", "SOLVER.MAX_ITER", "3"], "--results of their own"),
     ],
 )

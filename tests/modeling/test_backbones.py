@@ -2,11 +2,16 @@
 
 import pytest
 import torch
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import FrozenBatchNorm2d, ModulatedDeformConv, ShapeSpec
 from detectron2.modeling import build_backbone, build_resnet_backbone
 
 from clq.config import get_clq_cfg
-from clq.modeling.backbones import LastLevelP6P7NoReLU, TorchvisionFeatures
+from clq.modeling.backbones import (
+    LastLevelP6P7NoReLU,
+    TorchvisionDeformConv,
+    TorchvisionFeatures,
+)
+from clq.modeling.deform_conv import deform_conv3x3_by_grid_sample
 from reference.tiny import CONFIG, MODEL_KEYS
 
 NETWORKS = {
@@ -57,14 +62,42 @@ def test_deformable_stages_have_detectron2_s_names_and_run_without_its_operators
 
 
 def test_a_modulated_stage_starts_as_half_a_plain_one():
-    """Offsets start at 0 and masks at sigmoid(0) = 1/2."""
+    """Offsets start at 0 and masks at sigmoid(0) = 1/2, so that the 3x3 convolution is halved."""
     keys = {"MODEL.RESNETS.DEFORM_MODULATED": True}
-    block = build_backbone(resnet_config(**DEFORMABLE, **keys)).bottom_up.res4[0]
-    x = torch.randn(1, block.conv1.out_channels, 9, 11)
-    offset, mask = torch.zeros(1, 18, 5, 6), torch.full((1, 9, 5, 6), 0.5)
-    expected = torch.nn.functional.conv2d(x, block.conv2.weight, stride=2, padding=1) / 2
-    actual = block.conv2(x, offset, mask)
-    torch.testing.assert_close(actual, block.conv2.norm(expected), rtol=1e-5, atol=1e-6)
+    block = build_backbone(resnet_config(**DEFORMABLE, **keys)).bottom_up.res4[0].eval()
+    x = torch.randn(1, block.in_channels, 9, 11)
+    inner = block.conv1(x).relu()
+    halved = torch.nn.functional.conv2d(inner, block.conv2.weight, stride=2, padding=1) / 2
+    expected = block.conv3(block.conv2.norm(halved).relu()) + block.shortcut(x)
+    torch.testing.assert_close(block(x), expected.relu(), rtol=1e-4, atol=1e-5)
+
+
+def test_offsets_and_masks_act_as_in_the_plain_form():
+    """A mask that is the same at every cell scales the weight of its tap."""
+    norm, weight = torch.nn.Identity(), torch.randn(5, 6, 3, 3)
+    theirs = ModulatedDeformConv(6, 5, kernel_size=3, padding=1, bias=False, norm=norm)
+    theirs.weight.data.copy_(weight)
+    conv = TorchvisionDeformConv(theirs)
+    x, offset = torch.randn(2, 6, 7, 9), 2 * torch.randn(2, 18, 7, 9)
+    plain = deform_conv3x3_by_grid_sample(x, offset, weight)
+    torch.testing.assert_close(conv(x, offset), plain, rtol=1e-4, atol=1e-4)
+    mask = torch.rand(9)
+    scaled = deform_conv3x3_by_grid_sample(x, offset, weight * mask.view(3, 3))
+    masks = mask.view(1, 9, 1, 1).expand(2, 9, 7, 9)
+    torch.testing.assert_close(conv(x, offset, masks), scaled, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
+@pytest.mark.parametrize("modulated", (False, True))
+def test_deformable_stages_run_in_half_precision(dtype, modulated):
+    keys = {"MODEL.RESNETS.DEFORM_MODULATED": modulated}
+    bottom_up = build_backbone(resnet_config(**DEFORMABLE, **keys)).bottom_up
+    x = torch.rand(1, 3, 64, 64)
+    with torch.autocast("cpu", dtype=dtype):
+        mixed = bottom_up(x)
+    for level, feature in bottom_up(x).items():
+        assert (mixed[level].float() - feature).norm() < 0.1 * feature.norm()
+    sum(feature.float().sum() for feature in mixed.values()).backward()
 
 
 def test_affine_of_norms_trains_above_the_frozen_stages_and_statistics_stay():

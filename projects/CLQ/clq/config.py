@@ -35,6 +35,16 @@ _CHOICES: dict[str, Collection[str]] = {
     "TEST.EVALUATOR": ("hotcoco", "pycocotools"),
 }
 
+# Keys under MODEL.CLQ that a part does not read, by the key that chooses the part and its value.
+_UNREAD = {
+    ("BOX_CODING", "deltas"): ("REG_MAX", "DFL_LOSS_WEIGHT"),
+    ("QUALITY", "none"): ("ALPHA", "QUALITY_LOSS_WEIGHT", "WEIGH_QUALITY_BY_SCORE"),
+    ("QUALITY", "centerness"): ("ALPHA",),
+    ("ALIGNMENT", False): ("DETACH_OFFSETS",),
+    ("CLASS_LOSS", "focal"): ("QFL_BETA", "CLASS_TARGET"),
+    ("CLASS_LOSS", "quality_focal"): ("FOCAL_ALPHA", "FOCAL_GAMMA"),
+}
+
 
 def add_clq_config(cfg: CfgNode) -> None:
     """Add the keys of CLQ, with their defaults, to a configuration of Detectron2."""
@@ -76,11 +86,11 @@ def check_config(cfg: CfgNode) -> None:
         if key in _CHOICES and value not in _CHOICES[key]:
             allowed = " or ".join(map(repr, _CHOICES[key]))
             raise ValueError(f"{key} is {value!r}; it must be {allowed}.")
-    if cfg.MODEL.RESNETS.TRAIN_NORM_AFFINE and cfg.MODEL.RESNETS.NORM != "FrozenBN":
-        raise ValueError(
-            f"MODEL.RESNETS.NORM is '{cfg.MODEL.RESNETS.NORM}', but "
-            "MODEL.RESNETS.TRAIN_NORM_AFFINE holds the statistics; leave NORM at 'FrozenBN'."
-        )
+    _check_ranges(cfg)
+    _check_combinations(cfg)
+
+
+def _check_ranges(cfg: CfgNode) -> None:
     options = cfg.MODEL.CLQ
     if not 0 <= options.ALPHA <= 1:
         raise ValueError(f"MODEL.CLQ.ALPHA is {options.ALPHA}; it must lie in [0, 1].")
@@ -94,6 +104,34 @@ def check_config(cfg: CfgNode) -> None:
                 f"MODEL.FPN.OUT_CHANNELS is {channels}; it must be a multiple of "
                 f"MODEL.CLQ.{key} = {options[key]}."
             )
+
+
+def _check_combinations(cfg: CfgNode) -> None:
+    """Refuse keys that another key takes the effect from."""
+    resnets, options, defaults = cfg.MODEL.RESNETS, cfg.MODEL.CLQ, get_clq_cfg().MODEL.CLQ
+    if resnets.TRAIN_NORM_AFFINE and cfg.MODEL.BACKBONE.NAME != "build_clq_resnet_fpn_backbone":
+        raise ValueError(
+            "MODEL.RESNETS.TRAIN_NORM_AFFINE is True, but only build_clq_resnet_fpn_backbone reads "
+            f"it, and MODEL.BACKBONE.NAME is '{cfg.MODEL.BACKBONE.NAME}'."
+        )
+    if resnets.TRAIN_NORM_AFFINE and resnets.NORM != "FrozenBN":
+        raise ValueError(
+            f"MODEL.RESNETS.NORM is '{resnets.NORM}', but MODEL.RESNETS.TRAIN_NORM_AFFINE holds "
+            "the statistics; leave NORM at 'FrozenBN'."
+        )
+    if cfg.SOLVER.REFERENCE_WORLD_SIZE and cfg.SOLVER.REFERENCE_BATCH_SIZE:
+        raise ValueError(
+            f"SOLVER.REFERENCE_WORLD_SIZE is {cfg.SOLVER.REFERENCE_WORLD_SIZE}, but "
+            f"SOLVER.REFERENCE_BATCH_SIZE = {cfg.SOLVER.REFERENCE_BATCH_SIZE} scales the schedule "
+            "already; set one of them to 0."
+        )
+    for (chooser, part), keys in _UNREAD.items():
+        for key in keys if options[chooser] == part else ():
+            if options[key] != defaults[key]:
+                raise ValueError(
+                    f"MODEL.CLQ.{key} is {options[key]!r}, but nothing reads it where "
+                    f"MODEL.CLQ.{chooser} is {part!r}; leave it at {defaults[key]!r}."
+                )
 
 
 def _leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:

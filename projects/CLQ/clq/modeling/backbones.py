@@ -55,7 +55,12 @@ class TorchvisionDeformConv(nn.Module):
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
         """Convolve x (N, C, H, W) by offsets (dy, dx) in cells, (N, G*T*2, H', W')."""
-        return self.norm(deform_conv2d(x, offset, self.weight, mask=mask, **self.geometry))
+        # In fp32 or better: the operator has no half precision on CPU.
+        full = torch.promote_types(x.dtype, torch.float32)
+        parts = [None if part is None else part.to(full) for part in (x, offset, self.weight, mask)]
+        with torch.autocast(x.device.type, enabled=False):
+            y = deform_conv2d(*parts[:3], mask=parts[3], **self.geometry)
+        return self.norm(y.to(x.dtype))
 
 
 class TorchvisionFeatures(Backbone):

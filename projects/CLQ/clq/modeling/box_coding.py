@@ -118,7 +118,7 @@ class DistributionBoxTransform:
 class DeltaBoxTransform:
     """Box coding of ATSS: a shift of the anchor's centre and log ratios of its sides.
 
-    Methods are those of :class:`DistributionBoxTransform`, of codes (dx, dy, dw, dh).
+    Methods are those of :class:`DistributionBoxTransform`, of codes (dx, dy, dw, dh), in fp32.
     """
 
     num_channels = 4

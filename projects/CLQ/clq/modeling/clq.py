@@ -193,15 +193,10 @@ class CLQ(DenseDetector):
         gt_labels: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """The losses of this member of the family by name, as :class:`CLQCriterion` gives them.
+        """The losses by name, as :class:`CLQCriterion` gives them, from the same arguments.
 
-        Args:
-            anchors: the boxes of each level, R in all.
-            pred_logits: of each level, (N, H*W, K).
-            pred_dists: of each level, (N, H*W, D).
-            pred_quality: of each level, (N, H*W, 1), or None.
-            gt_labels: of each image, (R,), see :meth:`label_anchors`.
-            gt_boxes: of each image, (R, 4).
+        Anchors and predictions, in rows (N, H*W, D), are lists over levels; labels and boxes are
+        lists over images, as :meth:`label_anchors` gives them.
         """
         return self.criterion(
             Boxes.cat(anchors).tensor,
