@@ -2,10 +2,10 @@
 """Can every member of the family learn a few images by heart?
 
 Trains each member on four tiles of the demo's trees, without any augmentation, and evaluates it
-on the same four: the first tiles with 10 to 19 trees of which none is below 24 pixels. A detector whose
-parts fit together (matching, box coding, losses, decoding, scores) reaches AP 90 or more there; the
-exit code is 1 if one does not. Takes some minutes for each member on two processor cores. The table
-is printed; the results of the members that ran replace theirs in --results.
+on the same four: the first tiles with 10 to 19 trees of which none is below 24 pixels. A detector
+whose parts fit together (matching, box coding, losses, decoding, scores) reaches AP 90 or more
+there; the exit code is 1 if one does not. Takes some minutes for each member on two processor
+cores. The table is printed; the results of the members that ran replace theirs in --results.
 
   all members    python benchmarks/overfit.py
   two of them    python benchmarks/overfit.py --members clq gfl

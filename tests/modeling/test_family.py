@@ -6,34 +6,15 @@ import re
 
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
-from torch import Tensor, nn
+from torch import nn
 
-from clq.config import check_config, get_clq_cfg
 from clq.modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
 from clq.modeling.quality import LocalizationQuality
 from reference.family import MEMBERS, plain_losses
 from reference.host_waits import host_waits
-from reference.tiny import MODEL_KEYS, ROOT
-
-COCO = ROOT / "configs" / "COCO-Detection"
-NUM_CLASSES = 3
-
-
-def member_config(member: str, **keys):
-    """The member's COCO config at the size of the tiny detector."""
-    cfg = get_clq_cfg()
-    cfg.merge_from_file(str(COCO / f"{member}_R_50_FPN_1x.yaml"))
-    keys = {**MODEL_KEYS, "MODEL.CLQ.NUM_CLASSES": NUM_CLASSES, **keys}
-    cfg.merge_from_list([item for pair in keys.items() for item in pair])
-    check_config(cfg)
-    return cfg
-
-
-def build(member: str, **keys):
-    torch.manual_seed(0)
-    return build_model(member_config(member, **keys))
+from reference.members import NUM_CLASSES, build, member_config, random_batch
+from reference.tiny import ROOT
 
 
 @pytest.mark.parametrize("member", MEMBERS)
@@ -53,29 +34,6 @@ def test_a_config_is_its_row_of_the_table(member):
 def test_every_part_is_in_some_member():
     parts = [set(column) for column in zip(*MEMBERS.values(), strict=True)]
     assert parts == [set(BOX_CODINGS), set(QUALITY_BRANCHES), set(CLASS_LOSSES)]
-
-
-def random_batch(detector, *, empty: bool) -> list[Tensor | None]:
-    """Arguments of the criterion: 2 images of 30 anchors, some without objects or padding."""
-    generator = torch.Generator().manual_seed(5)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    centers = torch.arange(30.0).view(-1, 1) * 8
-    half = torch.tensor([32.0, 64.0]).repeat(15).view(-1, 1)
-    anchors = torch.cat((centers - half, centers - half, centers + half, centers + half), dim=1)
-    labels = torch.randint(0, NUM_CLASSES + 1, (2, 30), generator=generator)
-    labels[:, ::3], labels[1, 20:] = NUM_CLASSES, -1
-    labels[1, :15] = NUM_CLASSES
-    if empty:
-        labels = torch.where(labels == -1, -1, NUM_CLASSES)
-    extent = torch.rand(2, 30, 2, generator=generator) * 90 + 2
-    shift = torch.rand(2, 30, 2, generator=generator) * extent
-    boxes = torch.cat((centers - shift, centers - shift + extent), dim=-1)
-    channels = detector.box2box_transform.num_channels
-    quality = None if detector.head.quality.test_alpha == 0 else draw(2, 30, 1)
-    return [anchors, draw(2, 30, NUM_CLASSES), draw(2, 30, channels), quality, labels, boxes]
 
 
 @pytest.mark.parametrize("empty", (False, True), ids=("objects", "no object"))

@@ -9,6 +9,8 @@ from torch import nn
 
 from clq.engine import CLQTrainer, setup
 from clq.modeling.normalizer import mean_over_processes
+from reference.family import MEMBERS
+from reference.members import losses_of
 
 
 def save_mean(folder: Path) -> None:
@@ -16,6 +18,16 @@ def save_mean(folder: Path) -> None:
     values = torch.tensor(((1.0, 10.0), (4.0, -2.0))[comm.get_rank()], requires_grad=True)
     mean = mean_over_processes(values)
     torch.save({"mean": mean, "values": values}, folder / f"mean{comm.get_rank()}.pth")
+
+
+def save_losses(folder: Path) -> None:
+    """The losses of each member of the family on two images, of which each process has one.
+
+    The first process has the image with objects, the second that without.
+    """
+    for member in MEMBERS:
+        losses = losses_of(member, slice(comm.get_rank(), comm.get_rank() + 1))
+        torch.save(losses, folder / f"{member}{comm.get_rank()}.pth")
 
 
 def train(args: argparse.Namespace) -> None:
