@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         "--config-file", default="", metavar="YAML", help="of a detector whose file holds no config"
     )
     parser.add_argument("opts", nargs="*", help="configuration keys and values")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     with exit_on_user_error(go_on="nothing was written"):
         done = convert(
             options.source,

@@ -49,6 +49,15 @@ def test_checkpoints_of_mmdetection_are_loaded(
     assert ("Dropped the spare class channel" in caplog.text) == (head == "clq")
 
 
+def test_addresses_of_local_files(tmp_path: Path):
+    source, target = network(), network(seed=1)
+    path = write(tmp_path / "all.pth", dict(source.state_dict()))
+    for address in (f"file://{path}", f"{path}?matching_heuristics=False"):
+        target = network(seed=1)
+        CLQCheckpointer(target).load(address)
+        assert_same(target, source)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_detector_must_fit_whole(kind: type[CLQCheckpointer], tmp_path: Path):
     state = dict(network().state_dict())

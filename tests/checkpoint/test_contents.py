@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torchvision.models import resnet18
 
 from clq.checkpoint.contents import read_contents
 from clq.checkpoint.embedded_config import dump_config
+from clq.checkpoint.fitting import fit
 from clq.checkpoint.spare_class import Spare
 from reference.mmdet_style import FAMILY, mmdet_state, random_detector, small_config
 
@@ -57,7 +59,7 @@ def test_mmdetection(head: str, prefix: str, tmp_path: Path):
         contents = read_contents(save(tmp_path / f"{name}.pth", nested))
         assert contents.kind == "detector" and contents.class_names == list("abcde")
         assert_same(contents.tensors, model)
-        assert contents.pixel_settings == {}, "nothing is stated"
+        assert contents.pixel_settings["INPUT.FORMAT"] == "RGB", "as all of theirs, unless stated"
 
 
 def test_the_spare_class(detector: nn.Module, tmp_path: Path):
@@ -111,6 +113,63 @@ def test_the_zoos(tmp_path: Path):
         assert contents.tensors.keys() == names
 
 
+def test_a_detector_without_a_tensor_is_still_one(detector: nn.Module, tmp_path: Path):
+    state = {n: t for n, t in detector.state_dict().items() if n != "head.scales"}
+    contents = read_contents(save(tmp_path / "a.pth", state))
+    assert contents.kind == "detector"
+    with pytest.raises(ValueError, match=r"missing tensors \(1\): head.scales\."):
+        fit(contents, detector.state_dict(), may_change_classes=False)
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ({"config": "[" * 5000}, "the configuration inside is not valid yaml"),
+        ({"config": 3}, "the configuration inside is not valid yaml"),
+        ({"config": "SOLVER: {MAX_ITER: many}"}, "has SOLVER.MAX_ITER 'many', which is of another"),
+        ({"class_names": 3}, "the class_names inside are no list of texts"),
+        ({"class_names": [3]}, "the class_names inside are no list of texts"),
+    ],
+)
+def test_what_lies_beside_must_make_sense(
+    beside: dict[str, Any], message: str, detector: nn.Module, tmp_path: Path
+):
+    with pytest.raises(ValueError, match=f"a.pth: .*{message}"):
+        read_contents(save(tmp_path / "a.pth", {"model": detector.state_dict(), **beside}))
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        "text",
+        3,
+        {"dataset_meta": ["a"]},
+        {"CLASSES": 5},
+        {"config": "(" * 5000},
+        {"config": "-" * 50000 + "1"},
+    ],
+)
+def test_a_meta_that_says_nothing(meta: Any, detector: nn.Module, tmp_path: Path):
+    content = {"meta": meta, "state_dict": mmdet_state(detector, "clq")}
+    contents = read_contents(save(tmp_path / "a.pth", content))
+    assert contents.class_names is None and "MODEL.CLQ.NUM_GROUPS" in contents.guesses
+
+
+def test_nothing_that_is_known(tmp_path: Path):
+    content = {"model": {"some.thing": torch.ones(1), "other": torch.ones(2)}}
+    with pytest.raises(ValueError, match="a.pth holds nothing that CLQ knows: .* some.thing"):
+        read_contents(save(tmp_path / "a.pth", content))
+
+
 def test_nothing(tmp_path: Path):
+    itself: dict[str, Any] = {}
+    itself["model"] = itself
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(itself))
+    with pytest.raises(ValueError, match="a.pkl holds no tensors"):
+        read_contents(tmp_path / "a.pkl")
+    arrays = {"model": {"a": np.array(["text"])}}
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps(arrays))
+    with pytest.raises(ValueError, match="b.pkl: the array a is of <U4, which PyTorch lacks"):
+        read_contents(tmp_path / "b.pkl")
     with pytest.raises(ValueError, match="a.pth holds no tensors"):
         read_contents(save(tmp_path / "a.pth", {"lr": 0.1}))

@@ -98,8 +98,12 @@ def test_converting_again_changes_nothing(tmp_path: Path):
 
 def test_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run(save(tmp_path / "in.pth", random_detector(small_config())), tmp_path / "out.pth")
-    first, second = capsys.readouterr().out.splitlines()
+    first, guess, second = capsys.readouterr().out.splitlines()
     assert first.startswith("Dropped the spare class channel: bias -12.00, weight norm ")
+    assert guess == (
+        "The file does not state the groups of its GroupNorm; took 8, give MODEL.CLQ.NUM_GROUPS if "
+        "that is wrong."
+    )
     assert second == (
         f"Wrote {tmp_path / 'out.pth'}: 5 classes, ResNet-50, 8 groups in GroupNorm, "
         "BOX_CODING distribution, QUALITY localization, ALIGNMENT True."
@@ -125,7 +129,43 @@ def test_keys_that_tensors_do_not_show(tmp_path: Path):
     run(source, tmp_path / "out.pth", "MODEL.CLQ.NUM_GROUPS", 16)
     converted, _ = load_detector(tmp_path / "out.pth")
     assert all(map(torch.equal, outputs(converted), outputs(model)))
+    below = "MODEL.CLQ.ALPHA.X"
+    assert f"keys {below} does not exist" in refusal(source, tmp_path / "x.pth", below, 1)
     assert "Non-existent key: MODEL.NO" in refusal(source, tmp_path / "x.pth", "MODEL.NO", 1)
+
+
+def test_keys_may_follow_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = save(tmp_path / "in.pth", random_detector(small_config()))
+    run(source, tmp_path / "out.pth", "--drop-spare", "MODEL.CLQ.NUM_GROUPS", 16)
+    out = capsys.readouterr().out
+    assert "16 groups in GroupNorm" in out and "does not state" not in out
+
+
+def test_a_file_is_not_replaced_by_its_own_conversion(tmp_path: Path):
+    source = save(tmp_path / "in.pth", random_detector(small_config()))
+    before = source.read_bytes()
+    (tmp_path / "link.pth").symlink_to(source)
+    for target in (source, tmp_path / "link.pth"):
+        assert "is the file to convert" in refusal(source, target)
+    assert source.read_bytes() == before
+
+
+def test_a_folder_that_can_not_be_written(tmp_path: Path):
+    source = save(tmp_path / "in.pth", random_detector(small_config()))
+    (tmp_path / "file").write_text("")
+    for name in ("out.pth", "out.safetensors"):
+        path = tmp_path / "file" / name
+        assert f"{path} can't be written: " in refusal(source, path)
+
+
+def test_keys_that_give_no_model(tmp_path: Path):
+    source = save(tmp_path / "in.pth", random_detector(small_config()))
+    for key, value in (("MODEL.BACKBONE.NAME", "nobody"), ("MODEL.RESNETS.DEPTH", 99)):
+        message = refusal(source, tmp_path / "out.pth", key, value)
+        assert f"{source}: its configuration gives no model (" in message
+    assert f"{source}: MODEL.CLQ.ALPHA is 2" in refusal(
+        source, tmp_path / "out.pth", "MODEL.CLQ.ALPHA", 2.0
+    )
 
 
 def test_our_own_training_state(tmp_path: Path):
@@ -155,7 +195,7 @@ def test_what_does_not_fit_is_listed_and_nothing_written(tmp_path: Path):
     state["bbox_head.scales.0.scale"] = state.pop("bbox_head.scales.4.scale")
     torch.save({"state_dict": state}, source)
     message = refusal(source, out)
-    for part in ("bbox_head.odd.weight", "bbox_head.retina_iou.bias", "head.scales (4,) for (5,)"):
+    for part in ("bbox_head.odd.weight", "bbox_head.retina_iou.bias", "bbox_head.scales.4.scale"):
         assert part in message
     assert not out.exists()
 

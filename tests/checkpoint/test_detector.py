@@ -39,6 +39,7 @@ def test_a_checkpoint_of_mmdetection_serves_as_it_is(
         model, names = load_detector(str(tmp_path / "theirs.pth"))
     assert model.num_classes == 5 and names[4] == "class_4"
     assert "Dropped the spare class channel" in caplog.text
+    assert "does not state the groups of its GroupNorm; took 8, give" in caplog.text
 
 
 def test_a_file_without_configuration_is_refused(tmp_path: Path):

@@ -41,6 +41,31 @@ def test_all_that_does_not_fit_is_listed(state: dict[str, Tensor]):
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.ones(5, dtype=torch.int64), "the tensor head.scales is of int64, not of floating"),
+        (torch.full((5,), float("inf")), "the tensor head.scales has values that are not finite"),
+        (torch.ones(5).to_sparse(), "the tensor head.scales is sparse"),
+    ],
+)
+def test_values_that_are_no_weights(value: Tensor, message: str, state: dict[str, Tensor]):
+    with pytest.raises(ValueError, match=f"can't be used: {message}"):
+        fit_detector({**state, "head.scales": value}, state)
+
+
+def test_a_table_of_indices_stays_one(state: dict[str, Tensor]):
+    """As Swin has."""
+    model = {**state, "backbone.bottom_up.body.index": torch.arange(3)}
+    assert fit_detector(model, model) == Fit(model, [])
+
+
+def test_a_class_predictor_without_dimensions(state: dict[str, Tensor]):
+    name = "head.cls_score.weight"
+    with pytest.raises(ValueError, match=rf"{name} \(\) for \(5, 32, 3, 3\)"):
+        fit_detector({**state, name: torch.tensor(1.0)}, state)
+
+
 def test_another_class_count(state: dict[str, Tensor]):
     names = ("head.cls_score.weight", "head.cls_score.bias")
     tensors = {**state, **{name: state[name][:2] for name in names}}
@@ -123,7 +148,9 @@ def test_another_backbone_is_refused_with_the_names(resnet_state: dict[str, Tens
         "backbone.bottom_up.stem.conv1.weight; unknown tensors (1): conv1.0.weight."
     )
     wide = Contents("backbone", torchvision.models.resnext50_32x4d().state_dict())
-    with pytest.raises(ValueError, match=r"res2.0.conv1.weight \(128, 64, 1, 1\) for \(64, 64"):
+    with pytest.raises(
+        ValueError, match=r"\(there layer1.0.conv1.weight\) \(128, 64, 1, 1\) for \(64, 64"
+    ):
         fit(wide, resnet_state, may_change_classes=True)
 
 
@@ -147,6 +174,62 @@ def test_zoo_weights_go_to_detectron2(folded: bool, resnet_state: dict[str, Tens
     del tensors["res5.0.conv1.weight"]
     with pytest.raises(ValueError, match=r"missing tensors \(1\): .*res5.0.conv1.weight"):
         fit(contents, resnet_state, may_change_classes=True)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.bottom_up."])
+def test_more_blocks_of_a_zoo_are_refused(prefix: str, resnet_state: dict[str, Tensor]):
+    own = "backbone.bottom_up."
+    trunk = {prefix + n.removeprefix(own): t for n, t in resnet_state.items() if own in n}
+    trunk[f"{prefix}res4.10.conv1.weight"] = torch.ones(1)
+    contents = Contents("zoo", trunk, rest={"author": "torchvision"})
+    with pytest.raises(ValueError, match=rf"unknown tensors \(1\): {prefix}res4.10.conv1.weight"):
+        fit(contents, resnet_state, may_change_classes=True)
+
+
+def test_a_zoo_file_that_nobody_can_rename(resnet_state: dict[str, Tensor]):
+    tensors = {name: torch.tensor(1.0) for name in ("conv1_w", "bbox_pred_w")}
+    contents = Contents("zoo", tensors, rest={"author": "Caffe2"})
+    with pytest.raises(ValueError, match="does not fit"):
+        fit(contents, resnet_state, may_change_classes=True)
+
+
+def test_two_tensors_for_one_place(resnet_state: dict[str, Tensor]):
+    tensors = torchvision.models.resnet50().state_dict()
+    tensors["backbone.conv1.weight"] = tensors["conv1.weight"]
+    with pytest.raises(ValueError, match=r"unknown tensors \(1\): backbone.conv1.weight\."):
+        fit(Contents("backbone", tensors), resnet_state, may_change_classes=True)
+
+
+def test_integers_are_no_backbone(resnet_state: dict[str, Tensor]):
+    tensors = torchvision.models.resnet50().state_dict()
+    tensors["conv1.weight"] = tensors["conv1.weight"].int()
+    with pytest.raises(ValueError, match="can't be used: the tensor conv1.weight is of int32"):
+        fit(Contents("backbone", tensors), resnet_state, may_change_classes=True)
+
+
+@pytest.fixture(scope="module")
+def extractor_state() -> dict[str, Tensor]:
+    cfg = get_clq_cfg()
+    cfg.merge_from_file("configs/Demo/Base-Demo.yaml")
+    cfg.MODEL.TORCHVISION.NAME = "resnet50"
+    cfg.MODEL.TORCHVISION.OUT_NODES = ["layer2", "layer3", "layer4"]
+    cfg.MODEL.TORCHVISION.FROZEN_LAYERS = []
+    return backbone_state(build_torchvision_fpn_backbone(cfg, ShapeSpec(channels=3)))
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_resnet_as_extractor(prefix: str, by_name: bool, extractor_state: dict[str, Tensor]):
+    def contents(depth: int) -> Contents:
+        tensors = torchvision.models.get_model(f"resnet{depth}", weights=None).state_dict()
+        names = sorted(tensors) if by_name else list(tensors)
+        return Contents("backbone", {prefix + name: tensors[name] for name in names})
+
+    found = fit(contents(50), extractor_state, may_change_classes=True)
+    own_name = f"{prefix}fc".rstrip(".")
+    assert found.notes[1] == f"Not used of the file: {own_name} (2)."
+    with pytest.raises(ValueError, match=r"unknown tensors \(255\): .*\(there .*layer3.6.conv1"):
+        fit(contents(101), extractor_state, may_change_classes=True)
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.bottom_up.body."])

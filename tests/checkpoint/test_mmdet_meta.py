@@ -53,6 +53,34 @@ def test_dicts_in_braces():
     assert pixel_settings_of_mmdet({"config": text}) == {"MODEL.RESNETS.STRIDE_IN_1X1": True}
 
 
+def test_an_initialization_is_no_pixel_setting():
+    """Nor are three numbers where a dict of pixels is there as well."""
+    init = "init_cfg = dict(type='Normal', mean=0.0, std=0.01)\n"
+    assert pixel_settings_of_mmdet({"config": init}) == {}
+    other = "\nother = dict(mean=[0, 0, 0], std=[9, 9, 9])"
+    found = pixel_settings_of_mmdet({"config": init + RELEASE_2 + other})
+    assert found["MODEL.PIXEL_STD"] == [1.0, 1.0, 1.0]
+    assert pixel_settings_of_mmdet({"config": other})["MODEL.PIXEL_STD"] == [9.0, 9.0, 9.0]
+    assert pixel_settings_of_mmdet({"config": "a = dict(mean=[1, 2], std=[1, 2])"}) == {}
+    assert pixel_settings_of_mmdet({"config": "a = dict(mean=[1, 2, 'x'], std=[1, 2, 3])"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("neck = dict(n=dict(type='GN', num_groups=8))\n" + RELEASE_2, 16),
+        (RELEASE_2 + "neck = dict(n=dict(type='GN', num_groups=8))", 16),
+        ("a = dict(type='GN', num_groups=8)\nb = dict(type='GN', num_groups=8)", 8),
+        ("a = dict(type='GN', num_groups=8)\nb = dict(type='GN', num_groups=4)", None),
+        ("a = dict(type='GN', num_groups='8')", None),
+        ("a = dict(type='GN', num_groups=0)", None),
+        ("a = dict(type='GN')", None),
+    ],
+)
+def test_the_groups_are_those_of_the_head(text: str, groups: int | None):
+    assert num_groups_of_mmdet({"config": text}) == groups
+
+
 @pytest.mark.parametrize("text", ["", "# omitted", "no python (", None, 3, "x = dict(style=f(1))"])
 def test_nothing_is_stated(text: Any):
     assert pixel_settings_of_mmdet({"config": text}) == {}

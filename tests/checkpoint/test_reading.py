@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clq.checkpoint.reading import read_file
+from clq.checkpoint.reading import plain_address, read_file
 
 WEIGHTS = {"a": torch.arange(4.0), "b": torch.ones(2, 3)}
 
@@ -34,11 +34,19 @@ def assert_same(read: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("suffix", "zipped"),
-    [("pth", True), ("pth", False), ("pt", True), ("pt", False), ("pkl", True)],
+    [("pth", True), ("pth", False), ("pt", True), ("pt", False), ("pkl", True), ("pkl", False)],
 )
 def test_pytorch_files(suffix: str, zipped: bool, tmp_path: Path):
     path = tmp_path / f"weights.{suffix}"
     torch.save({"model": WEIGHTS}, path, _use_new_zipfile_serialization=zipped)
+    assert_same(read_file(path)["model"])
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_an_old_pytorch_file_of_another_protocol(tmp_path: Path):
+    path = tmp_path / "weights.pkl"
+    options = {"_use_new_zipfile_serialization": False, "pickle_protocol": 3}
+    torch.save({"model": WEIGHTS}, path, **options)
     assert_same(read_file(path)["model"])
 
 
@@ -49,10 +57,12 @@ def test_safetensors(tmp_path: Path):
     assert content.keys() == {"model"}
 
 
-def test_pickles_of_arrays(tmp_path: Path):
+@pytest.mark.parametrize("suffix", ["pkl", "pth"])
+def test_pickles_of_arrays(suffix: str, tmp_path: Path):
     content = {"model": {name: value.numpy() for name, value in WEIGHTS.items()}}
-    (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(content, 2))
-    assert_same(read_file(tmp_path / "zoo.pkl")["model"])
+    path = tmp_path / f"zoo.{suffix}"
+    path.write_bytes(pickle.dumps(content, 2))
+    assert_same(read_file(path)["model"])
 
 
 def test_numbers_of_numpy_beside_the_weights(tmp_path: Path):
@@ -101,8 +111,7 @@ def test_code_in_a_plain_pickle_is_refused_unless_trusted(
     with pytest.raises(ValueError, match=r"attack\.\w+ is refused, .* the object \S+"):
         read_file(path)
     assert not made.exists()
-    if suffix == "pkl":
-        check_refusal(path, made)
+    check_refusal(path, made)
 
 
 def check_refusal(path: Path, made: Path) -> None:
@@ -123,6 +132,19 @@ def test_files_that_are_none(name: str, content: bytes, tmp_path: Path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"{name} is not a checkpoint that PyTorch can read"):
         read_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("weights", "plain"),
+    [
+        ("a/b.pth", "a/b.pth"),
+        ("file:///a/b.pth?x=1", "/a/b.pth"),
+        ("https://a.org/b.pth?token=1", "https://a.org/b.pth?token=1"),
+        ("clq://timm/resnet50", "clq://timm/resnet50"),
+    ],
+)
+def test_plain_addresses(weights: str, plain: str):
+    assert plain_address(weights) == plain
 
 
 def test_no_file_and_no_dict(tmp_path: Path):

@@ -23,6 +23,12 @@ def test_a_silent_channel_is_dropped(bias: float, norm: float):
     )
 
 
+def test_one_channel_alone_is_not_spare():
+    weight, biases = predictor(-12, 0.2)
+    with pytest.raises(ValueError, match="one class channel, so none can be spare"):
+        drop_spare_class(weight[:1], biases[:1], Spare.DROP)
+
+
 @pytest.mark.parametrize(("bias", "norm"), [(-8.9, 0.2), (-12.0, 0.51)])
 def test_another_is_refused_unless_told(bias: float, norm: float):
     weight, biases = predictor(bias, norm)

@@ -1,8 +1,10 @@
 """What weights say about the configuration, and when the command line goes before them."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
@@ -56,13 +58,56 @@ def test_a_checkpoint_takes_the_place_of_a_config(write: Any, tiny_data: TinyDat
 def test_a_config_goes_before_the_one_inside(tiny_data: TinyData, tmp_path: Path):
     path = detector_file(tmp_path)
     arguments = ["--config-file", CONFIG, *evaluation(tiny_data.val), "MODEL.WEIGHTS", path]
-    assert build(*arguments).MODEL.CLQ.NUM_CONVS == 4
+    with pytest.raises(ValueError, match="MODEL.CLQ.NUM_GROUPS is 32, but .* was trained with 8: "):
+        build(*arguments)
+    assert build(*arguments, "MODEL.CLQ.NUM_GROUPS", 8).MODEL.CLQ.NUM_CONVS == 4
+
+
+def log_of(folder: Path, *arguments: object) -> str:
+    setup(parse([*map(str, arguments), "OUTPUT_DIR", str(folder)]))
+    return (folder / "log.txt").read_text()
+
+
+def test_keys_that_differ_from_those_inside(tiny_data: TinyData, tmp_path: Path):
+    path = detector_file(tmp_path)
+    arguments = [*evaluation(tiny_data.val), "MODEL.WEIGHTS", path]
+    log = log_of(tmp_path / "a", *arguments, "MODEL.CLQ.NMS_THRESH_TEST", 0.4)
+    assert f"{path} was trained with: MODEL.CLQ.NMS_THRESH_TEST 0.4 for 0.6." in log
+    assert "was trained with" not in log_of(tmp_path / "b", *arguments)
+
+
+def test_what_a_checkpoint_of_mmdetection_leaves_open(tiny_data: TinyData, tmp_path: Path):
+    path = mmdet_file(tmp_path)
+    log = log_of(tmp_path / "a", "--train", *tiny_data.train, "MODEL.WEIGHTS", path)
+    assert "does not state the groups of its GroupNorm; took 8, give" in log
+    assert f"{path} tells no schedule" in log and "--config-file sets one" in log
+    arguments = [*evaluation(tiny_data.val), "MODEL.WEIGHTS", path, "MODEL.CLQ.NUM_GROUPS", 16]
+    log = log_of(tmp_path / "b", *arguments)
+    assert "does not state" not in log and "schedule" not in log
+
+
+def test_pixels_of_caffe2_are_not_known(tiny_data: TinyData, tmp_path: Path):
+    path = tmp_path / "local.pkl"
+    path.write_bytes(pickle.dumps({"conv1_w": np.ones((64, 3, 7, 7), np.float32)}))
+    arguments = ["--config-file", CONFIG, "--train", *tiny_data.train, "MODEL.WEIGHTS", path]
+    log = log_of(tmp_path / "a", *arguments, "INPUT.FORMAT", "BGR")
+    assert f"{path} is of Caffe2 and does not state its pixels; set MODEL.PIXEL_MEAN, " in log
+
+
+def test_the_pixels_of_an_address_with_a_prefix(tiny_data: TinyData, tmp_path: Path):
+    path = mmdet_file(tmp_path, CAFFE)
+    for weights in (f"file://{path}", f"{path}?x=1"):
+        arguments = ["--config-file", CONFIG, *evaluation(tiny_data.val), "MODEL.WEIGHTS", weights]
+        assert build(*arguments).MODEL.PIXEL_MEAN == [1.0, 2.0, 3.0]
 
 
 def test_other_classes_than_the_data_are_refused(tiny_data: TinyData, tmp_path: Path):
     path = detector_file(tmp_path, ["a", "b", "c"])
     with pytest.raises(ValueError, match=r"knows the classes \['a', 'b', 'c'\], but .*'val'"):
         build(*evaluation(tiny_data.val), "MODEL.WEIGHTS", path)
+    arguments = ["--config-file", CONFIG, *evaluation(tiny_data.val), "MODEL.WEIGHTS", path]
+    with pytest.raises(ValueError, match="knows the classes"):
+        build(*arguments, "MODEL.CLQ.NUM_GROUPS", 8)
     training = build("--train", *tiny_data.train, "MODEL.WEIGHTS", path)
     assert training.MODEL.CLQ.NUM_CLASSES == 3
 
@@ -73,12 +118,23 @@ def test_without_names_the_number_must_agree():
     with pytest.raises(ValueError, match="x.pth knows 3 classes, but the data set 'two' has 2"):
         check_classes(three, "x.pth", "two")
     check_classes(two, "x.pth", "two")
+    check_classes(Contents("detector", {}), "x.pth", "two")
 
 
 def test_weights_without_a_config_need_one(tiny_data: TinyData, tmp_path: Path):
     torch.save({"layer1.0.conv1.weight": torch.ones(1)}, tmp_path / "trunk.pth")
+    bare = {"model": random_detector(small_config()).state_dict()}
+    torch.save(bare, tmp_path / "bare.pth")
+    for weights, message in (
+        (tmp_path / "trunk.pth", "trunk.pth is a backbone, .*--config-file"),
+        (MSRA, "R-50.pkl is a backbone, .*--config-file"),
+        (tmp_path / "bare.pth", "bare.pth has no configuration inside; .*--config-file"),
+        (tmp_path / "nowhere.pth", "nowhere.pth do not exist"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(*evaluation(tiny_data.val), "MODEL.WEIGHTS", weights)
     with pytest.raises(ValueError, match="--config-file, or a checkpoint with one by MODEL.WEI"):
-        build(*evaluation(tiny_data.val), "MODEL.WEIGHTS", tmp_path / "trunk.pth")
+        build(*evaluation(tiny_data.val))
     (tmp_path / "text.pth").write_text("text")
     with pytest.raises(ValueError, match="text.pth is not a checkpoint"):
         build(*evaluation(tiny_data.val), "MODEL.WEIGHTS", tmp_path / "text.pth")
@@ -133,3 +189,9 @@ def test_pixels_of_a_detector(tiny_data: TinyData, tmp_path: Path):
     assert (cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN) == ("BGR", [1.0, 2.0, 3.0])
     assert cfg.MODEL.RESNETS.STRIDE_IN_1X1
     assert build(*arguments, "INPUT.FORMAT", "RGB").INPUT.FORMAT == "RGB"
+
+
+def test_a_key_below_a_value_is_refused(tiny_data: TinyData):
+    arguments = ["--config-file", CONFIG, *evaluation(tiny_data.val), "MODEL.CLQ.ALPHA.X", 1]
+    with pytest.raises(ValueError, match="keys MODEL.CLQ.ALPHA.X does not exist"):
+        build(*arguments)

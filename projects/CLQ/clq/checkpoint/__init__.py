@@ -6,18 +6,21 @@ from .conversion import convert, write_detector
 from .detector import load_detector
 from .embedded_config import dump_config
 from .path_handler import register_path_handler
-from .pixel_settings import pixel_settings_of
+from .pixel_settings import PIXEL_KEYS, pixel_settings_of
+from .reading import plain_address
 from .spare_class import Spare
 
 __all__ = [
     "CLQCheckpointer",
     "CompleteCheckpointer",
     "Contents",
+    "PIXEL_KEYS",
     "Spare",
     "convert",
     "dump_config",
     "load_detector",
     "pixel_settings_of",
+    "plain_address",
     "read_contents",
     "register_path_handler",
     "write_detector",

@@ -10,6 +10,7 @@ from torch import nn
 
 from .contents import Contents, read_contents
 from .fitting import fit
+from .reading import plain_address
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +55,11 @@ class CLQCheckpointer(DetectionCheckpointer):
         Raises:
             ValueError: the file does not exist, can't be read, or does not fit the model.
         """
-        file = path.partition("?")[0]  # Detectron2 takes options after a question mark
+        file = plain_address(path)
         if path and not os.path.isfile(self.path_manager.get_local_path(file)):
             raise ValueError(f"the weights {path} do not exist.")
         self._may_change_classes = self._may_change(checkpointables)
-        return super().load(path, checkpointables, *args, **kwargs)
+        return super().load(file, checkpointables, *args, **kwargs)
 
     def _may_change(self, checkpointables: list[str] | None) -> bool:
         """Whether the class count may: not where the optimizer's state is loaded as well."""

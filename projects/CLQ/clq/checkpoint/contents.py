@@ -1,8 +1,8 @@
 """What a file of weights is, told by the names of its tensors, and its tensors by our names."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,16 +13,23 @@ from torch import Tensor
 
 from .embedded_config import parse_config
 from .mmdet_config import config_of_mmdet
-from .mmdet_meta import class_names_of_mmdet, pixel_settings_of_mmdet
-from .mmdet_names import HEADS, is_level_scale, mmdet_name_of, name_of_mmdet, unknown_names
+from .mmdet_meta import class_names_of_mmdet, num_groups_of_mmdet
+from .mmdet_names import name_of_resnet
+from .mmdet_renaming import Renamed, head_of_mmdet, rename_mmdet
 from .pixel_settings import PIXEL_KEYS
 from .reading import read_file
 from .spare_class import Spare, drop_spare_class
+from .weight_values import check_weight
 
 __all__ = ["Contents", "read_contents"]
 
 # Under which names training states keep their tensors.
 _NESTS = ("model", "state_dict", "model_state", "blobs")
+_DEEPEST_NEST = 8
+_OUR_HEAD = re.compile(
+    r"head\.(?:scales$|(?:cls_score|bbox_pred|cls_subnet|bbox_subnet|alignment|quality)\.)"
+)
+_CLASS_WEIGHT = "head.cls_score.weight"
 _SPARE_CLASS = "spare"
 
 
@@ -39,10 +46,18 @@ class Contents:
     tensors: dict[str, Tensor]
     config: CfgNode | None = None  # that the detector can be built from, not frozen
     class_names: list[str] | None = None  # where the file states them
-    pixel_settings: dict[str, Any] = field(default_factory=dict)  # keys, where the file states them
+    pixel_settings: dict[str, Any] = field(default_factory=dict)  # keys, of a detector's config
     notes: list[str] = field(default_factory=list)  # what was decided on the way
+    guesses: dict[str, str] = field(default_factory=dict)  # notes by the key that was guessed
     rest: dict[str, Any] = field(default_factory=dict)  # what lies beside, such as an optimizer
     name_there: Callable[[str], str] = str  # what the file calls a tensor
+    unknown: list[str] = field(default_factory=list)  # names there for which there is no place
+
+    @property
+    def num_classes(self) -> int | None:
+        """Of a detector; None where the tensor that tells is missing or no convolution's."""
+        weight = self.tensors.get(_CLASS_WEIGHT)
+        return len(weight) if weight is not None and weight.dim() else None
 
 
 def read_contents(
@@ -61,38 +76,64 @@ def read_contents(
     """
     content = read_file(path, trusted=trusted)
     found, rest = _find_tensors(content)
-    tensors = _as_tensors(found)
-    names = set(tensors)
-    if "blobs" in content or rest.get("matching_heuristics") or "conv1_w" in names:
-        return Contents("zoo", tensors, rest={**rest, "author": rest.get("__author__", "Caffe2")})
     try:
-        if any(name.startswith("bbox_head.") for name in names):
-            return _contents_of_mmdet(tensors, rest.get("meta") or {}, spare)
-        if "head.scales" in names:
+        tensors = _as_tensors(found)
+        if "blobs" in content or rest.get("matching_heuristics") or "conv1_w" in tensors:
+            tensors = {n: t for n, t in tensors.items() if not n.endswith("_momentum")}
+            rest["author"] = rest.get("__author__", "Caffe2")
+            return Contents("zoo", tensors, rest=rest)
+        theirs = sum(name.startswith("bbox_head.") for name in tensors)
+        ours = sum(bool(_OUR_HEAD.match(name)) for name in tensors)
+        if theirs and theirs >= ours:
+            return _contents_of_mmdet(tensors, rest.get("meta"), spare)
+        if ours:
             return _contents_of_ours(tensors, rest)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    if not names:
+    if not tensors:
         raise ValueError(f"{path} holds no tensors.")
+    if not any(_is_of_backbone(name, tensor) for name, tensor in tensors.items()):
+        raise ValueError(
+            f"{path} holds nothing that CLQ knows: none of its {len(tensors)} tensors is of a "
+            f"detector's head or of a backbone; the first is {next(iter(tensors))}."
+        )
     return Contents("backbone", tensors, rest=rest)
+
+
+def _is_of_backbone(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor may belong to a classifier; it may have any name, but has convolutions."""
+    is_kernel = tensor.dim() == 4 and name.endswith("weight")
+    return is_kernel or name.startswith("backbone.") or name_of_resnet(name) is not None
 
 
 def _find_tensors(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
     """The tensors, however deep they are nested, and all that lies beside them on the way."""
     rest: dict[str, Any] = {}
-    while nest := next((n for n in _NESTS if isinstance(content.get(n), Mapping)), None):
+    for _ in range(_DEEPEST_NEST):  # a pickle can hold itself
+        nest = next((n for n in _NESTS if isinstance(content.get(n), Mapping)), None)
+        if nest is None:
+            break
         rest |= {name: value for name, value in content.items() if name != nest}
         content = content[nest]
     return content, rest
 
 
-def _as_tensors(found: Mapping[str, Any]) -> dict[str, Tensor]:
+def _as_tensors(found: Mapping[Any, Any]) -> dict[str, Tensor]:
     """The tensors and arrays, without the prefix of a model that was wrapped for training."""
-    tensors = {
-        name: torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
-        for name, value in found.items()
-        if isinstance(value, (Tensor, np.ndarray)) and not name.endswith("_momentum")
-    }
+    tensors: dict[str, Tensor] = {}
+    for name, value in found.items():
+        if not isinstance(value, (Tensor, np.ndarray)):
+            continue
+        if not isinstance(name, str):
+            raise ValueError(f"it holds a tensor under {name!r}, which is no name.")
+        try:
+            tensors[name] = (
+                torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
+            )
+        except TypeError:
+            raise ValueError(
+                f"the array {name} is of {value.dtype}, which PyTorch lacks."
+            ) from None
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors
@@ -100,59 +141,90 @@ def _as_tensors(found: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _contents_of_ours(tensors: dict[str, Tensor], rest: dict[str, Any]) -> Contents:
     config = parse_config(rest["config"]) if "config" in rest else None
+    class_names = rest.get("class_names")
+    if class_names is not None:
+        if not isinstance(class_names, (list, tuple)) or not all(
+            isinstance(name, str) for name in class_names
+        ):
+            raise ValueError("the class_names inside are no list of texts.")
+        class_names = list(class_names)
     return Contents(
         "detector",
         tensors,
         config=config,
-        class_names=rest.get("class_names"),
-        pixel_settings={key: _value(config, key) for key in PIXEL_KEYS} if config else {},
+        class_names=class_names,
+        pixel_settings=_pixel_settings(config) if config else {},
         rest=rest,
     )
 
 
-def _contents_of_mmdet(
-    tensors: dict[str, Tensor], meta: Mapping[str, Any], spare: Spare
-) -> Contents:
-    class_names = class_names_of_mmdet(meta)
-    tensors, notes = dict(tensors), []
-    predictor = "bbox_head.clq_cls"
-    if {f"{predictor}.weight", f"{predictor}.bias"} <= set(tensors):
-        weight, bias = tensors[f"{predictor}.weight"], tensors[f"{predictor}.bias"]
-        weight, bias, note = drop_spare_class(weight, bias, spare)
-        tensors |= {f"{predictor}.weight": weight, f"{predictor}.bias": bias}
-        notes.append(note)
-        if class_names and spare is Spare.KEEP and len(class_names) == len(weight) - 1:
-            class_names.append(_SPARE_CLASS)
+def _contents_of_mmdet(tensors: dict[str, Tensor], meta: Any, spare: Spare) -> Contents:
+    meta = meta if isinstance(meta, Mapping) else {}
+    head = head_of_mmdet(tensors)
+    if head is None:
+        raise ValueError("its head is none of ATSS, GFL or CLQ.")
+    renamed = rename_mmdet(tensors, head)
     try:
-        config = config_of_mmdet(tensors, meta)
+        return _contents_of_renamed(renamed, meta, spare)
     except ValueError as error:
-        unknown = unknown_names(tensors)
+        unknown = renamed.unknown
         raise ValueError(
             f"{error} Unknown tensors ({len(unknown)}): {', '.join(unknown)}." if unknown else error
         ) from None
-    if class_names and len(class_names) != config.MODEL.CLQ.NUM_CLASSES:
-        raise ValueError(
-            f"it names {len(class_names)} classes but predicts {config.MODEL.CLQ.NUM_CLASSES}."
+
+
+def _contents_of_renamed(renamed: Renamed, meta: Mapping[str, Any], spare: Spare) -> Contents:
+    for name, tensor in renamed.tensors.items():
+        check_weight(renamed.name_there(name), tensor)
+    class_names, notes = class_names_of_mmdet(meta), []
+    ours = dict(renamed.tensors)
+    weight, bias = _class_predictor(renamed)
+    if renamed.head == "clq":
+        weight, bias, note = drop_spare_class(weight, bias, spare)
+        ours |= {_CLASS_WEIGHT: weight, "head.cls_score.bias": bias}
+        notes.append(note)
+        if class_names and spare is Spare.KEEP and len(class_names) == len(weight) - 1:
+            class_names.append(_SPARE_CLASS)
+    config = config_of_mmdet({renamed.name_there(name): ours[name] for name in ours}, meta)
+    if class_names and len(class_names) != len(weight):
+        raise ValueError(f"it names {len(class_names)} classes but predicts {len(weight)}.")
+    guesses = {}
+    if num_groups_of_mmdet(meta) is None:
+        guesses["MODEL.CLQ.NUM_GROUPS"] = (
+            "The file does not state the groups of its GroupNorm; took "
+            f"{config.MODEL.CLQ.NUM_GROUPS}, give MODEL.CLQ.NUM_GROUPS if that is wrong."
         )
-    head = next(head for head in HEADS if f"bbox_head.{head}_cls.weight" in tensors)
-    ours = {name_of_mmdet(n) or n: t for n, t in tensors.items() if not is_level_scale(n)}
     return Contents(
         "detector",
-        ours | _level_scales(tensors),
+        ours,
         config=config,
         class_names=class_names,
-        pixel_settings=pixel_settings_of_mmdet(meta),
+        pixel_settings=_pixel_settings(config),
         notes=notes,
-        name_there=partial(mmdet_name_of, head=head),
+        guesses=guesses,
+        name_there=renamed.name_there,
+        unknown=renamed.unknown,
     )
 
 
-def _level_scales(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The scale of each level as one tensor, (L,)."""
-    scales: list[Tensor] = []
-    while (name := f"bbox_head.scales.{len(scales)}.scale") in tensors:
-        scales.append(tensors[name].reshape(()))
-    return {"head.scales": torch.stack(scales)} if scales else {}
+def _class_predictor(renamed: Renamed) -> tuple[Tensor, Tensor]:
+    """Its weight, (K, C, 3, 3), and its bias, (K,)."""
+    names = [f"bbox_head.{renamed.head}_cls.{kind}" for kind in ("weight", "bias")]
+    parts = [renamed.tensors.get(f"head.cls_score.{kind}") for kind in ("weight", "bias")]
+    for name, part, dims in zip(names, parts, (4, 1)):
+        if part is None:
+            raise ValueError(f"the tensor {name} is missing.")
+        check_weight(name, part, dims=dims)
+    weight, bias = (part for part in parts if part is not None)
+    if len(weight) != len(bias):
+        raise ValueError(
+            f"the tensor {names[0]} has {len(weight)} channels, but {names[1]} {len(bias)}."
+        )
+    return weight, bias
+
+
+def _pixel_settings(config: CfgNode) -> dict[str, Any]:
+    return {key: _value(config, key) for key in PIXEL_KEYS}
 
 
 def _value(config: CfgNode, key: str) -> Any:

@@ -16,6 +16,7 @@ from ..data.downloads import write_atomically
 from .contents import Contents, read_contents
 from .detector import build_detector, names_of_classes
 from .embedded_config import dump_config
+from .reading import plain_address
 from .safetensors_file import write_safetensors
 from .spare_class import Spare
 
@@ -51,7 +52,10 @@ def convert(
     """
     target = Path(target)
     _check_format(target)
-    contents = read_contents(PathManager.get_local_path(source), trusted=trusted, spare=spare)
+    path = Path(PathManager.get_local_path(plain_address(source)))
+    if path.exists() and target.exists() and path.samefile(target):
+        raise ValueError(f"{target} is the file to convert; give the new one another name.")
+    contents = read_contents(path, trusted=trusted, spare=spare)
     if contents.kind != "detector":
         raise ValueError(
             f"{source} holds a backbone, which needs no conversion: name it by MODEL.WEIGHTS of "
@@ -68,6 +72,7 @@ def convert(
     parts = [f"{key} {options[key]}" for key in ("BOX_CODING", "QUALITY", "ALIGNMENT")]
     return [
         *contents.notes,
+        *(note for key, note in contents.guesses.items() if not config_file and key not in opts),
         f"Wrote {target}: {len(class_names)} classes, {backbone}, "
         f"{options.NUM_GROUPS} groups in GroupNorm, {', '.join(parts)}.",
     ]
@@ -83,15 +88,22 @@ def write_detector(
         tensors: by the model's names.
         config: yaml of :func:`dump_config`.
         class_names: in the order of the class indices.
+
+    Raises:
+        OSError: naming the path.
+        ValueError: the path ends in something else.
     """
     _check_format(path)
-    if path.suffix == ".safetensors":
-        write_safetensors(path, tensors, config=config, class_names=class_names)
-        return
-    buffer = io.BytesIO()
-    content = {"model": dict(tensors), "config": config, "class_names": list(class_names)}
-    torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
+    try:
+        if path.suffix == ".safetensors":
+            write_safetensors(path, tensors, config=config, class_names=class_names)
+            return
+        buffer = io.BytesIO()
+        content = {"model": dict(tensors), "config": config, "class_names": list(class_names)}
+        torch.save(content, buffer)
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise OSError(f"{path} can't be written: {error.strerror or error}.") from error
 
 
 def _check_format(path: Path) -> None:
@@ -109,10 +121,13 @@ def _config_of(contents: Contents, source: str, config_file: str, opts: Sequence
         if config_file:
             cfg.merge_from_file(config_file)
             cfg.merge_from_list(given)
-            cfg.MODEL.CLQ.NUM_CLASSES = len(contents.tensors["head.cls_score.weight"])
+            if contents.num_classes is not None:
+                cfg.MODEL.CLQ.NUM_CLASSES = contents.num_classes
         cfg.merge_from_list(list(opts))
-    except (AssertionError, KeyError) as error:  # a file, a key or a tensor that does not exist
+    except (AssertionError, KeyError) as error:  # a file or a key that does not exist
         raise ValueError(str(error.args[0] if error.args else error)) from error
+    except (AttributeError, TypeError):  # a key below one that is no section
+        raise ValueError(f"one of the keys {', '.join(opts[::2])} does not exist.") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{config_file} is not valid yaml.") from error
     if cfg.MODEL.META_ARCHITECTURE != "CLQ":

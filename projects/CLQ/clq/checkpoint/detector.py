@@ -38,7 +38,7 @@ def load_detector(
     if contents.config is None:
         raise ValueError(f"{path} has no configuration of a detector inside.")
     model = build_detector(contents, contents.config, str(path), device=device)
-    for note in contents.notes:
+    for note in (*contents.notes, *contents.guesses.values()):
         logger.info(note)
     return model, names_of_classes(contents, contents.config)
 
@@ -55,13 +55,20 @@ def build_detector(
         device: of PyTorch.
 
     Raises:
-        ValueError: naming every tensor that does not fit.
+        ValueError: naming every tensor that does not fit, or what the configuration lacks.
     """
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = device
-    check_config(cfg)
-    model = build_model(cfg).eval()
+    try:
+        check_config(cfg)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    try:
+        model = build_model(cfg).eval()
+    except Exception as error:  # Detectron2 has many ways to say that values do not go together
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: its configuration gives no model ({reason}).") from error
     try:
         state, _ = fit(contents, model.state_dict(), may_change_classes=False)
     except ValueError as error:

@@ -55,8 +55,8 @@ def parse_config(text: str) -> CfgNode:
     """
     cfg = get_clq_cfg()
     try:
-        leaves = list(_leaves(yaml.safe_load(text)))
-    except (yaml.YAMLError, AttributeError):
+        leaves = list(_leaves(yaml.safe_load(text if isinstance(text, str) else "")))
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError, MemoryError, RecursionError):
         raise ValueError("the configuration inside is not valid yaml.") from None
     known = dict(_leaves(yaml.safe_load(cfg.dump())))
     unknown = [key for key, _ in leaves if key not in known]
@@ -65,7 +65,15 @@ def parse_config(text: str) -> CfgNode:
         raise ValueError(f"the configuration inside has {ours[0]}, which this CLQ does not know.")
     if unknown:
         logger.info("The configuration inside has keys unknown here: %s.", ", ".join(unknown))
-    cfg.merge_from_list([part for key, value in leaves if key in known for part in (key, value)])
+    for key, value in leaves:
+        if key in known:
+            try:
+                cfg.merge_from_list([key, value])
+            except (AssertionError, KeyError, ValueError):
+                raise ValueError(
+                    f"the configuration inside has {key} {value!r}, which is of another kind than "
+                    f"{known[key]!r}."
+                ) from None
     return cfg
 
 

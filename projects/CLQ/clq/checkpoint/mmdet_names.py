@@ -4,20 +4,21 @@ A rule pairs two names of a module, where ``#`` stands for a number that both sh
 """
 
 import re
-from collections.abc import Iterable
 
 __all__ = [
     "HEADS",
+    "NUM_LEVELS",
     "is_level_scale",
     "is_no_weight",
+    "is_of_another_head",
     "mmdet_name_of",
     "name_of_mmdet",
     "name_of_resnet",
-    "unknown_names",
 ]
 
 # The released heads by the first part of their predictors' names.
 HEADS = ("clq", "gfl", "atss")
+NUM_LEVELS = 5  # of the pyramid, P3 .. P7
 
 _STEM = {"conv1": "stem.conv1", "bn1": "stem.conv1.norm"}
 _BLOCK = {
@@ -56,7 +57,7 @@ _DETECTOR = {
     **{f"bbox_head.{theirs}": f"head.{ours}" for theirs, ours in _HEAD.items()},
 }
 _KINDS = ("weight", "bias", "running_mean", "running_var")
-_LEVEL_SCALE = re.compile(r"bbox_head\.scales\.\d+\.scale")
+_LEVEL_SCALE = re.compile(rf"bbox_head\.scales\.[0-{NUM_LEVELS - 1}]\.scale")
 
 
 def is_no_weight(name: str) -> bool:
@@ -67,6 +68,19 @@ def is_no_weight(name: str) -> bool:
 def is_level_scale(name: str) -> bool:
     """Whether a tensor of a mmdetection checkpoint is the scale of one level."""
     return _LEVEL_SCALE.fullmatch(name) is not None
+
+
+def is_of_another_head(name: str, head: str) -> bool:
+    """Whether a tensor of a mmdetection checkpoint is a part that a head does not have.
+
+    Args:
+        name: such as ``bbox_head.atss_cls.weight``.
+        head: of :data:`HEADS`.
+    """
+    others = [f"bbox_head.{other}_" for other in HEADS if other != head]
+    if head == "atss":
+        others.append("bbox_head.retina_iou")
+    return name.startswith(tuple(others))
 
 
 def name_of_mmdet(name: str) -> str | None:
@@ -91,24 +105,12 @@ def mmdet_name_of(name: str, head: str) -> str:
         name: such as ``head.cls_score.weight``.
         head: of :data:`HEADS`.
     """
-    others = [f"bbox_head.{other}_" for other in HEADS if other != head]
-    if head == "atss":
-        others.append("bbox_head.retina_iou")
     rules = {
         ours: theirs
         for theirs, ours in reversed(_DETECTOR.items())
-        if not theirs.startswith(tuple(others))
+        if not is_of_another_head(theirs, head)
     }
     return "bbox_head.scales.*.scale" if name == "head.scales" else _rename(name, rules) or name
-
-
-def unknown_names(names: Iterable[str]) -> list[str]:
-    """Those of a mmdetection checkpoint for which there is no place."""
-    return [
-        name
-        for name in names
-        if not (is_no_weight(name) or is_level_scale(name) or name_of_mmdet(name))
-    ]
 
 
 def _rename(name: str, rules: dict[str, str]) -> str | None:

@@ -7,12 +7,11 @@ and refuses all others, before anything is called.
 import _codecs
 import collections
 import pickle
-import pickletools
 from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["ARRAY_BUILDERS", "CodeInPickle", "load_numpy_pickle", "objects_named_by"]
+__all__ = ["ARRAY_BUILDERS", "CodeInPickle", "load_numpy_pickle"]
 
 # What numpy calls to rebuild an array or a number, by the names of its releases 1 and 2.
 ARRAY_BUILDERS: dict[str, Any] = {
@@ -55,24 +54,3 @@ def load_numpy_pickle(file: IO[bytes]) -> Any:
         CodeInPickle: the pickle asks for anything else.
     """
     return _ArrayUnpickler(file, encoding="latin1").load()
-
-
-def objects_named_by(content: bytes) -> list[str]:
-    """Full names of the objects that a pickle asks for, read off without running it.
-
-    Args:
-        content: of the pickle; whatever follows its end, or can't be read, is left out.
-    """
-    names: list[str] = []
-    strings: list[str] = []
-    try:
-        for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name in ("GLOBAL", "INST"):
-                names.append(str(argument).replace(" ", "."))
-            elif opcode.name == "STACK_GLOBAL":
-                names.append(".".join(strings[-2:]))
-            elif isinstance(argument, str):
-                strings.append(argument)
-    except ValueError:  # no pickle from here on
-        pass
-    return names

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from .numpy_pickle import ARRAY_BUILDERS, CodeInPickle, load_numpy_pickle, objects_named_by
+from .numpy_pickle import ARRAY_BUILDERS, CodeInPickle, load_numpy_pickle
 from .safetensors_file import read_safetensors
 
-__all__ = ["read_file"]
+__all__ = ["plain_address", "read_file"]
 
 TRUST = "--unsafe of tools/convert_checkpoint.py or MODEL.TRUST_WEIGHTS True of train_net.py"
+
+
+# The mark near the start of a PyTorch file that is no zip archive, a number as pickles write it.
+_OLD_PYTORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+_START = 64
 
 
 class _History:
@@ -36,8 +41,22 @@ _HARMLESS: list[Any] = [
 ]
 
 
+def plain_address(weights: str) -> str:
+    """An address of weights as every reader takes it.
+
+    Args:
+        weights: as ``MODEL.WEIGHTS``; ``file://`` is taken away, and options after a question mark,
+            which Detectron2 takes, unless they are part of a web address.
+    """
+    if weights.startswith(("http://", "https://")):
+        return weights
+    return weights.removeprefix("file://").partition("?")[0]
+
+
 def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
-    """Content of a ``.safetensors``, ``.pth``, ``.pt`` or ``.pkl`` file, on CPU.
+    """Content of a ``.safetensors`` file, a PyTorch file or a pickle of arrays, on CPU.
+
+    Only the first is told by its name.
 
     Args:
         path: on this machine.
@@ -74,21 +93,14 @@ def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
 def _read(path: Path, *, trusted: bool) -> Any:
     if path.suffix == ".safetensors":
         return read_safetensors(path)
-    if path.suffix == ".pkl" and not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        is_old = _OLD_PYTORCH in file.read(_START)
+        if not is_old and not zipfile.is_zipfile(path):
+            file.seek(0)
             return pickle.load(file, encoding="latin1") if trusted else load_numpy_pickle(file)
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=not trusted)
     except pickle.UnpicklingError as error:
-        refused = _refused_object(path, str(error))
-        raise CodeInPickle(refused) if refused and not trusted else error from None
-
-
-def _refused_object(path: Path, message: str) -> str | None:
-    """The object that PyTorch's safe reader refused; None if that was not its complaint."""
-    found = re.search(r"GLOBAL (\S+)", message)
-    if found:
-        return found[1]
-    named = objects_named_by(path.read_bytes()) if not zipfile.is_zipfile(path) else []
-    return named[0] if named else None
+        refused = re.search(r"GLOBAL (\S+)", str(error))  # an object, in PyTorch's words
+        raise CodeInPickle(refused[1]) if refused and not trusted else error from None

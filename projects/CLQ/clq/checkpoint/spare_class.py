@@ -31,8 +31,11 @@ def drop_spare_class(weight: Tensor, bias: Tensor, spare: Spare) -> tuple[Tensor
         Weight and bias, and a sentence that says what was done.
 
     Raises:
-        ValueError: the channel is not silent, and ``spare`` does not say what to do with it.
+        ValueError: there is no other channel, or this one is not silent and ``spare`` does not say
+            what to do with it.
     """
+    if len(weight) < 2:
+        raise ValueError("it has one class channel, so none can be spare.")
     norms = weight.flatten(1).norm(dim=1)  # (K + 1,)
     norm, median = norms[-1].item(), norms[:-1].median().item()
     facts = f"bias {bias[-1].item():.2f}, weight norm {norm:.3g}, median class {median:.3g}"

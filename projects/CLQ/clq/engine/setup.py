@@ -18,7 +18,14 @@ from clq.config import check_config, get_clq_cfg
 from clq.data import register_json_datasets
 
 from .schedule import scale_schedule
-from .weights_config import check_classes, fit_pixels_to_weights, named_weights
+from .weights_config import (
+    check_classes,
+    compare_with_weights,
+    fit_pixels_to_weights,
+    named_weights,
+    note_on_unknown_pixels,
+    reason_for_no_config,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +61,14 @@ def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     notes: list[str | None] = []
     weights = _merge(cfg, args)
     if cfg.MODEL.META_ARCHITECTURE != "CLQ":
+        if cfg.MODEL.WEIGHTS and not args.config_file and not (weights and weights.config):
+            raise ValueError(reason_for_no_config(cfg.MODEL.WEIGHTS, weights))
         raise ValueError(
             f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}', not CLQ; "
             "name a config of CLQ by --config-file, or a checkpoint with one by MODEL.WEIGHTS."
         )
     notes.append(fit_pixels_to_weights(cfg, weights, given=args.opts[::2]))
+    notes.append(note_on_unknown_pixels(cfg, weights, given=args.opts[::2]))
     _use_available_device(cfg, device_was_asked_for="MODEL.DEVICE" in args.opts)
     num_classes = cfg.MODEL.CLQ.NUM_CLASSES
     register_json_datasets(cfg)
@@ -66,13 +76,29 @@ def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
         cfg.MODEL.CLQ.NUM_CLASSES = num_classes  # the check below compares it with the data
     check_config(cfg)
     _check_datasets(cfg, eval_only=args.eval_only)
-    if weights and args.eval_only and not args.config_file:
-        for name in cfg.DATASETS.TEST:
-            check_classes(weights, cfg.MODEL.WEIGHTS, name)
+    if weights and weights.kind == "detector":
+        notes += _check_detector(cfg, args, weights)
     _check_batch_size(cfg, args.num_machines * args.num_gpus)
-    notes.append(scale_schedule(cfg, given=args.opts[::2]))
+    if not args.eval_only:
+        notes.append(scale_schedule(cfg, given=args.opts[::2]))
     cfg.freeze()
     return cfg, [note for note in notes if note]
+
+
+def _check_detector(cfg: CfgNode, args: argparse.Namespace, weights: Contents) -> list[str]:
+    """Refuse a detector that does not go with the configuration or the data, and note the rest."""
+    # Where the numbers of classes differ, the checkpointer refuses them.
+    names_tell = bool(weights.class_names) and weights.num_classes == cfg.MODEL.CLQ.NUM_CLASSES
+    if args.eval_only and (names_tell or not args.config_file):
+        for name in cfg.DATASETS.TEST:
+            check_classes(weights, cfg.MODEL.WEIGHTS, name)
+    return compare_with_weights(
+        cfg,
+        weights,
+        given=args.opts[::2],
+        has_file=bool(args.config_file),
+        trains=not args.eval_only,
+    )
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
@@ -95,7 +121,7 @@ def _merge(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
     Without a config file, the one inside the weights takes its place.
 
     Returns:
-        What the weights hold, if they are those of a detector.
+        What the weights hold, if they are at hand.
     """
     if len(args.opts) % 2:
         raise ValueError(
@@ -112,6 +138,8 @@ def _merge(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
         cfg.merge_from_list(args.opts)
     except (AssertionError, KeyError) as error:  # a file or a key that does not exist
         raise ValueError(error.args[0]) from error
+    except (AttributeError, TypeError):  # a key below one that is no section
+        raise ValueError(f"one of the keys {', '.join(args.opts[::2])} does not exist.") from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{args.config_file} is not valid yaml: {reason}.") from error
