@@ -33,10 +33,10 @@ Written by `python -m benchmarks.accuracy --report` from [{results}]({results}) 
 
 AP in percent, mean ± sample standard deviation over the seeds. A difference is the mean over the
 seeds; in square brackets stands its 95 % interval over images (paired bootstrap), after ± the
-sample standard deviation of the single seeds' differences. The trees are tiles of one photograph, so
-that their interval is a lower bound. The settings were chosen on these images too, by training CLQ
-more than the others. Rank correlation: Spearman's, between score and true IoU of the detections.
-Seconds: median of a training iteration, on a machine shared with other work.
+sample standard deviation of the single seeds' differences. The trees are tiles of one
+photograph, so that their interval is a lower bound. The settings were chosen on these images too,
+by training CLQ more than the others. Rank correlation: Spearman's, between score and true IoU of
+the detections. Seconds: median of a training iteration, on a machine shared with other work.
 """
 
 
