@@ -151,3 +151,13 @@ def test_a_pickle_that_runs_code_needs_trust(tmp_path: Path):
     with pytest.raises(ValueError, match="class.pkl is refused, .*MODEL.TRUST_WEIGHTS True"):
         CLQCheckpointer(network()).load(str(path))
     CLQCheckpointer(network(), trusted=True).load(str(path))
+
+
+def test_the_pointer_is_never_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    checkpointer = CLQCheckpointer(torch.nn.Linear(1, 1), str(tmp_path))
+    checkpointer.tag_last_checkpoint("model_0000004.pth")
+    monkeypatch.setattr("os.replace", lambda *names: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        checkpointer.tag_last_checkpoint("model_0000009.pth")
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000004.pth")
+    assert [path.name for path in tmp_path.iterdir()] == ["last_checkpoint"]

@@ -3,11 +3,13 @@
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
+from ..data.downloads import write_atomically
 from .contents import Contents, read_contents
 from .fitting import fit
 from .reading import plain_address
@@ -47,6 +49,10 @@ class CLQCheckpointer(DetectionCheckpointer):
 
     def save(self, name: str, **kwargs: Any) -> None:
         super().save(name, **{**self._about, **kwargs})
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Point at the newest checkpoint in one step: a kill leaves the old name or the new."""
+        write_atomically(Path(self.save_dir, "last_checkpoint"), last_filename_basename.encode())
 
     def load(
         self, path: str, checkpointables: list[str] | None = None, *args: Any, **kwargs: Any
