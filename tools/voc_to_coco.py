@@ -4,8 +4,8 @@
 VOC keeps one xml file for each image in Annotations/, and the names of a split's images in
 ImageSets/Main/SPLIT.txt. The numbers of a box are taken as they stand, as corners in pixels. Boxes
 without a positive width and height are dropped, with a line for each; objects that VOC marks as
-difficult are objects like the others. --classes fixes the order of
-the classes; a training and an evaluation json need the same one.
+difficult are objects like the others. --classes fixes the order of the classes; a training and an
+evaluation json need the same one.
 
 The blood cells of docs/accuracy.md (MIT licence):
   git clone https://github.com/Shenggan/BCCD_Dataset
