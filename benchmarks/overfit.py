@@ -26,8 +26,8 @@ from benchmarks.accuracy.cells import MEMBERS, Cell, DataSet  # noqa: E402
 from benchmarks.accuracy.rows import read_rows, write_rows  # noqa: E402
 from benchmarks.accuracy.run import commit, run_apart, run_cell  # noqa: E402
 from clq.data import CocoFiles, prepare_trees  # noqa: E402
-from clq.data.downloads import write_atomically  # noqa: E402
 from clq.engine import exit_on_user_error  # noqa: E402
+from clq.files import write_atomically  # noqa: E402
 
 SETTINGS = Path(__file__).parent / "overfit.yaml"
 GOAL = 90.0  # AP in percent

