@@ -4,21 +4,25 @@ Letters: K classes. Class indices are 0 .. K-1 in the order of the json's catego
 ``[x, y, width, height]`` in pixels.
 """
 
-import json
 import logging
-import math
+import os
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
+from .checks.coco_table import CocoTable, evenly_spaced
+from .checks.findings import advise, describe_faults, plain
+from .checks.json_checks import read_coco
+
 __all__ = [
     "CocoFiles",
     "check_same_classes",
+    "class_difference",
     "class_names",
     "load_boxes",
     "register_coco_json",
@@ -26,6 +30,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+_MOST_IMAGES = 20  # that are looked for when a data set is registered
 
 
 class CocoFiles(NamedTuple):
@@ -44,7 +50,9 @@ def class_names(json_file: str | Path) -> list[str]:
     Raises:
         ValueError: the file cannot be read as COCO json.
     """
-    return [category["name"] for category in _sorted_categories(_read(Path(json_file)), json_file)]
+    table = read_coco(json_file)
+    _refuse_faults(table, json_file)
+    return list(table.class_names)
 
 
 def register_coco_json(name: str, json_file: str | Path, image_root: str | Path) -> list[str]:
@@ -66,17 +74,15 @@ def register_coco_json(name: str, json_file: str | Path, image_root: str | Path)
         ValueError: one sentence that names the file and what is wrong with it.
     """
     json_file, image_root = Path(json_file), Path(image_root)
-    content = _read(json_file)
-    categories = _sorted_categories(content, json_file)
-    _check_images(content["images"], json_file, image_root)
-    _check_annotations(content, json_file)
-    names = [category["name"] for category in categories]
+    table = read_coco(json_file)
+    _refuse_faults(table, json_file, image_root)
+    _check_folder(table, json_file, image_root)
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
     DatasetCatalog.register(name, partial(load_boxes, json_file, image_root, name))
-    set_coco_metadata(name, [category["id"] for category in categories], names)
+    set_coco_metadata(name, table.category_ids, table.class_names)
     MetadataCatalog.get(name).set(json_file=str(json_file), image_root=str(image_root))
-    return names
+    return list(table.class_names)
 
 
 def set_coco_metadata(name: str, category_ids: Sequence[int], names: Sequence[str]) -> None:
@@ -133,96 +139,38 @@ def check_same_classes(train_names: Sequence[str], val_names: Sequence[str]) -> 
     Raises:
         ValueError: the lists differ; the sentence says by which names.
     """
+    difference = class_difference(train_names, val_names)
+    if difference:
+        raise ValueError(f"the classes of the training and evaluation json differ in {difference}")
+
+
+def class_difference(train_names: Sequence[str], val_names: Sequence[str]) -> str:
+    """In what two lists of class names differ, in words; empty where they are equal."""
     if list(train_names) == list(val_names):
-        return
+        return ""
     only_train = sorted((Counter(train_names) - Counter(val_names)).elements())
     only_val = sorted((Counter(val_names) - Counter(train_names)).elements())
     if not only_train and not only_val:
-        reason = f"order by category id, {list(train_names)} and {list(val_names)}"
-    else:
-        reason = f"names, only in training {only_train}, only in evaluation {only_val}"
-    raise ValueError(f"the classes of the training and evaluation json differ in {reason}")
+        return f"order by category id, {list(train_names)} and {list(val_names)}"
+    return f"names, only in training {only_train}, only in evaluation {only_val}"
 
 
-def _read(json_file: Path) -> dict[str, Any]:
-    """The json's content, with its three lists of objects in place."""
-    if not json_file.is_file():
-        raise ValueError(f"annotation file {json_file} does not exist")
-    try:
-        content = json.loads(json_file.read_bytes())
-    except ValueError as error:  # not UTF-8, or not json
-        raise ValueError(f"annotation file {json_file} is not valid json: {error}") from None
-    for key in ("categories", "images", "annotations"):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ValueError(
-                f"annotation file {json_file} is not in COCO's format: it has no list of '{key}'"
-            )
-    return content
+def _refuse_faults(table: CocoTable, json_file: str | Path, image_root: str | Path = "") -> None:
+    if not table.faults:
+        return
+    sentence = describe_faults(table.faults, json_file)
+    is_one = sum(fault.count for fault in table.faults) == 1
+    raise ValueError(sentence if is_one else advise(sentence, json_file, image_root or "IMAGES"))
 
 
-def _sorted_categories(content: dict[str, Any], json_file: str | Path) -> list[dict[str, Any]]:
-    categories = content["categories"]
-    if not categories:
-        raise ValueError(f"annotation file {json_file} lists no category")
-    for category in categories:
-        if not _is_id(category.get("id")) or not isinstance(category.get("name"), str):
-            raise ValueError(
-                f"a category in {json_file} needs an integer 'id' and a 'name', not {category}"
-            )
-    _check_unique([category["id"] for category in categories], "category ids", json_file)
-    return sorted(categories, key=lambda category: category["id"])
-
-
-def _check_images(images: list[dict[str, Any]], json_file: Path, image_root: Path) -> None:
-    if not images:
-        raise ValueError(f"annotation file {json_file} lists no image")
-    for image in images:
-        sizes = (image.get("width"), image.get("height"))
-        named = isinstance(image.get("file_name"), str) and _is_id(image.get("id"))
-        if not named or not all(_is_id(size) and size > 0 for size in sizes):
-            raise ValueError(
-                f"an image in {json_file} needs an integer 'id', a 'file_name' and a positive "
-                f"'width' and 'height', not {image}"
-            )
-    _check_unique([image["id"] for image in images], "image ids", json_file)
-    if not image_root.is_dir():
-        raise ValueError(f"image folder {image_root} does not exist")
-    first = images[0]["file_name"]
-    if not (image_root / first).is_file():
-        raise ValueError(f"image folder {image_root} has no {first}, which {json_file} lists first")
-
-
-def _check_annotations(content: dict[str, Any], json_file: Path) -> None:
-    image_ids = {image["id"] for image in content["images"]}
-    category_ids = {category["id"] for category in content["categories"]}
-    known = {"image_id": image_ids, "category_id": category_ids}
-    for annotation in content["annotations"]:
-        where = f"annotation {annotation.get('id')} in {json_file}"
-        if not _is_id(annotation.get("id")):
-            raise ValueError(f"{where} needs an integer 'id'")
-        for key, ids in known.items():
-            if not _is_id(annotation.get(key)) or annotation[key] not in ids:
-                raise ValueError(f"{where} has the unknown {key} {annotation.get(key)!r}")
-        box = annotation.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
-            raise ValueError(f"{where} has the bbox {box!r} instead of 4 finite numbers")
-        if annotation.get("ignore"):  # Detectron2 stops at it without saying where
-            raise ValueError(f"{where} is marked 'ignore': mark it 'iscrowd' or take it out")
-    _check_unique([anno["id"] for anno in content["annotations"]], "annotation ids", json_file)
-
-
-def _check_unique(ids: Sequence[Hashable], what: str, json_file: str | Path) -> None:
-    repeated = [id_ for id_, count in Counter(ids).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{what} in {json_file} must be unique, but {repeated[0]!r} is repeated")
-
-
-def _is_id(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_finite(value: object) -> bool:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return math.isfinite(value)
+def _check_folder(table: CocoTable, json_file: Path, image_root: Path) -> None:
+    """Refuse a folder that is not the json's; the data report looks for all of its files."""
+    folder, names = plain(str(image_root)), table.file_names
+    if not os.path.isdir(image_root):
+        raise ValueError(f"image folder {folder} does not exist")
+    sample = (names[row] for row in evenly_spaced(len(names), _MOST_IMAGES))
+    if not any(os.path.isfile(image_root / name) for name in sample):
+        raise ValueError(
+            f"image folder {folder} has no {plain(names[0])}, which {plain(str(json_file))} "
+            "lists first"
+        )

@@ -1,0 +1,92 @@
+#!/usr/bin/env python
+"""Say what is wrong with a data set before a training does, and what is good to know about it.
+
+Looks at a COCO json and its image folder as training would: every entry of the json, every image
+file (decoded completely, with its EXIF orientation, against the width and height of the json), and
+how the objects suit the strides of the detector at the size that it sees them.
+
+A FAULT stops a training: mend it, or take the entry out of the json. A note does not. The exit code
+is 1 if there is a fault, else 0.
+
+One data set, and with it the one it will be evaluated on:
+  python tools/check_data.py train.json images/
+  python tools/check_data.py train.json images/ --val val.json images/
+For the strides and image sizes of a config of yours, reading 500 images of a large data set:
+  python tools/check_data.py train.json images/ --config-file mine.yaml --images 500
+For a program, one json object on standard output:
+  python tools/check_data.py train.json images/ --json | jq .faults
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+from clq.config import get_clq_cfg
+from clq.data import CocoFiles, DataReport, report_data
+from clq.data.checks.box_statistics import DetectorScale
+from clq.data.checks.report import Depth
+from clq.data.checks.report_text import as_json, as_text
+from clq.engine import exit_on_user_error
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "Base-CLQ.yaml"
+
+
+def check(options: argparse.Namespace) -> list[DataReport]:
+    """The reports on the training and, if it is given, the evaluation data."""
+    cfg = get_clq_cfg()
+    try:
+        cfg.merge_from_file(str(options.config_file))
+        scale = DetectorScale.from_config(cfg)
+    except (AssertionError, KeyError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{options.config_file} is no config of CLQ: {reason}") from error
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False  # as --train and --val set it
+    depth = Depth(num_images=options.images)
+    files = CocoFiles(options.json_file, options.image_root)
+    reports = [report_data(files, cfg, scale, depth=depth)]
+    if options.val:
+        known = [] if reports[0].faults else reports[0].class_names
+        val = CocoFiles(*options.val)
+        reports.append(report_data(val, cfg, scale, depth=depth, trains=False, train_classes=known))
+    return reports
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number of images, not {text!r}")
+    return int(text)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("json_file", metavar="JSON", type=Path, help="annotations to train on")
+    parser.add_argument(
+        "image_root", metavar="IMAGES", type=Path, help="folder that its file names start from"
+    )
+    parser.add_argument(
+        "--val", nargs=2, type=Path, metavar=("JSON", "IMAGES"), help="data to evaluate on"
+    )
+    parser.add_argument(
+        "--config-file", type=Path, metavar="YAML", default=CONFIG, help="default: Base-CLQ.yaml"
+    )
+    parser.add_argument("--json", action="store_true", help="print json instead of text")
+    parser.add_argument(
+        "--images", type=_count, metavar="N", help="read N evenly spaced images (default: all)"
+    )
+    options = parser.parse_args(argv)
+    with exit_on_user_error(go_on="nothing was changed"):
+        reports = check(options)
+    if options.json:
+        print(json.dumps(as_json(reports), allow_nan=False))
+    else:
+        print("\n\n".join(map(as_text, reports)))
+    sys.exit(1 if any(report.faults for report in reports) else 0)
+
+
+if __name__ == "__main__":
+    main()
