@@ -25,6 +25,11 @@ _SECTIONS_OF_OTHERS = (
 )
 
 _CHOICES: dict[str, Collection[str]] = {
+    "DATALOADER.SAMPLER_TRAIN": (
+        "TrainingSampler",
+        "RepeatFactorTrainingSampler",
+        "RandomSubsetTrainingSampler",
+    ),
     "MODEL.CLQ.BOX_CODING": BOX_CODINGS,
     "MODEL.CLQ.QUALITY": QUALITY_BRANCHES,
     "MODEL.CLQ.CLASS_LOSS": CLASS_LOSSES,
@@ -168,6 +173,7 @@ def _add_losses(cfg: CfgNode) -> None:
     cfg.MODEL.CLQ.DFL_LOSS_WEIGHT = 0.25  # of the distribution focal loss
     cfg.MODEL.CLQ.QUALITY_LOSS_WEIGHT = 1.0  # of the localization quality loss
     cfg.MODEL.CLQ.WEIGH_QUALITY_BY_SCORE = False  # weigh that loss as the box losses are
+    cfg.MODEL.CLQ.IGNORE_CROWD = False  # learn no background where most of a cell is in a crowd box
 
 
 def _add_inference(cfg: CfgNode) -> None:
@@ -190,12 +196,16 @@ def _add_data(cfg: CfgNode) -> None:
     # A COCO json and its image folder; if either is given, neither DATASETS.TRAIN nor TEST is used.
     cfg.DATASETS.TRAIN_JSON = ()  # (json, images), as --train
     cfg.DATASETS.VAL_JSON = ()  # (json, images), as --val
+    # Pass over images that are missing or damaged, and count them, instead of stopping.
+    cfg.DATALOADER.SKIP_UNREADABLE = False
     cfg.INPUT.VERTICAL_FLIP = False  # flip upside down too, half the time; for views from above
     cfg.INPUT.QUARTER_TURNS = False  # rotate by 0, 90, 180 or 270 degrees; for views from above
     cfg.INPUT.COLOR_JITTER = 0.0  # largest relative change of brightness, contrast, saturation
 
 
 def _add_solver(cfg: CfgNode) -> None:
+    # Let only operators run whose result is the same in every run; slower on a GPU.
+    cfg.DETERMINISTIC = False
     # The batch that the schedule is written for; another IMS_PER_BATCH scales learning rate and
     # iterations, see docs/training.md. 0 takes the schedule as it stands.
     cfg.SOLVER.REFERENCE_BATCH_SIZE = 16

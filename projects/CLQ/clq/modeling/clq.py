@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .box_coding import ANCHOR_SCALE
 from .criterion import CLQCriterion
+from .crowd import is_in_crowd, separate_crowds
 from .family import CLASS_LOSSES
 from .head import CLQHead
 from .joint_score import joint_scores
@@ -50,6 +51,7 @@ class CLQ(DenseDetector):
         anchor_matcher: ATSSMatcher,
         criterion: CLQCriterion,
         num_classes: int,
+        ignore_crowd: bool = False,
         test_score_thresh: float = 0.05,
         test_topk_candidates: int = 1000,
         test_candidate_rule: str = "pairs",
@@ -68,6 +70,8 @@ class CLQ(DenseDetector):
             anchor_matcher: matches anchors to ground truth.
             criterion: the losses; its box coding and quality branch serve inference as well.
             num_classes: K.
+            ignore_crowd: learn no background in boxes of the class ``CROWD_CLASS``, instead of
+                having no such boxes, see :mod:`crowd`.
             test_score_thresh: joint score above which a candidate is kept.
             test_topk_candidates: candidates kept on each level before NMS.
             test_candidate_rule: one of ``CANDIDATE_RULES``.
@@ -85,6 +89,7 @@ class CLQ(DenseDetector):
         self.criterion = criterion
         self.box2box_transform = criterion.box2box_transform
         self.num_classes = num_classes
+        self.ignore_crowd = ignore_crowd
         self.test_score_thresh = test_score_thresh
         self.test_topk_candidates = test_topk_candidates
         self.test_candidate_rule = test_candidate_rule
@@ -120,6 +125,7 @@ class CLQ(DenseDetector):
                 weigh_quality_by_score=options.WEIGH_QUALITY_BY_SCORE,
             ),
             "num_classes": options.NUM_CLASSES,
+            "ignore_crowd": options.IGNORE_CROWD,
             "test_score_thresh": options.SCORE_THRESH_TEST,
             "test_topk_candidates": options.TOPK_CANDIDATES_TEST,
             "test_candidate_rule": options.CANDIDATE_RULE_TEST,
@@ -164,18 +170,13 @@ class CLQ(DenseDetector):
 
         Returns:
             gt_labels: of each image, (R,): class, ``num_classes`` for background, -1 for batch
-                padding.
+                padding and for background in crowds.
             matched_gt_boxes: of each image, (R, 4), in pixels; zeros where nothing is matched.
         """
-        divisor = max(self.backbone.size_divisibility, 1)
         gt_labels, matched_gt_boxes = [], []
-        for gt_per_image, (height, width) in zip(gt_instances, image_sizes):
+        for gt_per_image, image_size in zip(gt_instances, image_sizes):
             gt_boxes, gt_classes = gt_per_image.gt_boxes, gt_per_image.gt_classes
-            matched_idxs, labels = self.anchor_matcher(
-                anchors,
-                gt_boxes,
-                valid_hw=(-(-height // divisor) * divisor, -(-width // divisor) * divisor),
-            )
+            matched_idxs, labels = self._match(anchors, gt_boxes, gt_classes, image_size)
             # One more row stands for background, so that an image without objects is no exception.
             matched_idxs = matched_idxs.masked_fill(labels != 1, len(gt_classes))
             classes = torch.cat((gt_classes, gt_classes.new_full((1,), self.num_classes)))
@@ -183,6 +184,23 @@ class CLQ(DenseDetector):
             gt_labels.append(classes[matched_idxs].masked_fill(labels == -1, -1))
             matched_gt_boxes.append(boxes[matched_idxs])
         return gt_labels, matched_gt_boxes
+
+    def _match(
+        self,
+        anchors: list[Boxes],
+        gt_boxes: Boxes,
+        gt_classes: Tensor,
+        image_size: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:
+        """As the matcher, for one image; the label -1 is for background in crowds as well."""
+        divisor = max(self.backbone.size_divisibility, 1)
+        height, width = (-(-side // divisor) * divisor for side in image_size)
+        if not self.ignore_crowd:
+            return self.anchor_matcher(anchors, gt_boxes, valid_hw=(height, width))
+        objects, crowds = separate_crowds(gt_boxes, gt_classes)
+        matched_idxs, labels = self.anchor_matcher(anchors, objects, valid_hw=(height, width))
+        in_crowd = is_in_crowd(Boxes.cat(anchors), crowds, image_size)
+        return matched_idxs, labels.masked_fill((labels == 0) & in_crowd, -1)
 
     def losses(
         self,

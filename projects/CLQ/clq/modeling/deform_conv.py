@@ -24,9 +24,11 @@ def deform_conv3x3(feature: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """
     sampled = feature.to(offset.dtype)
     exporting = torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()
-    if feature.is_cuda and not exporting:
+    # The backward pass of torchvision's operator on CUDA adds in no fixed order.
+    exact = feature.is_cpu or torch.are_deterministic_algorithms_enabled()
+    if feature.is_cuda and not exporting and not exact:
         aligned = deform_conv2d(sampled, offset, weight.to(offset.dtype), padding=1)
-    elif feature.is_cpu and not exporting:
+    elif (feature.is_cpu or feature.is_cuda) and not exporting:
         aligned = deform_conv3x3_by_embedding_bag(sampled, offset, weight)
     else:
         aligned = deform_conv3x3_by_grid_sample(sampled, offset, weight)
