@@ -1,0 +1,7 @@
+"""Prediction on images and videos from a checkpoint alone: pictures, and boxes as COCO json."""
+
+from .inputs import UnreadableError
+from .predictor import Predictor
+from .run import predict_files
+
+__all__ = ["Predictor", "UnreadableError", "predict_files"]

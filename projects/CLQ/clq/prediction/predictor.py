@@ -1,0 +1,95 @@
+"""A detector that takes images as they are, from its checkpoint alone."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.engine import DefaultPredictor
+from detectron2.structures import Instances
+from detectron2.utils.file_io import PathManager
+from torch import nn
+
+from clq.checkpoint import read_contents
+from clq.checkpoint.detector import build_detector, names_of_classes
+
+__all__ = ["Predictor", "usable_device"]
+
+logger = logging.getLogger(__name__)
+
+
+class Predictor(DefaultPredictor):
+    """Detectron2's predictor around a model that is there already.
+
+    A call resizes an image as ``INPUT`` says, puts its channels into the model's order, and gives
+    ``{"instances": ...}`` with boxes in pixels of the image that came in.
+    """
+
+    def __init__(self, model: nn.Module, cfg: CfgNode, class_names: list[str]) -> None:
+        """
+        Args:
+            model: in evaluation mode.
+            cfg: reads ``INPUT.FORMAT``, ``INPUT.MIN_SIZE_TEST`` and ``INPUT.MAX_SIZE_TEST``.
+            class_names: by class index.
+        """
+        # Not Detectron2's constructor, which builds a model and loads MODEL.WEIGHTS.
+        self.cfg = cfg
+        self.model = model
+        self.class_names = class_names
+        self.aug = T.ResizeShortestEdge(
+            [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST
+        )
+        self.input_format = cfg.INPUT.FORMAT
+
+    @classmethod
+    def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> "Predictor":
+        """The predictor of the detector that a file holds.
+
+        Args:
+            path: as of :func:`clq.checkpoint.load_detector`.
+            device: of PyTorch.
+
+        Raises:
+            ValueError: the file can't be read, has no configuration inside, or does not fit it.
+        """
+        contents = read_contents(PathManager.get_local_path(str(path)))
+        if contents.config is None:
+            raise ValueError(f"{path} has no configuration of a detector inside.")
+        cfg = contents.config.clone()
+        cfg.MODEL.DEVICE = device  # Detectron2's main reads it in the call
+        model = build_detector(contents, cfg, str(path), device=device)
+        for note in (*contents.notes, *contents.guesses.values()):
+            logger.info(note)
+        return cls(model, cfg, names_of_classes(contents, cfg))
+
+    def detect(self, image: np.ndarray) -> Instances:
+        """Detections of one image, best first, on the host.
+
+        Args:
+            image: (H, W, 3) uint8, blue first.
+
+        Returns:
+            ``pred_boxes`` in pixels of the image, ``scores`` and ``pred_classes``.
+        """
+        return self(image)["instances"].to("cpu")
+
+
+def usable_device(name: str | None) -> str:
+    """The device that is asked for, or else CUDA where there is one.
+
+    Raises:
+        ValueError: PyTorch can't use the device on this machine.
+    """
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).tolist()
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"--device is '{name}', which can't be used here ({reason}); leave it out to run on "
+            "CUDA where there is one, else on CPU."
+        ) from None
+    return name

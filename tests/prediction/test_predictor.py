@@ -1,0 +1,77 @@
+"""A checkpoint alone predicts what the evaluation of its detector gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetMapper
+
+from clq.checkpoint import dump_config, load_detector, write_detector
+from clq.prediction import Predictor
+from clq.prediction.predictor import usable_device
+from reference.mmdet_style import random_detector, small_config
+from reference.prediction import CLASS_NAMES, SIZES, pixels, write_checkpoint, write_image
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_it_finds_what_evaluation_finds(image_format: str, suffix: str, tmp_path: Path):
+    weights = write_checkpoint(tmp_path / f"model{suffix}", image_format)
+    predictor = Predictor.from_checkpoint(weights)
+    found = predictor.detect(pixels()[:, :, ::-1])
+
+    cfg = small_config({**SIZES, "INPUT.FORMAT": image_format})
+    path = str(write_image(tmp_path / "a.png"))
+    record = DatasetMapper(cfg, is_train=False)({"file_name": path, "height": 60, "width": 90})
+    assert record["image"].shape == (3, 80, 120)
+    model, _ = load_detector(weights)
+    with torch.no_grad():
+        expected = model([record])[0]["instances"]
+    assert len(found) == len(expected) > 0 and found.image_size == (60, 90)
+    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(found.scores, expected.scores)
+    assert torch.equal(found.pred_classes, expected.pred_classes)
+    assert predictor.class_names == CLASS_NAMES
+
+
+def test_the_order_of_channels_matters(tmp_path: Path):
+    found = [
+        Predictor.from_checkpoint(write_checkpoint(tmp_path / "model.pth", order)).detect(pixels())
+        for order in ("BGR", "RGB")
+    ]
+    assert len(found[0]) != len(found[1]) or not torch.equal(found[0].scores, found[1].scores)
+
+
+def test_images_are_not_changed(tmp_path: Path):
+    image = pixels()
+    Predictor.from_checkpoint(write_checkpoint(tmp_path / "model.pth", "RGB")).detect(image)
+    np.testing.assert_array_equal(image, pixels())
+
+
+def test_classes_without_names_get_numbers(tmp_path: Path):
+    cfg = small_config()
+    write_detector(tmp_path / "a.pth", random_detector(cfg).state_dict(), dump_config(cfg), [])
+    predictor = Predictor.from_checkpoint(tmp_path / "a.pth")
+    assert predictor.class_names == [f"class_{k}" for k in range(5)]
+
+
+def test_a_file_without_configuration_is_refused(tmp_path: Path):
+    torch.save({"model": random_detector(small_config()).state_dict()}, tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match="bare.pth has no configuration of a detector inside"):
+        Predictor.from_checkpoint(tmp_path / "bare.pth")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_can_not_be_used_is_named(name: str):
+    with pytest.raises(
+        ValueError, match=rf"^--device is '{name}', which can't be used here \(.+\)"
+    ):
+        usable_device(name)
+
+
+def test_the_device_is_that_of_the_machine_by_default(monkeypatch: pytest.MonkeyPatch):
+    assert usable_device("cpu") == "cpu"
+    for there, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert usable_device(None) == expected
