@@ -159,12 +159,12 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
         torch.load(tmp_path / name / "model_final.pth") for name in ("unbroken", "broken")
     )
     assert resumed["trainer"]["iteration"] == unbroken["trainer"]["iteration"] == 7
-    assert resumed["trainer"]["hooks"] == unbroken["trainer"]["hooks"]  # the scheduler
-    assert resumed["trainer"]["hooks"]["LRScheduler"]["last_epoch"] == 8
+    schedules = [run["trainer"]["hooks"]["LRScheduler"] for run in (unbroken, resumed)]
+    assert schedules[0] == schedules[1] and schedules[0]["last_epoch"] == 8
     states = [run["trainer"]["_trainer"]["optimizer"] for run in (unbroken, resumed)]
     assert states[0]["state"] and states[0]["param_groups"] == states[1]["param_groups"]
-    torch.testing.assert_close(states[1]["state"], states[0]["state"], **CLOSE)
-    torch.testing.assert_close(resumed["model"], unbroken["model"], **CLOSE)
+    torch.testing.assert_close(states[1]["state"], states[0]["state"], rtol=0, atol=0)
+    torch.testing.assert_close(resumed["model"], unbroken["model"], rtol=0, atol=0)
 
 
 def test_the_optimizer_matters_to_that_test(
@@ -266,7 +266,7 @@ def test_a_number_of_classes_changes_where_a_training_starts_alone(
     arguments = command_line(data, tmp_path / "other", "--eval-only", keys=keys)
     assert refused in refusal(capsys, arguments)
     arguments = command_line(data, trained, "--resume", keys={"SOLVER.MAX_ITER": 1})
-    assert refused in refusal(capsys, arguments)
+    assert "has learned the classes ['bar', 'block', 'dot']" in refusal(capsys, arguments)
 
 
 def test_weights_that_run_code_need_the_key(
@@ -364,7 +364,7 @@ def test_debug_shows_the_traceback(tiny_data: TinyData, tmp_path: Path):
     ("flags", "keys", "message"),
     [
         ((), {"MODEL.DEVICE": "cuda"}, "MODEL.DEVICE is cuda, but this machine has no CUDA"),
-        (("--num-gpus", "2"), {"MODEL.CLQ.NO_SUCH": 1}, "Non-existent key: MODEL.CLQ.NO_SUCH"),
+        (("--num-gpus", "2"), {"MODEL.CLQ.NO_SUCH": 1}, "there is no key MODEL.CLQ.NO_SUCH"),
     ],
     ids=["cuda", "two processes"],
 )

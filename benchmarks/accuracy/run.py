@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from detectron2.data import MetadataCatalog
 
+from clq.checkpoint import remove_checkpoints
 from clq.engine import CLQTrainer, clq_argument_parser, setup
 from clq.engine.machine import cpu_name, cpu_seconds
 from clq.evaluation import box_results_by_dataset
@@ -45,6 +46,7 @@ def run_cell(cell: Cell, data: DataSet, output: Path, opts: Sequence[str]) -> di
     """
     keys = [*member_keys(cell.member), *opts, "SEED", cell.seed, "OUTPUT_DIR", str(output)]
     args = clq_argument_parser().parse_args([*data.arguments(), *map(str, keys)])
+    remove_checkpoints(output)  # of the cell, where it is run again
     with contextlib.redirect_stdout(io.StringIO()):  # Detectron2 logs to log.txt alone
         cfg = setup(args)
     start, cpu_start = time.perf_counter(), cpu_seconds()

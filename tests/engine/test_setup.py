@@ -96,7 +96,7 @@ def test_cuda_that_was_asked_for_and_is_absent_is_refused(tiny_data: TinyData, t
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"MODEL.CLQ.NO_SUCH_KEY": 1}, "Non-existent key: MODEL.CLQ.NO_SUCH_KEY"),
+        ({"MODEL.CLQ.NO_SUCH_KEY": 1}, "there is no key MODEL.CLQ.NO_SUCH_KEY"),
         ({"SOLVER.MAX_ITER": "many"}, "SOLVER.MAX_ITER"),
         ({"MODEL.DEVICE": "gpu"}, "MODEL.DEVICE is 'gpu'"),
         ({"MODEL.RETINANET.NUM_CLASSES": 3}, "CLQ ignores it; use MODEL.CLQ"),
@@ -131,7 +131,7 @@ def test_a_missing_json_is_refused(tiny_data: TinyData, tmp_path: Path):
     [
         (None, "does not exist"),
         ("MODEL: [", "is not valid yaml"),
-        ("MODEL:\n  CLQ:\n    NO_SUCH_KEY: 1\n", "Non-existent config key: MODEL.CLQ.NO_SUCH_KEY"),
+        ("MODEL:\n  CLQ:\n    NO_SUCH_KEY: 1\n", "there is no key MODEL.CLQ.NO_SUCH_KEY"),
     ],
 )
 def test_a_wrong_config_file_is_refused(content: str | None, message: str, tmp_path: Path):

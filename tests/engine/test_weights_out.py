@@ -15,7 +15,7 @@ def test_it_is_written_after_the_last_step(step: int, written: bool, tmp_path: P
     path, model = tmp_path / "model_final.safetensors", nn.Linear(2, 3)
     hook = WriteDetector(path, model, config="VERSION: 2\n", class_names=["a"])
     hook.trainer = SimpleNamespace(iter=step, max_iter=4)
-    hook.after_step()
+    hook.after_train()
     assert path.exists() == written
     if written:
         content = read_safetensors(path)
@@ -27,5 +27,5 @@ def test_one_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: False)
     hook = WriteDetector(tmp_path / "a.safetensors", nn.Linear(1, 1), config="", class_names=[])
     hook.trainer = SimpleNamespace(iter=3, max_iter=4)
-    hook.after_step()
+    hook.after_train()
     assert not list(tmp_path.iterdir())

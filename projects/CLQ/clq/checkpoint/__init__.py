@@ -4,7 +4,14 @@ from .checkpointer import CLQCheckpointer, CompleteCheckpointer
 from .contents import Contents, read_contents
 from .conversion import convert, write_detector
 from .detector import load_detector
-from .embedded_config import dump_config
+from .embedded_config import dump_config, parse_config
+from .folder import (
+    LastCheckpoint,
+    checkpoints_of,
+    find_last,
+    remove_checkpoints,
+    remove_leftovers,
+)
 from .path_handler import register_path_handler
 from .pixel_settings import PIXEL_KEYS, pixel_settings_of
 from .reading import plain_address
@@ -14,15 +21,21 @@ __all__ = [
     "CLQCheckpointer",
     "CompleteCheckpointer",
     "Contents",
+    "LastCheckpoint",
     "PIXEL_KEYS",
     "Spare",
+    "checkpoints_of",
     "convert",
     "dump_config",
+    "find_last",
     "load_detector",
+    "parse_config",
     "pixel_settings_of",
     "plain_address",
     "read_contents",
     "register_path_handler",
+    "remove_checkpoints",
+    "remove_leftovers",
     "write_detector",
 ]
 

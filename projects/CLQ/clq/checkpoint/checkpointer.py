@@ -4,15 +4,18 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from ..data.downloads import write_atomically
+from ..files import open_atomically, write_atomically
 from .contents import Contents, read_contents
 from .fitting import fit
+from .folder import POINTER, find_last
 from .reading import plain_address
+from .seal import seal
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +51,48 @@ class CLQCheckpointer(DetectionCheckpointer):
         self._may_change_classes = False
 
     def save(self, name: str, **kwargs: Any) -> None:
-        super().save(name, **{**self._about, **kwargs})
+        """Write ``name``.pth whole or not at all, sealed, and point at it.
+
+        Raises:
+            OSError: it can't be written, as on a full disk; older checkpoints stay.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        content = {"model": self.model.state_dict(), **self._about, **kwargs}
+        content |= {key: part.state_dict() for key, part in self.checkpointables.items()}
+        path = Path(self.save_dir, f"{name}.pth")
+        logger.info("Saving checkpoint to %s.", path)
+        try:
+            with open_atomically(path) as file:
+                _save(content, file)
+                seal(file)
+            self.tag_last_checkpoint(path.name)
+        except OSError as error:
+            raise OSError(
+                f"{path} can't be written ({error.strerror or error}); the checkpoints before it "
+                "are as they were."
+            ) from error
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Point at the newest checkpoint in one step: a kill leaves the old name or the new."""
-        write_atomically(Path(self.save_dir, "last_checkpoint"), last_filename_basename.encode())
+        write_atomically(Path(self.save_dir, POINTER), last_filename_basename.encode())
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Load the newest intact checkpoint with all that lies in it, or only weights.
+
+        Args:
+            path: of weights to start from, where nothing is resumed.
+            resume: go on from a checkpoint if there is one.
+
+        Raises:
+            ValueError: there are checkpoints, but all of them are damaged.
+        """
+        last = find_last(Path(self.save_dir)) if resume else None
+        if last is None:
+            return self.load(path, checkpointables=[])
+        for damage in last.damage:
+            logger.warning("%s Going back to %s.", damage, last.path.name)
+        return self.load(str(last.path))
 
     def load(
         self, path: str, checkpointables: list[str] | None = None, *args: Any, **kwargs: Any
@@ -109,3 +149,11 @@ class CompleteCheckpointer(CLQCheckpointer):
         if checkpoint["model"].kind != "detector":
             raise ValueError(f"{filename} holds a backbone, but no detector to evaluate.")
         return checkpoint
+
+
+def _save(content: dict[str, Any], file: BinaryIO) -> None:
+    """``torch.save``, which hides an error of the file behind one of its own."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        raise error.__context__ if isinstance(error.__context__, OSError) else error

@@ -11,6 +11,7 @@ import torch
 
 from .numpy_pickle import ARRAY_BUILDERS, CodeInPickle, load_numpy_pickle
 from .safetensors_file import read_safetensors
+from .seal import DamagedFile, check_intact
 
 __all__ = ["plain_address", "read_file"]
 
@@ -67,7 +68,7 @@ def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
         ``class_names`` where the file has them.
 
     Raises:
-        ValueError: the file does not exist, can't be read, or would run code.
+        ValueError: the file does not exist, can't be read, is damaged, or would run code.
     """
     path = Path(path)
     if not path.is_file():
@@ -79,7 +80,7 @@ def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
             f"{path} is refused, because it asks for the object {error} and could run code; if "
             f"you trust where it comes from, use {TRUST}."
         ) from None
-    except OSError:
+    except (OSError, DamagedFile):
         raise
     except ModuleNotFoundError as error:
         raise ValueError(f"{path} needs the module {error.name}, which is not here.") from error
@@ -98,6 +99,8 @@ def _read(path: Path, *, trusted: bool) -> Any:
         if not is_old and not zipfile.is_zipfile(path):
             file.seek(0)
             return pickle.load(file, encoding="latin1") if trusted else load_numpy_pickle(file)
+    if not is_old:
+        check_intact(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=not trusted)

@@ -17,12 +17,13 @@ from detectron2.data import MetadataCatalog
 from PIL import Image
 from tabulate import tabulate
 
+from clq.checkpoint import remove_checkpoints
 from clq.data.trees import TREE_SPLITS
 from clq.evaluation import METRIC_NAMES, box_results_by_dataset, write_results
 from clq.evaluation.pictures import Sample, draw_detections, draw_training_curves
 
 from .machine import cpu_name, cpu_seconds
-from .setup import setup
+from .setup import build_config, setup
 from .trainer import CLQTrainer
 
 # The tree splits of the demo that are evaluated, by their name in results.json.
@@ -38,10 +39,10 @@ def run_demo(args: argparse.Namespace) -> None:
     # Detectron2 logs its environment and configuration on standard output. Here they go to
     # log.txt alone, and progress to the console.
     with contextlib.redirect_stdout(io.StringIO()):
+        remove_checkpoints(Path(build_config(args).OUTPUT_DIR))  # of an earlier demo
         cfg = setup(args)
     _show_progress()
     output = Path(cfg.OUTPUT_DIR)
-    (output / "metrics.json").unlink(missing_ok=True)  # of an earlier demo
     print(f"Training CLQ for {cfg.SOLVER.MAX_ITER} iterations on {cfg.MODEL.DEVICE}.", flush=True)
 
     start, cpu_start = time.perf_counter(), cpu_seconds()

@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,20 @@ def exit_on_user_error(*, debug: bool = False, go_on: str = RESUME) -> Iterator[
         if debug or text is None:
             raise
         sys.exit(f"error: {text}")
+
+
+def log_user_errors_in_one_line() -> None:
+    """Keep the traceback of a user's error out of the log, where Detectron2's trainer puts it."""
+    logger = logging.getLogger("detectron2.engine.train_loop")
+    if _without_traceback not in logger.filters:
+        logger.addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, USER_ERRORS):
+        record.msg, record.args, record.exc_info = "The training ended: %s", (error,), None
+    return True
 
 
 def _sentence(error: Exception) -> str | None:

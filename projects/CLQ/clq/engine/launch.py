@@ -1,13 +1,23 @@
 """Start the processes of a run: NCCL where there is CUDA, gloo where there is none."""
 
-from collections.abc import Callable
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.utils import comm
+
+from .stopping import SIGNALS
 
 _TIMEOUT = timedelta(minutes=30)
 
@@ -24,7 +34,8 @@ def launch(
 ) -> Any:
     """Call ``main(*args)`` in every process of a run; must be called on each of its machines.
 
-    Detectron2's launcher of this name assumes CUDA.
+    Detectron2's launcher of this name assumes CUDA. Ctrl-C and SIGTERM are passed on to the
+    processes; if they end by one, so does this process, with code 128 + its number.
 
     Args:
         main: what to run; picklable.
@@ -39,7 +50,7 @@ def launch(
         What ``main`` returns if the run is this process alone, else None.
 
     Raises:
-        ValueError: fewer GPUs than processes.
+        ValueError: fewer GPUs than processes, or the address is in use.
     """
     if on_cuda and num_processes > torch.cuda.device_count():
         raise ValueError(
@@ -48,8 +59,60 @@ def launch(
     if num_machines * num_processes <= 1:
         return main(*args)
     worker_args = (main, num_processes, num_machines, machine_rank, dist_url, on_cuda, args)
-    mp.spawn(_worker, nprocs=num_processes, args=worker_args)
+    if machine_rank == 0:
+        _check_address(dist_url)
+    context = mp.spawn(_worker, nprocs=num_processes, args=worker_args, join=False)
+    with _signals_passed_on(context.processes) as received:
+        try:
+            while not context.join():
+                pass
+        except mp.ProcessExitedException as error:
+            if error.exit_code - 128 not in SIGNALS:
+                raise
+            sys.exit(error.exit_code)
+    if received:  # before the processes could save anything
+        sys.exit(128 + received[0])
     return None
+
+
+def _check_address(dist_url: str) -> None:
+    """
+    Raises:
+        ValueError: nothing can listen at an address of this machine.
+    """
+    url = urlparse(dist_url)
+    if url.scheme != "tcp":
+        return
+    with socket.socket() as free, socket.socket() as probe:
+        free.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((url.hostname or "", url.port or 0))
+        except (OSError, ValueError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(
+                f"the processes can't meet at {dist_url} ({reason}); name a free port, such as "
+                f"--dist-url tcp://127.0.0.1:{free.getsockname()[1]}."
+            ) from None
+
+
+@contextlib.contextmanager
+def _signals_passed_on(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
+    """Send what this process is asked to do to others; gives the list of signals so far."""
+    received: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)  # type: ignore[arg-type]  # it runs
+
+    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _worker(

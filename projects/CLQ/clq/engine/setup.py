@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import yaml
@@ -15,8 +17,11 @@ from detectron2.utils.logger import setup_logger
 
 from clq.checkpoint import Contents
 from clq.config import check_config, get_clq_cfg
-from clq.data import register_json_datasets
+from clq.data import check_training_data, register_json_datasets
 
+from .errors import log_user_errors_in_one_line
+from .misspelled import with_nearest_key
+from .output_folder import check_output_folder, check_writable
 from .schedule import scale_schedule
 from .weights_config import (
     check_classes,
@@ -105,14 +110,40 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """:func:`build_config`, then Detectron2's logging, output folder and seeds."""
     cfg, notes = _build_config(args)
     _check_annotation_files(cfg.DATASETS.TEST if args.eval_only else _all_datasets(cfg))
+    if not args.eval_only:
+        notes += _check_training(cfg, args)
+    check_writable(Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="clq")
     default_setup(cfg, args)
+    if cfg.DETERMINISTIC:
+        _be_deterministic()
+    if not args.debug:
+        log_user_errors_in_one_line()
     if cfg.MODEL.DEVICE == "cpu":
         reason = "" if torch.cuda.is_available() else ", since this machine has no CUDA"
         logger.info("Running on CPU with %d threads%s.", torch.get_num_threads(), reason)
     for note in notes:
         logger.info(note)
     return cfg
+
+
+def _check_training(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
+    """Refuse data with faults and an output folder that is not this training's."""
+    notes = check_training_data(cfg)
+    resumes = check_output_folder(cfg, names_of_training(cfg), resume=args.resume)
+    return [*notes, *([resumes] if resumes else [])]
+
+
+def names_of_training(cfg: CfgNode) -> list[str]:
+    """Class names of the first data set that is trained on, by index."""
+    names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
+    return list(names or (f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)))
+
+
+def _be_deterministic() -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS demands a fixed workspace
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def _merge(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
@@ -137,7 +168,7 @@ def _merge(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
         cfg.DATASETS.VAL_JSON = tuple(args.val) or cfg.DATASETS.VAL_JSON
         cfg.merge_from_list(args.opts)
     except (AssertionError, KeyError) as error:  # a file or a key that does not exist
-        raise ValueError(error.args[0]) from error
+        raise ValueError(with_nearest_key(str(error.args[0]), cfg)) from error
     except (AttributeError, TypeError):  # a key below one that is no section
         raise ValueError(f"one of the keys {', '.join(args.opts[::2])} does not exist.") from None
     except yaml.YAMLError as error:

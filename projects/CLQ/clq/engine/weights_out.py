@@ -25,8 +25,8 @@ class WriteDetector(HookBase):
         self._config = config
         self._class_names = class_names
 
-    def after_step(self) -> None:
-        is_last = self.trainer.iter + 1 >= self.trainer.max_iter
-        if is_last and comm.is_main_process():
+    def after_train(self) -> None:
+        is_done = self.trainer.iter >= self.trainer.max_iter
+        if is_done and comm.is_main_process():
             state = self._model.state_dict()
             write_detector(self._path, state, self._config, self._class_names)

@@ -27,6 +27,8 @@ from clq.evaluation.results import CLASS_AP_PREFIX, METRIC_NAMES, class_aps
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("hotcoco", "pycocotools")
+# What scoring reads of an annotation.
+_READ = ("image_id", "category_id", "bbox", "area", "iscrowd", "score")
 
 
 def evaluate_boxes(
@@ -100,6 +102,8 @@ class CocoBoxEvaluator(COCOEvaluator):
             path = os.path.join(self._output_dir, "coco_instances_results.json")
             with PathManager.open(path, "w") as file:
                 json.dump(detections, file)
+        if img_ids is None and len(predictions) < len(self._coco_api.dataset["images"]):
+            img_ids = [image["image_id"] for image in predictions]  # the others can't be read
         if not self._do_evaluation:
             logger.info("%s has no annotations to evaluate on.", self._dataset_name)
             return
@@ -143,24 +147,28 @@ def format_results(results: Mapping[str, float]) -> str:
     return f"{text}\n{table}"
 
 
+def _only(entry: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: entry[key] for key in keys if key in entry}
+
+
 def _with_annotations(
     ground_truth: Mapping[str, Any], annotations: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The ground truth's images and categories with `annotations`, numbered and completed.
 
-    Both backends read ground truth and detections from such a dict, so that neither the json's
-    missing keys nor an empty list of detections matters. Ids start at 1: pycocotools counts a
-    match with the annotation of id 0 as none.
+    Both backends read ground truth and detections from such a dict, so that neither what a json
+    lacks or has beside matters, nor an empty list of detections. Ids start at 1: pycocotools counts
+    a match with the annotation of id 0 as none.
     """
     completed = []
     for i, annotation in enumerate(annotations, start=1):
         width, height = annotation["bbox"][2:]
-        defaults = {"area": width * height, "iscrowd": 0}
-        completed.append({**defaults, **annotation, "id": i})
+        known = {key: annotation[key] for key in _READ if annotation.get(key) is not None}
+        completed.append({"area": width * height, "iscrowd": 0, **known, "id": i})
     return {
         "info": {},
-        "images": ground_truth["images"],
-        "categories": ground_truth["categories"],
+        "images": [_only(image, "id", "width", "height") for image in ground_truth["images"]],
+        "categories": [_only(category, "id", "name") for category in ground_truth["categories"]],
         "annotations": completed,
     }
 
