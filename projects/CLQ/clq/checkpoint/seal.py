@@ -14,6 +14,7 @@ __all__ = ["DamagedFile", "check_intact", "seal"]
 
 _PREFIX = b"sha256:"
 _COMMENT_SIZE = len(_PREFIX) + 64  # the digest in hexadecimal
+_SIZE = _COMMENT_SIZE.to_bytes(2, "little")
 # The last record of an archive ends in the size of the comment, two bytes, and the comment.
 _RECORD = b"PK\x05\x06"
 _RECORD_SIZE = 22
@@ -33,7 +34,7 @@ def seal(file: BinaryIO) -> None:
     """
     digest = _digest(file, file.seek(0, os.SEEK_END) - len(_NO_COMMENT))
     file.seek(-len(_NO_COMMENT), os.SEEK_END)
-    file.write(_COMMENT_SIZE.to_bytes(2, "little") + _PREFIX + digest)
+    file.write(_SIZE + _PREFIX + digest)
 
 
 def check_intact(path: Path, *, must_be_sealed: bool = False) -> None:
@@ -50,7 +51,7 @@ def check_intact(path: Path, *, must_be_sealed: bool = False) -> None:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - _COMMENT_SIZE - _RECORD_SIZE, 0))
         end = file.read()
-        is_sealed = end.startswith(_RECORD) and end[_RECORD_SIZE:].startswith(_PREFIX)
+        is_sealed = end.startswith(_RECORD) and end[_RECORD_SIZE - 2 :].startswith(_SIZE + _PREFIX)
         if is_sealed:
             written = end[_RECORD_SIZE + len(_PREFIX) :]
             is_intact = _digest(file, size - _COMMENT_SIZE - len(_NO_COMMENT)) == written

@@ -1,0 +1,41 @@
+"""What is left behind where a loss is not finite."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from torch import nn
+
+from clq.engine.nonfinite import check_finite
+
+INSTANCES = Instances((4, 4), gt_boxes=Boxes(torch.ones(2, 4)), gt_classes=torch.tensor([1, 0]))
+BATCH = [
+    {"file_name": "a.png", "image": torch.ones(3, 4, 4), "instances": INSTANCES},
+    {"file_name": "b.png", "image": torch.zeros(3, 4, 4), "instances": INSTANCES[:0]},
+]
+
+
+def check(folder: Path, **losses: float) -> None:
+    tensors = {name: torch.tensor(value) for name, value in losses.items()}
+    check_finite(tensors, BATCH, nn.Linear(1, 1), iteration=7, folder=folder)
+
+
+def test_finite_losses_leave_nothing(tmp_path: Path):
+    check(tmp_path, loss_cls=1.0, loss_dfl=0.0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_the_batch_is_named_and_kept(value: float, tmp_path: Path):
+    with pytest.raises(FloatingPointError) as error:
+        check(tmp_path, loss_cls=1.0, loss_dfl=value)
+    text, file = str(error.value), tmp_path / "nonfinite_0000007.pth"
+    assert "\n" not in text and f"loss_dfl {value:g}" in text and str(file) in text
+    assert "iteration 7" in text and "a.png, b.png" in text
+    content = torch.load(file, weights_only=True)
+    assert content["file_names"] == ["a.png", "b.png"]
+    assert content["images"][0].equal(BATCH[0]["image"])
+    assert [len(boxes) for boxes in content["gt_boxes"]] == [2, 0]
+    assert content["gt_classes"][0].tolist() == [1, 0]
+    assert set(content["model"]) == {"weight", "bias"}
