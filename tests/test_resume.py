@@ -133,11 +133,17 @@ def test_workers_and_repeated_kills_change_nothing(
     check_same_training(tmp_path, unbroken)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", [m for m in MOMENTS if "saving" not in m])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("after the metrics were written", signal.SIGINT),
+        ("in an evaluation between checkpoints", signal.SIGTERM),
+        ("in the last evaluation", signal.SIGINT),
+    ],
+)
 def test_a_signal_finishes_the_step_and_saves(
-    number: signal.Signals,
     moment: str,
+    number: signal.Signals,
     unbroken: Path,
     tiny_data: TinyData,
     tmp_path: Path,

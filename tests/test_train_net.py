@@ -15,6 +15,7 @@ import train_net
 from clq.checkpoint import load_detector
 from clq.engine import AutocastTrainer
 from clq.evaluation import METRIC_NAMES
+from reference.refusal import refusal
 from reference.tiny import (
     CLASS_NAMES,
     ROOT,
@@ -293,18 +294,6 @@ def test_a_backbone_says_what_is_new_in_one_line(
 
 
 # ---------------------------------------------------------------------------------------- errors
-
-
-def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """What the command says before it leaves with code 1, in this process."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as leaving:
-        patch.setattr(sys, "argv", ["train_net.py", *arguments])
-        train_net.run()
-    message = leaving.value.code
-    assert isinstance(message, str), "Python prints a text and leaves with code 1"
-    assert message.startswith("error: ") and "\n" not in message.strip()
-    assert "Traceback" not in capsys.readouterr().out
-    return message
 
 
 def test_weights_that_do_not_fit_are_refused(
