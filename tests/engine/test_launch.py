@@ -2,6 +2,10 @@
 
 import importlib
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,18 @@ import torch
 from detectron2.utils import comm
 
 import train_net
+from clq.checkpoint import find_last
 from clq.engine import launch
 from reference import workers
-from reference.tiny import TinyData, command_line, free_url, parse, write_pair
+from reference.tiny import (
+    ROOT,
+    TinyData,
+    command_line,
+    free_url,
+    parse,
+    process_environment,
+    write_pair,
+)
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
 
@@ -108,3 +121,27 @@ def detections(output: Path) -> list[dict[str, Any]]:
     """What the evaluation of a run found, in the order of the images."""
     found = json.loads((output / "inference" / "val" / "coco_instances_results.json").read_text())
     return sorted(found, key=lambda detection: (detection["image_id"], -detection["score"]))
+
+
+def test_a_signal_to_the_launcher_saves_once_and_goes_on(tiny_data: TinyData, tmp_path: Path):
+    flags = ["--num-gpus", "2", "--dist-url", free_url()]
+    keys = {"SOLVER.MAX_ITER": 100_000, "SOLVER.CHECKPOINT_PERIOD": 4}
+    process = subprocess.Popen(
+        [sys.executable, "train_net.py", *command_line(tiny_data, tmp_path, *flags, keys=keys)],
+        cwd=ROOT,
+        env=process_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    while not (tmp_path / "last_checkpoint").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and b"Traceback" not in stderr
+    last = find_last(tmp_path)
+    assert last is not None and last.path.name == (tmp_path / "last_checkpoint").read_text()
+    done = torch.load(last.path)["trainer"]["iteration"] + 1
+    keys["SOLVER.MAX_ITER"] = done + 1
+    train_net.main(parse(command_line(tiny_data, tmp_path, "--resume", keys=keys)))
+    assert torch.load(tmp_path / "model_final.pth")["trainer"]["iteration"] == done

@@ -156,4 +156,6 @@ def _save(content: dict[str, Any], file: BinaryIO) -> None:
     try:
         torch.save(content, file)
     except RuntimeError as error:
-        raise error.__context__ if isinstance(error.__context__, OSError) else error
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise

@@ -87,7 +87,7 @@ def _check_address(dist_url: str) -> None:
         free.bind(("127.0.0.1", 0))
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((url.hostname or "", url.port or 0))
+            probe.bind(("", url.port or 0))  # as PyTorch does, whatever the host is called
         except (OSError, ValueError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(

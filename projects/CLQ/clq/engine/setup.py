@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser, default_setup
@@ -20,7 +19,7 @@ from clq.config import check_config, get_clq_cfg
 from clq.data import check_training_data, register_json_datasets
 
 from .errors import log_user_errors_in_one_line
-from .misspelled import with_nearest_key
+from .misspelled import explain_refusals
 from .output_folder import check_output_folder, check_writable
 from .schedule import scale_schedule
 from .weights_config import (
@@ -158,22 +157,17 @@ def _merge(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
         raise ValueError(
             f"configuration keys and values must come in pairs, but '{args.opts[-1]}' is left over."
         )
-    try:
-        if args.config_file:
-            cfg.merge_from_file(args.config_file)
-        weights = named_weights(cfg, args)
-        if weights and weights.config and not args.config_file:
+    if args.config_file:
+        with explain_refusals(cfg, file=args.config_file):
+            cfg.merge_from_file(args.config_file, allow_unsafe=False)  # or it could run code
+    weights = named_weights(cfg, args)
+    if weights and weights.config and not args.config_file:
+        with explain_refusals(cfg, file=cfg.MODEL.WEIGHTS):
             cfg.merge_from_other_cfg(weights.config)
-        cfg.DATASETS.TRAIN_JSON = tuple(args.train) or cfg.DATASETS.TRAIN_JSON
-        cfg.DATASETS.VAL_JSON = tuple(args.val) or cfg.DATASETS.VAL_JSON
+    cfg.DATASETS.TRAIN_JSON = tuple(args.train) or cfg.DATASETS.TRAIN_JSON
+    cfg.DATASETS.VAL_JSON = tuple(args.val) or cfg.DATASETS.VAL_JSON
+    with explain_refusals(cfg, keys=args.opts[::2]):
         cfg.merge_from_list(args.opts)
-    except (AssertionError, KeyError) as error:  # a file or a key that does not exist
-        raise ValueError(with_nearest_key(str(error.args[0]), cfg)) from error
-    except (AttributeError, TypeError):  # a key below one that is no section
-        raise ValueError(f"one of the keys {', '.join(args.opts[::2])} does not exist.") from None
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{args.config_file} is not valid yaml: {reason}.") from error
     return weights
 
 
