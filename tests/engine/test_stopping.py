@@ -22,7 +22,7 @@ def hook(saved: list[int]) -> StopOnSignal:
     hook.trainer = SimpleNamespace(iter=4, max_iter=10)
     hook.before_train()
     yield hook
-    hook.after_train()
+    hook.restore_handlers()
     assert {number: signal.getsignal(number) for number in before} == before
 
 

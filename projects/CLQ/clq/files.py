@@ -18,7 +18,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
         path: final name; a file of that name is replaced, missing parent folders are made.
 
     Raises:
-        OSError: the file can't be written; nothing of it is left.
+        OSError: the file can't be written, which the error names; nothing of it is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -29,8 +29,10 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.chmod(scratch, 0o644)  # mkstemp makes it private
         os.replace(scratch, path)
-    except BaseException:
+    except BaseException as error:
         Path(scratch).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, scratch):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
     _sync_folder(path.parent)
 

@@ -50,7 +50,8 @@ def launch(
         What ``main`` returns if the run is this process alone, else None.
 
     Raises:
-        ValueError: fewer GPUs than processes, or the address is in use.
+        ValueError: fewer GPUs than processes, an index of no machine, or an address that is none or
+            in use.
     """
     if on_cuda and num_processes > torch.cuda.device_count():
         raise ValueError(
@@ -58,9 +59,13 @@ def launch(
         )
     if num_machines * num_processes <= 1:
         return main(*args)
+    if not 0 <= machine_rank < num_machines:
+        raise ValueError(
+            f"--machine-rank is {machine_rank}, but the {num_machines} machines of --num-machines "
+            "count from 0."
+        )
     worker_args = (main, num_processes, num_machines, machine_rank, dist_url, on_cuda, args)
-    if machine_rank == 0:
-        _check_address(dist_url)
+    _check_address(dist_url, is_ours=machine_rank == 0)
     context = mp.spawn(_worker, nprocs=num_processes, args=worker_args, join=False)
     with _signals_passed_on(context.processes) as received:
         try:
@@ -75,19 +80,26 @@ def launch(
     return None
 
 
-def _check_address(dist_url: str) -> None:
+def _check_address(dist_url: str, *, is_ours: bool) -> None:
     """
+    Args:
+        dist_url: of a port where the processes meet, or of a file.
+        is_ours: whether this machine is the one to listen there.
+
     Raises:
-        ValueError: nothing can listen at an address of this machine.
+        ValueError: it is no address, or nothing can listen there.
     """
     url = urlparse(dist_url)
-    if url.scheme != "tcp":
+    if url.scheme == "file":
         return
     with socket.socket() as free, socket.socket() as probe:
         free.bind(("127.0.0.1", 0))
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", url.port or 0))  # as PyTorch does, whatever the host is called
+            if url.scheme != "tcp" or not url.hostname or not url.port:
+                raise ValueError("it is not of the form tcp://host:port")
+            if is_ours:
+                probe.bind(("", url.port))  # as PyTorch does, whatever the host is called
         except (OSError, ValueError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(

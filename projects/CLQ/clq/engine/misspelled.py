@@ -41,8 +41,9 @@ def explain_refusals(cfg: CfgNode, *, keys: Sequence[str] = (), file: str = "") 
         reason = " ".join(str(error).split())
         raise ValueError(f"{file} is not valid yaml: {reason}.") from error
     except OSError as error:
-        whose = "" if error.filename == file else f", but {file} is based on it"
-        raise OSError(f"{error.filename} can't be read ({error.strerror}){whose}.") from error
+        unread = error.filename or file
+        reason = "" if unread == file else f", but {file} is based on it"
+        raise OSError(f"{unread} can't be read ({error.strerror or error}){reason}.") from error
     except (AttributeError, TypeError) as error:
         raise ValueError(_no_section(cfg, keys, file)) from error
     except (AssertionError, KeyError, ValueError) as error:

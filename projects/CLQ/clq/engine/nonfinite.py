@@ -50,11 +50,20 @@ def check_finite(
         "gt_classes": [gt.gt_classes for gt in instances],
         "model": model.state_dict(),
     }
-    with open_atomically(file) as stream:
-        torch.save(content, stream)
+    kept = _keep(content, file)
     bad = ", ".join(f"{name} {value:g}" for name, value in values.items())
     raise FloatingPointError(
         f"the loss is not finite in iteration {iteration} ({bad}), on the images "
-        f"{', '.join(names)}; {file} holds batch and weights, and the weights of the last "
-        "checkpoint are as they were: a lower SOLVER.BASE_LR often helps."
+        f"{', '.join(names)}; {kept}, and the weights of the last checkpoint are as they were: a "
+        "lower SOLVER.BASE_LR often helps."
     )
+
+
+def _keep(content: dict[str, Any], file: Path) -> str:
+    """Write a file, or say that it can't be written, as on a full disk."""
+    try:
+        with open_atomically(file) as stream:
+            torch.save(content, stream)
+    except (OSError, RuntimeError):  # torch.save hides the former behind the latter
+        return f"{file} can't be written"
+    return f"{file} holds batch and weights"

@@ -11,6 +11,7 @@ from clq.files import write_atomically
 
 __all__ = ["check_output_folder", "check_writable"]
 
+_LEAST_SPACE = 1 << 20  # bytes; a detector of any use takes more
 # Keys of the model that may change when a training goes on; those that end in _TEST may, too.
 _FREE = ("MODEL.DEVICE", "MODEL.TRUST_WEIGHTS", "MODEL.WEIGHTS")
 # Keys whose effect lies in the checkpoint, so that another value would be ignored.
@@ -31,11 +32,11 @@ _IN_CHECKPOINT = (
 def check_writable(folder: Path) -> None:
     """
     Raises:
-        OSError: nothing can be written into the folder; it is made if need be.
+        OSError: nothing can be written into the folder, or its disk is full; it is made if need be.
     """
     probe = folder / ".clq_probe"
     try:
-        write_atomically(probe, b"")
+        write_atomically(probe, bytes(_LEAST_SPACE))
         probe.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(

@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
-from clq.checkpoint import Contents
+from clq.checkpoint import Contents, checkpoints_of, plain_address
 from clq.config import check_config, get_clq_cfg
 from clq.data import check_training_data, register_json_datasets
 
@@ -64,6 +64,7 @@ def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     cfg = get_clq_cfg()
     notes: list[str | None] = []
     weights = _merge(cfg, args)
+    _check_weights_exist(cfg, args)
     if cfg.MODEL.META_ARCHITECTURE != "CLQ":
         if cfg.MODEL.WEIGHTS and not args.config_file and not (weights and weights.config):
             raise ValueError(reason_for_no_config(cfg.MODEL.WEIGHTS, weights))
@@ -87,6 +88,19 @@ def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
         notes.append(scale_schedule(cfg, given=args.opts[::2]))
     cfg.freeze()
     return cfg, [note for note in notes if note]
+
+
+def _check_weights_exist(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Refuse a file of weights that is not there, unless a checkpoint takes its place.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    path = plain_address(cfg.MODEL.WEIGHTS)
+    if not path or "://" in path or os.path.isfile(path):
+        return
+    if args.eval_only or not (args.resume and checkpoints_of(Path(cfg.OUTPUT_DIR))):
+        raise ValueError(f"the weights {cfg.MODEL.WEIGHTS} do not exist.")
 
 
 def _check_detector(cfg: CfgNode, args: argparse.Namespace, weights: Contents) -> list[str]:

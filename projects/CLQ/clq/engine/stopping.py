@@ -59,7 +59,8 @@ class StopOnSignal(HookBase):
         if number:
             self._stop(number, wait=True)
 
-    def after_train(self) -> None:
+    def restore_handlers(self) -> None:
+        """Treat signals as before the training; to be called after its last evaluation."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

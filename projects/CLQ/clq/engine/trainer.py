@@ -170,8 +170,11 @@ class CLQTrainer(DefaultTrainer):
     def after_train(self) -> None:
         # Detectron2 counts one more where a complete training was resumed.
         self.iter = min(self.iter, self.max_iter)
-        super().after_train()
-        self._trainer._data_loader_iter.close()  # ends its worker processes
+        try:
+            super().after_train()
+        finally:
+            self._stop.restore_handlers()
+            self._trainer._data_loader_iter.close()  # ends its worker processes
 
     def _finish_step(self, iteration: int) -> None:
         """What follows in a step after its checkpoint was saved, such as evaluation."""
