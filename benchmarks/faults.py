@@ -90,7 +90,7 @@ def kill_after(process: subprocess.Popen, output: Path, text: str, count: int, d
     process.send_signal(signal.SIGKILL)
     process.wait()
     doing = next((line for line in reversed(log_lines(output)) if line.startswith("[")), "")
-    return doing.partition("INFO: ")[2][:60]
+    return doing.partition("INFO: ")[2].partition(" to /")[0][:60]  # no folder of this machine
 
 
 def killed_and_resumed(output: Path, kind: int, seconds: float, rng: random.Random) -> str:
