@@ -53,7 +53,7 @@ def check_nothing_written(output: Path) -> None:
     ("key", "value", "sentence"),
     [
         ("SOLVER.BASE_LRR", 1, "there is no key SOLVER.BASE_LRR; did you mean SOLVER.BASE_LR?"),
-        ("MODEL.CLQ.NUM_CONVS.X", 1, "one of the keys"),
+        ("MODEL.CLQ.NUM_CONVS.X", 1, "no key MODEL.CLQ.NUM_CONVS.X; did you mean"),
         ("SOLVER.BASE_LR", "abc", "SOLVER.BASE_LR"),
         ("MODEL.RETINANET.NUM_CLASSES", 3, "use MODEL.CLQ.NUM_CLASSES"),
         ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.3, "use MODEL.CLQ.SCORE_THRESH_TEST"),
