@@ -193,5 +193,5 @@ def test_pixels_of_a_detector(tiny_data: TinyData, tmp_path: Path):
 
 def test_a_key_below_a_value_is_refused(tiny_data: TinyData):
     arguments = ["--config-file", CONFIG, *evaluation(tiny_data.val), "MODEL.CLQ.ALPHA.X", 1]
-    with pytest.raises(ValueError, match="there is no key MODEL.CLQ.ALPHA.X; did you mean MODEL.CLQ.ALPHA"):
+    with pytest.raises(ValueError, match="no key MODEL.CLQ.ALPHA.X; did you mean MODEL.CLQ.ALPHA"):
         build(*arguments)
