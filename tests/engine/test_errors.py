@@ -1,12 +1,15 @@
 """Errors in the input end in one sentence; others keep their traceback."""
 
+import logging
 import traceback
+from collections.abc import Iterator
 
 import pytest
 from torch.multiprocessing import ProcessRaisedException
 
 from clq.data.downloads import DownloadError
 from clq.engine import exit_on_user_error
+from clq.engine.errors import log_user_errors_in_one_line
 
 
 @pytest.mark.parametrize(
@@ -76,3 +79,59 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
 def test_nothing_happens_without_an_error():
     with exit_on_user_error():
         pass
+
+
+# What Detectron2's trainer writes into the log before it lets an error through.
+TRAIN_LOOP = logging.getLogger("detectron2.engine.train_loop")
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    before = TRAIN_LOOP.filters[:]
+    yield caplog
+    TRAIN_LOOP.filters = before
+
+
+def log_failure(error: Exception) -> None:
+    try:
+        raise error
+    except type(error):
+        TRAIN_LOOP.exception("Exception during training:")
+
+
+def test_the_log_has_a_users_error_in_one_line(lines: pytest.LogCaptureFixture):
+    log_user_errors_in_one_line()
+    log_user_errors_in_one_line()
+    assert len(TRAIN_LOOP.filters) == 1
+    log_failure(ValueError("100% too large"))
+    (record,) = lines.records
+    assert record.getMessage() == "The training ended: 100% too large"
+    assert record.exc_info is None and "Traceback" not in lines.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:16574.",
+        "Read error [127.0.0.1]:16574: Connection reset by peer",
+        "NCCL error: remote process exited or there was a network error, NCCL version 2.27",
+    ],
+)
+def test_the_log_has_no_traceback_of_what_followed_elsewhere(
+    text: str, lines: pytest.LogCaptureFixture
+):
+    log_user_errors_in_one_line()
+    log_failure(RuntimeError(text))
+    (record,) = lines.records
+    assert record.getMessage() == "Another process failed; its log tells why."
+    assert record.exc_info is None
+
+
+def test_the_log_has_the_traceback_of_a_mistake_of_ours(lines: pytest.LogCaptureFixture):
+    log_user_errors_in_one_line()
+    log_failure(TypeError("ours"))
+    assert "Exception during training:" in lines.text and "TypeError: ours" in lines.text
+    log_failure(RuntimeError("out of memory"))
+    assert "RuntimeError: out of memory" in lines.text
+    TRAIN_LOOP.warning("of no error")
+    assert lines.records[-1].getMessage() == "of no error"

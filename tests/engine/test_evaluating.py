@@ -1,5 +1,8 @@
 """When a training evaluates."""
 
+import os
+import signal
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +10,7 @@ import torch
 from detectron2.utils.events import EventStorage
 
 from clq.engine.evaluating import Evaluate
-from clq.engine.stopping import StopOnSignal
+from clq.engine.stopping import StopOnSignal, Stopped
 
 
 @pytest.mark.parametrize(("iteration", "evaluates"), [(4, False), (9, False), (10, True)])
@@ -20,3 +23,23 @@ def test_only_a_complete_training_is_evaluated_at_its_end(iteration: int, evalua
         hook.after_train()
     assert calls == [1] * evaluates
     assert not hasattr(hook, "_func"), "it would hold the trainer"
+
+
+def test_a_signal_stops_an_evaluation_in_its_midst():
+    def evaluate() -> dict:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+        return {}
+
+    saved: list[int] = []
+    stop = StopOnSignal(saved.append, torch.device("cpu"))
+    hook = Evaluate(3, evaluate, stop)
+    hook.trainer = stop.trainer = SimpleNamespace(iter=2, max_iter=10)
+    stop.before_train()
+    try:
+        stop.after_step()
+        with pytest.raises(Stopped) as stopped:
+            hook.after_step()
+    finally:
+        stop.restore_handlers()
+    assert stopped.value.code == 128 + signal.SIGTERM and saved == [2]

@@ -3,9 +3,11 @@
 import importlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,50 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch):
         launch(print, 2, dist_url=free_url(), on_cuda=True)
 
 
+@pytest.mark.parametrize(
+    ("dist_url", "reason"),
+    [
+        ("127.0.0.1:2345", "it is not of the form tcp://host:port"),
+        ("tcp://127.0.0.1", "it is not of the form tcp://host:port"),
+        ("tcp://127.0.0.1:0", "it is not of the form tcp://host:port"),
+        ("tcp://127.0.0.1:99999", "Port out of range 0-65535"),
+    ],
+)
+@pytest.mark.parametrize("machine_rank", [0, 1])
+def test_an_address_that_is_none_is_refused(dist_url: str, reason: str, machine_rank: int):
+    with pytest.raises(ValueError) as error:
+        where = {"num_machines": 2, "machine_rank": machine_rank}
+        launch(print, 1, **where, dist_url=dist_url, on_cuda=False)
+    sentence = f"the processes can't meet at {dist_url} ({reason}); name a free port, such as "
+    assert str(error.value).startswith(sentence)
+
+
+def test_a_port_in_use_is_refused_where_it_is_listened_at(monkeypatch: pytest.MonkeyPatch):
+    def started(*args: Any, **how: Any) -> None:
+        raise InterruptedError("started")
+
+    monkeypatch.setattr(torch.multiprocessing, "spawn", started)
+    dist_url = free_url()
+    where: dict[str, Any] = {"num_machines": 2, "dist_url": dist_url, "on_cuda": False}
+    with pytest.raises(InterruptedError, match="started"):
+        launch(print, 1, machine_rank=0, **where)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(dist_url.rpartition(":")[2])))
+        taken.listen()
+        with pytest.raises(ValueError, match=f"can't meet at {dist_url} .Address already in use"):
+            launch(print, 1, machine_rank=0, **where)
+        with pytest.raises(InterruptedError, match="started"):  # another machine listens there
+            launch(print, 1, machine_rank=1, **where)
+
+
+@pytest.mark.parametrize("machine_rank", [-1, 2])
+def test_an_index_of_no_machine_is_refused(machine_rank: int):
+    with pytest.raises(ValueError, match=f"--machine-rank is {machine_rank}, but the 2 machines"):
+        launch(
+            print, 1, num_machines=2, machine_rank=machine_rank, dist_url=free_url(), on_cuda=False
+        )
+
+
 def test_ranks_count_over_machines(monkeypatch: pytest.MonkeyPatch):
     """The second of two processes on the second of three machines."""
     module = importlib.import_module("clq.engine.launch")
@@ -56,6 +102,31 @@ def test_ranks_count_over_machines(monkeypatch: pytest.MonkeyPatch):
     )
     assert (started["rank"], started["world_size"], started["group"]) == (3, 6, (2, 3))
     assert (started["backend"], started["init_method"], started["ended"]) == ("gloo", "url", True)
+
+
+def run_worker(main: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Run a worker by itself, which must fail; how long it waits before it does."""
+    module = importlib.import_module("clq.engine.launch")
+    waits: list[float] = []
+    for name in ("init_process_group", "destroy_process_group", "new_group"):
+        monkeypatch.setattr(module.dist, name, lambda *args, **how: None)
+    monkeypatch.setattr(module, "_create_local_process_group", lambda *args: None)
+    monkeypatch.setattr(module.time, "sleep", waits.append)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    with pytest.raises(RuntimeError, match="pair.cc"):
+        module._worker(0, main, 2, 1, 0, "url", False, ())
+    return waits
+
+
+def test_a_process_that_lost_another_lets_that_one_speak_first(monkeypatch: pytest.MonkeyPatch):
+    def lose() -> None:
+        raise RuntimeError("[pair.cc:561] Connection closed by peer [127.0.0.1]:16574.")
+
+    def fail() -> None:
+        raise RuntimeError("[pair.cc:561] of our own making")
+
+    assert run_worker(lose, monkeypatch) == [10]
+    assert run_worker(fail, monkeypatch) == []
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from clq.engine.nonfinite import check_finite
+from reference.spoiling import largest_file
 
 INSTANCES = Instances((4, 4), gt_boxes=Boxes(torch.ones(2, 4)), gt_classes=torch.tensor([1, 0]))
 BATCH = [
@@ -39,3 +40,11 @@ def test_the_batch_is_named_and_kept(value: float, tmp_path: Path):
     assert [len(boxes) for boxes in content["gt_boxes"]] == [2, 0]
     assert content["gt_classes"][0].tolist() == [1, 0]
     assert set(content["model"]) == {"weight", "bias"}
+
+
+def test_a_full_disk_does_not_hide_the_loss(tmp_path: Path):
+    with largest_file(100), pytest.raises(FloatingPointError) as error:
+        check(tmp_path, loss_cls=float("nan"))
+    text, file = str(error.value), tmp_path / "nonfinite_0000007.pth"
+    assert f"(loss_cls nan), on the images a.png, b.png; {file} can't be written, and" in text
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from clq.checkpoint import CLQCheckpointer, dump_config
 from clq.config import get_clq_cfg
 from clq.engine.output_folder import check_output_folder, check_writable
+from reference.spoiling import largest_file
 from reference.tiny import CONFIG
 
 NAMES = ["a", "b"]
@@ -86,3 +87,9 @@ def test_a_folder_that_can_be_written_to(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="OUTPUT_DIR .* can't be written to .*; name another"):
         check_writable(tmp_path / "file" / "output")
+
+
+def test_a_full_disk_is_no_place_for_a_training(tmp_path: Path):
+    with largest_file(100_000), pytest.raises(OSError, match="can't be written to .*; name anoth"):
+        check_writable(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -115,6 +115,20 @@ def test_an_explicit_class_count_that_fits_is_accepted(tiny_data: TinyData, tmp_
     assert build_config(parse(command_line(tiny_data, tmp_path, keys=keys))).MODEL.CLQ.NUM_CLASSES
 
 
+def test_missing_weights_are_refused_unless_a_checkpoint_goes_before(
+    tiny_data: TinyData, tmp_path: Path
+):
+    keys = {"MODEL.WEIGHTS": tmp_path / "nowhere.pth"}
+    (tmp_path / "model_0000003.pth").touch()
+    sentence = f"the weights {tmp_path}/nowhere.pth do not exist."
+    assert refusal(command_line(tiny_data, tmp_path, keys=keys)) == sentence
+    flags = ("--eval-only", "--resume")
+    assert refusal(command_line(tiny_data, tmp_path, *flags, keys=keys)) == sentence
+    build_config(parse(command_line(tiny_data, tmp_path, "--resume", keys=keys)))
+    (tmp_path / "model_0000003.pth").unlink()
+    assert refusal(command_line(tiny_data, tmp_path, "--resume", keys=keys)) == sentence
+
+
 def test_a_key_without_value_is_refused(tiny_data: TinyData, tmp_path: Path):
     arguments = [*command_line(tiny_data, tmp_path), "SOLVER.MAX_ITER"]
     assert "'SOLVER.MAX_ITER' is left over" in refusal(arguments)

@@ -15,6 +15,8 @@ USER_ERRORS = (ValueError, OSError, DownloadError, FloatingPointError)
 RESUME = "the same command with --resume goes on at the last checkpoint"
 # The last line of a traceback that names an error, and what follows.
 _ERROR = re.compile(r".*^(?:\w+\.)*(?P<name>\w+): (?P<text>.+)", re.MULTILINE | re.DOTALL)
+# What gloo and NCCL say where another process of the run has ended.
+_LOST = re.compile(r"(?:closed|reset) by peer|remote process exited")
 
 
 @contextlib.contextmanager
@@ -47,10 +49,17 @@ def log_user_errors_in_one_line() -> None:
         logger.addFilter(_without_traceback)
 
 
+def lost_another_process(error: BaseException | None) -> bool:
+    """Whether a process failed for no other reason than that another of the run did."""
+    return isinstance(error, RuntimeError) and bool(_LOST.search(str(error)))
+
+
 def _without_traceback(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, USER_ERRORS):
         record.msg, record.args, record.exc_info = "The training ended: %s", (error,), None
+    elif lost_another_process(error):
+        record.msg, record.exc_info = "Another process failed; its log tells why.", None
     return True
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from multiprocessing.process import BaseProcess
@@ -17,9 +18,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.utils import comm
 
+from .errors import lost_another_process
 from .stopping import SIGNALS
 
 _TIMEOUT = timedelta(minutes=30)
+_GRACE = 10  # seconds
 
 
 def launch(
@@ -152,6 +155,11 @@ def _worker(
     comm.synchronize()
     try:
         main(*args)
+    except RuntimeError as error:
+        if lost_another_process(error):
+            # The launcher tells the error of the process that it sees fail first.
+            time.sleep(_GRACE)
+        raise
     finally:
         dist.destroy_process_group()
 
