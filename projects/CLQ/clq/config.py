@@ -1,6 +1,7 @@
 """Every key that CLQ adds to Detectron2's configuration, and the check of what a user set."""
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
@@ -81,8 +82,8 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         ValueError: a key of another architecture was changed, or a value is out of its range.
     """
-    defaults = dict(_leaves(get_clq_cfg()))
-    for key, value in _leaves(cfg):
+    defaults = dict(leaves(get_clq_cfg()))
+    for key, value in leaves(cfg):
         section = ".".join(key.split(".")[:2])
         if section in _SECTIONS_OF_OTHERS and value != defaults.get(key, value):
             ours = f"MODEL.CLQ.{key.split('.')[-1]}"
@@ -139,10 +140,11 @@ def _check_combinations(cfg: CfgNode) -> None:
                 )
 
 
-def _leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
+def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All keys that are no section, by their full name, with their values."""
     for name, value in node.items():
         if isinstance(value, CfgNode):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 

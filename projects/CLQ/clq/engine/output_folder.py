@@ -1,12 +1,11 @@
 """What lies in the output folder before a run, and whether the run may go on from it."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 
 from clq.checkpoint import checkpoints_of, dump_config, find_last, parse_config, read_contents
+from clq.config import leaves
 from clq.files import write_atomically
 
 __all__ = ["check_output_folder", "check_writable"]
@@ -86,8 +85,8 @@ def _check_same(saved: CfgNode, cfg: CfgNode, path: Path) -> None:
     Raises:
         ValueError: a key has another value that doesn't fit the checkpoint or would be ignored.
     """
-    before = dict(_leaves(saved))
-    for key, value in _leaves(cfg):
+    before = dict(leaves(saved))
+    for key, value in leaves(cfg):
         is_of_model = key.startswith("MODEL.") and not key.endswith("_TEST") and key not in _FREE
         if not is_of_model and key not in _IN_CHECKPOINT:
             continue
@@ -96,11 +95,3 @@ def _check_same(saved: CfgNode, cfg: CfgNode, path: Path) -> None:
                 f"{key} is {value!r}, but {path} was trained with {before[key]!r}; --resume needs "
                 "the same value, or start another training in another OUTPUT_DIR."
             )
-
-
-def _leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
