@@ -74,10 +74,11 @@ class AutocastTrainer(SimpleTrainer):
         data_time = time.perf_counter() - start
         with self._autocast:
             loss_dict = self.model(data)
-        if self._folder is not None:
-            check_finite(loss_dict, data, self.model, iteration=self.iter, folder=self._folder)
         self.optimizer.zero_grad()
         self.grad_scaler.scale(sum(loss_dict.values())).backward()
+        # Looks at values, so that the host waits: after a GPU has been given all its work.
+        if self._folder is not None:
+            check_finite(loss_dict, data, self.model, iteration=self.iter, folder=self._folder)
         # Stops the run, before the weights change, if a loss is not finite.
         self._write_metrics(loss_dict, data_time)
         self.grad_scaler.step(self.optimizer)
