@@ -1,5 +1,7 @@
 """Notes on boxes, categories and images."""
 
+import logging
+import sys
 from typing import Any
 
 import pytest
@@ -115,3 +117,14 @@ def test_values_that_hotcoco_refuses_are_no_matter(capfd: pytest.CaptureFixture[
 
 def test_no_content():
     assert check_health(check_content(None)) == []
+
+
+def test_without_hotcoco_the_other_notes_remain(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setitem(sys.modules, "hotcoco", None)  # as where it has no build
+    table = table_of([annotation(1, [5, 5, 0, 5]), annotation(2, BOXES[1], iscrowd=1)], [(5, "a")])
+    with caplog.at_level(logging.WARNING):
+        kinds = [finding.kind for finding in check_health(table)]
+    assert kinds == ["crowd_regions", "images_without_objects"]
+    assert "hotcoco is not installed" in caplog.text

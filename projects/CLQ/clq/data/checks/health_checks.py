@@ -6,9 +6,9 @@ values of other types, without naming the entry.
 Letters: K categories, N images, M annotations.
 """
 
+import logging
 from collections import Counter
 
-import hotcoco
 import numpy as np
 
 from .coco_table import CocoTable
@@ -16,6 +16,8 @@ from .findings import Example, Finding, find, plain
 from .json_checks import without_garbage_collection
 
 __all__ = ["check_health"]
+
+logger = logging.getLogger(__name__)
 
 _TOLERANCE = 0.01  # pixels that a box may reach beyond its image, as rounding does
 
@@ -60,8 +62,14 @@ def check_health(table: CocoTable, *, keeps_empty: bool = True) -> list[Finding]
 def _ask_hotcoco(table: CocoTable) -> dict[str, list[int]]:
     """Indices of what hotcoco reports on objects and categories, by its code.
 
-    Indices take the place of ids and names, since hotcoco refuses some that others take.
+    Indices take the place of ids and names, since hotcoco refuses some that others take. On a
+    machine that has no hotcoco, training goes on without these notes and says so.
     """
+    try:
+        import hotcoco
+    except ImportError:
+        logger.warning("hotcoco is not installed: no look at box sides, borders, unused classes.")
+        return {}
     objects = table.objects
     columns = (objects, table.image_idxs[objects], table.classes[objects], table.boxes[objects])
     coco = hotcoco.COCO()
