@@ -10,7 +10,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from clq.data.coco_json import check_same_classes, class_names, register_coco_json
+from clq.data.coco_json import check_same_classes, register_coco_json
 
 NAME = "clq_test_coco_json"
 CONTENT: dict[str, Any] = {
@@ -65,7 +65,6 @@ def refusal(folder: Path, content: Any) -> str:
 
 def test_names_follow_the_category_ids(tmp_path: Path, content: dict[str, Any]) -> None:
     path, images = write(tmp_path, content)
-    assert class_names(path) == ["yak", "zebra"]
     assert register_coco_json(NAME, str(path), str(images)) == ["yak", "zebra"]
     metadata = MetadataCatalog.get(NAME)
     assert metadata.thing_classes == ["yak", "zebra"]
@@ -123,8 +122,6 @@ def test_data_without_any_box_is_accepted(tmp_path: Path, content: dict[str, Any
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="none.json does not exist"):
         register_coco_json(NAME, tmp_path / "none.json", tmp_path)
-    with pytest.raises(ValueError, match="none.json does not exist"):
-        class_names(tmp_path / "none.json")
 
 
 def test_missing_image_folder(tmp_path: Path, content: dict[str, Any]) -> None:

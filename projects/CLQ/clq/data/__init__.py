@@ -2,7 +2,7 @@
 
 from .augmentation import build_train_augmentations
 from .checks.report import DataReport, check_training_data, report_data
-from .coco_json import CocoFiles, class_names, register_coco_json
+from .coco_json import CocoFiles, register_coco_json
 from .datasets import register_json_datasets
 from .loader import TestBatches, TrainBatches
 from .mapper import CLQMapper
@@ -16,7 +16,6 @@ __all__ = [
     "TrainBatches",
     "build_train_augmentations",
     "check_training_data",
-    "class_names",
     "prepare_trees",
     "register_coco_json",
     "register_json_datasets",

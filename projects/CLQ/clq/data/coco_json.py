@@ -23,7 +23,6 @@ __all__ = [
     "CocoFiles",
     "check_same_classes",
     "class_difference",
-    "class_names",
     "load_boxes",
     "register_coco_json",
     "set_coco_metadata",
@@ -39,20 +38,6 @@ class CocoFiles(NamedTuple):
 
     json_file: Path
     image_root: Path
-
-
-def class_names(json_file: str | Path) -> list[str]:
-    """Names of the K classes of a COCO json, in the order of the class indices.
-
-    Args:
-        json_file: annotations in COCO's format.
-
-    Raises:
-        ValueError: the file cannot be read as COCO json.
-    """
-    table = read_coco(json_file)
-    _refuse_faults(table, json_file)
-    return list(table.class_names)
 
 
 def register_coco_json(name: str, json_file: str | Path, image_root: str | Path) -> list[str]:
@@ -155,12 +140,12 @@ def class_difference(train_names: Sequence[str], val_names: Sequence[str]) -> st
     return f"names, only in training {only_train}, only in evaluation {only_val}"
 
 
-def _refuse_faults(table: CocoTable, json_file: str | Path, image_root: str | Path = "") -> None:
+def _refuse_faults(table: CocoTable, json_file: Path, image_root: Path) -> None:
     if not table.faults:
         return
     sentence = describe_faults(table.faults, json_file)
     is_one = sum(fault.count for fault in table.faults) == 1
-    raise ValueError(sentence if is_one else advise(sentence, json_file, image_root or "IMAGES"))
+    raise ValueError(sentence if is_one else advise(sentence, json_file, image_root))
 
 
 def _check_folder(table: CocoTable, json_file: Path, image_root: Path) -> None:
