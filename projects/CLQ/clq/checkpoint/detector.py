@@ -12,7 +12,7 @@ from ..config import check_config
 from .contents import Contents, read_contents
 from .fitting import fit
 
-__all__ = ["build_detector", "load_detector", "names_of_classes"]
+__all__ = ["build_detector", "load_configured", "load_detector", "names_of_classes"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +34,23 @@ def load_detector(
     Raises:
         ValueError: the file can't be read, has no configuration inside, or does not fit it.
     """
+    model, _, names = load_configured(path, device, trusted=trusted)
+    return model, names
+
+
+def load_configured(
+    path: str | Path, device: str, *, trusted: bool = False
+) -> tuple[nn.Module, CfgNode, list[str]]:
+    """As :func:`load_detector`, with the configuration between model and class names."""
     contents = read_contents(PathManager.get_local_path(str(path)), trusted=trusted)
     if contents.config is None:
         raise ValueError(f"{path} has no configuration of a detector inside.")
-    model = build_detector(contents, contents.config, str(path), device=device)
+    cfg = contents.config.clone()
+    cfg.MODEL.DEVICE = device
+    model = build_detector(contents, cfg, str(path), device=device)
     for note in (*contents.notes, *contents.guesses.values()):
         logger.info(note)
-    return model, names_of_classes(contents, contents.config)
+    return model, cfg, names_of_classes(contents, cfg)
 
 
 def build_detector(

@@ -1,6 +1,5 @@
 """A detector that takes images as they are, from its checkpoint alone."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,11 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from clq.checkpoint import read_contents
-from clq.checkpoint.detector import build_detector, names_of_classes
+from clq.checkpoint.detector import load_configured
 
 __all__ = ["Predictor", "usable_device"]
-
-logger = logging.getLogger(__name__)
 
 
 class Predictor(DefaultPredictor):
@@ -31,7 +26,8 @@ class Predictor(DefaultPredictor):
         """
         Args:
             model: in evaluation mode.
-            cfg: reads ``INPUT.FORMAT``, ``INPUT.MIN_SIZE_TEST`` and ``INPUT.MAX_SIZE_TEST``.
+            cfg: reads ``INPUT.FORMAT``, ``INPUT.MIN_SIZE_TEST`` and ``INPUT.MAX_SIZE_TEST``, and
+                in Detectron2's main ``MODEL.DEVICE``.
             class_names: by class index.
         """
         # Not Detectron2's constructor, which builds a model and loads MODEL.WEIGHTS.
@@ -54,15 +50,7 @@ class Predictor(DefaultPredictor):
         Raises:
             ValueError: the file can't be read, has no configuration inside, or does not fit it.
         """
-        contents = read_contents(PathManager.get_local_path(str(path)))
-        if contents.config is None:
-            raise ValueError(f"{path} has no configuration of a detector inside.")
-        cfg = contents.config.clone()
-        cfg.MODEL.DEVICE = device  # Detectron2's main reads it in the call
-        model = build_detector(contents, cfg, str(path), device=device)
-        for note in (*contents.notes, *contents.guesses.values()):
-            logger.info(note)
-        return cls(model, cfg, names_of_classes(contents, cfg))
+        return cls(*load_configured(path, device))
 
     def detect(self, image: np.ndarray) -> Instances:
         """Detections of one image, best first, on the host.
