@@ -22,14 +22,13 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
-
 from clq.config import get_clq_cfg
 from clq.data import CocoFiles, DataReport, report_data
 from clq.data.checks.box_statistics import DetectorScale
 from clq.data.checks.report import Depth
 from clq.data.checks.report_text import as_json, as_text
 from clq.engine import exit_on_user_error
+from clq.engine.misspelled import explain_refusals
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "Base-CLQ.yaml"
 
@@ -37,12 +36,10 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "Base-CLQ.yaml"
 def check(options: argparse.Namespace) -> list[DataReport]:
     """The reports on the training and, if it is given, the evaluation data."""
     cfg = get_clq_cfg()
-    try:
-        cfg.merge_from_file(str(options.config_file))
+    file = str(options.config_file)
+    with explain_refusals(cfg, file=file):
+        cfg.merge_from_file(file, allow_unsafe=False)
         scale = DetectorScale.from_config(cfg)
-    except (AssertionError, KeyError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{options.config_file} is no config of CLQ: {reason}") from error
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False  # as --train and --val set it
     depth = Depth(num_images=options.images)
     files = CocoFiles(options.json_file, options.image_root)

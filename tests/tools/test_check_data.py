@@ -92,8 +92,8 @@ def test_the_config_sets_the_scale(
     ("content", "message"),
     [
         (None, "does not exist"),
-        ("MODEL: [", "is no config of CLQ"),
-        ("MODEL:\n  CLQ:\n    NO_SUCH_KEY: 1\n", "Non-existent config key"),
+        ("MODEL: [", "wrong.yaml is not valid yaml: "),
+        ("MODEL:\n  CLQ:\n    NUM_CLASES: 1\n", "did you mean MODEL.CLQ.NUM_CLASSES.$"),
         ('VERSION: 2\nMODEL:\n  BACKBONE:\n    NAME: "no_such"\n', "no_such"),
     ],
 )

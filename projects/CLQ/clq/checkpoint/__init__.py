@@ -6,7 +6,6 @@ from .conversion import convert, write_detector
 from .detector import load_detector
 from .embedded_config import dump_config, parse_config
 from .folder import (
-    LastCheckpoint,
     checkpoints_of,
     find_last,
     remove_checkpoints,
@@ -21,7 +20,6 @@ __all__ = [
     "CLQCheckpointer",
     "CompleteCheckpointer",
     "Contents",
-    "LastCheckpoint",
     "PIXEL_KEYS",
     "Spare",
     "checkpoints_of",

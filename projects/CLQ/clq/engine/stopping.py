@@ -27,7 +27,6 @@ class Stopped(SystemExit):
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
-        self.number = number
 
 
 class StopOnSignal(HookBase):
