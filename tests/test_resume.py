@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +15,7 @@ import train_net
 from clq.checkpoint import CLQCheckpointer, read_contents
 from clq.engine import AutocastTrainer, CLQTrainer
 from clq.evaluation import CocoBoxEvaluator
-from reference.tiny import ROOT, TinyData, command_line, parse, process_environment
+from reference.tiny import TinyData, command_line, parse, start_training
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
 
@@ -171,14 +170,7 @@ def test_a_signal_finishes_the_step_and_saves(
 
 def test_a_process_that_gets_a_signal_leaves_with_its_code(tiny_data: TinyData, tmp_path: Path):
     keys = {"SOLVER.MAX_ITER": 100_000, "SOLVER.CHECKPOINT_PERIOD": 2, "DATALOADER.NUM_WORKERS": 2}
-    process = subprocess.Popen(
-        [sys.executable, "train_net.py", *command_line(tiny_data, tmp_path, keys=keys)],
-        cwd=ROOT,
-        env=process_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    process = start_training(command_line(tiny_data, tmp_path, keys=keys), start_new_session=True)
     while not (tmp_path / "last_checkpoint").exists():
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGTERM)  # as a cluster does, to the workers as well
@@ -190,14 +182,16 @@ def test_a_process_that_gets_a_signal_leaves_with_its_code(tiny_data: TinyData, 
 def test_another_length_is_no_obstacle(tiny_data: TinyData, tmp_path: Path):
     short = {"SOLVER.MAX_ITER": 4, "SOLVER.WARMUP_ITERS": 0, "SOLVER.STEPS": "(100,)"}
     train(tiny_data, tmp_path / "two", **short)
+    (tmp_path / "two" / ".model_0000001.pth.half").touch()  # of a kill while saving
     train(tiny_data, tmp_path / "two", "--resume", **{**short, "SOLVER.MAX_ITER": 7})
+    assert not list((tmp_path / "two").glob(".model*"))
     train(tiny_data, tmp_path / "one", **{**short, "SOLVER.MAX_ITER": 7})
     states = [torch.load(tmp_path / name / "model_final.pth") for name in ("one", "two")]
     assert states[0]["trainer"]["iteration"] == states[1]["trainer"]["iteration"] == 6
     torch.testing.assert_close(states[1]["model"], states[0]["model"], rtol=0, atol=0)
 
 
-def test_a_seed_that_was_drawn_is_kept(tiny_data: TinyData, tmp_path: Path):
+def test_a_seed_that_was_drawn_is_kept_and_random_states_too(tiny_data: TinyData, tmp_path: Path):
     keys = {"SEED": -1, "SOLVER.MAX_ITER": 2}
     train(tiny_data, tmp_path, **keys)
     seed = torch.load(tmp_path / "model_final.pth")["trainer"]["data_seed"]
@@ -207,3 +201,6 @@ def test_a_seed_that_was_drawn_is_kept(tiny_data: TinyData, tmp_path: Path):
     assert trainer._trainer.data_loader.seed != seed
     trainer.resume_or_load(resume=True)
     assert trainer._trainer.data_loader.seed == seed and trainer._trainer.data_loader.start == 2
+    saved = torch.load(tmp_path / "model_final.pth")["trainer"]["random"]
+    assert torch.get_rng_state().equal(saved["torch"])
+    assert np.random.get_state()[1].tolist() == saved["numpy"][1]

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,13 +17,12 @@ from clq.evaluation import METRIC_NAMES
 from reference.refusal import refusal
 from reference.tiny import (
     CLASS_NAMES,
-    ROOT,
     TinyData,
     command_line,
     options,
     parse,
-    process_environment,
     run_script,
+    start_training,
     write_pair,
 )
 
@@ -188,13 +186,7 @@ def test_the_optimizer_matters_to_that_test(
 
 def test_resume_after_kill_9(tiny_data: TinyData, tmp_path: Path):
     keys = {"SOLVER.MAX_ITER": 100_000, "SOLVER.CHECKPOINT_PERIOD": 5}
-    process = subprocess.Popen(
-        [sys.executable, "train_net.py", *command_line(tiny_data, tmp_path, keys=keys)],
-        cwd=ROOT,
-        env=process_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start_training(command_line(tiny_data, tmp_path, keys=keys))
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / "last_checkpoint").exists():

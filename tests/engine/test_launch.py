@@ -4,8 +4,6 @@ import importlib
 import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +17,7 @@ import train_net
 from clq.checkpoint import find_last
 from clq.engine import launch
 from reference import workers
-from reference.tiny import (
-    ROOT,
-    TinyData,
-    command_line,
-    free_url,
-    parse,
-    process_environment,
-    write_pair,
-)
+from reference.tiny import TinyData, command_line, free_url, parse, start_training, write_pair
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
 
@@ -197,13 +187,7 @@ def detections(output: Path) -> list[dict[str, Any]]:
 def test_a_signal_to_the_launcher_saves_once_and_goes_on(tiny_data: TinyData, tmp_path: Path):
     flags = ["--num-gpus", "2", "--dist-url", free_url()]
     keys = {"SOLVER.MAX_ITER": 100_000, "SOLVER.CHECKPOINT_PERIOD": 4}
-    process = subprocess.Popen(
-        [sys.executable, "train_net.py", *command_line(tiny_data, tmp_path, *flags, keys=keys)],
-        cwd=ROOT,
-        env=process_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+    process = start_training(command_line(tiny_data, tmp_path, *flags, keys=keys))
     while not (tmp_path / "last_checkpoint").exists():
         assert process.poll() is None
         time.sleep(0.02)

@@ -203,3 +203,14 @@ def test_a_config_of_another_detector_is_refused(tiny_data: TinyData):
     train, val = tiny_data.train, tiny_data.val
     data = ["--train", *map(str, train), "--val", *map(str, val)]
     assert "MODEL.META_ARCHITECTURE is 'GeneralizedRCNN', not CLQ" in refusal(data)
+
+
+def test_a_deterministic_run_lets_no_other_operators_run(tiny_data: TinyData, tmp_path: Path):
+    try:
+        setup(parse(command_line(tiny_data, tmp_path, keys={"DETERMINISTIC": False})))
+        assert not torch.are_deterministic_algorithms_enabled()
+        setup(parse(command_line(tiny_data, tmp_path, keys={"DETERMINISTIC": True})))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -144,6 +144,20 @@ def test_incomplete_json(backend):
 
 
 @pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
+def test_what_a_json_has_beside_does_not_matter(backend):
+    """hotcoco raises where these are of other types than COCO's."""
+    ground_truth, detections = random_dataset(5)
+    expected = reference(ground_truth, detections)
+    for image in ground_truth["images"]:
+        image.update(license="CC-BY", date_captured=2026)
+    for annotation in ground_truth["annotations"]:
+        annotation.update(segmentation=None, keypoints="none", attributes=[1])
+    for category in ground_truth["categories"]:
+        category.update(supercategory=7)
+    assert_same(evaluate_boxes(ground_truth, detections, backend=backend), expected)
+
+
+@pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
 def test_nothing_detected_is_zero(backend):
     ground_truth, _ = random_dataset(6)
     results = evaluate_boxes(ground_truth, [], backend=backend)
@@ -242,6 +256,18 @@ def test_evaluator(registered, backend, tmp_path):
         for d in expected_detections
     ]
     assert_same(evaluator.evaluate()["bbox"], expected)  # asking again changes nothing
+
+
+def test_images_that_could_not_be_read_are_left_out(registered):
+    """Not counted as images in which nothing was found."""
+    name, ground_truth, detections = registered
+    pairs = model_outputs(ground_truth, detections)[3:]
+    read = [model_input["image_id"] for model_input, _ in pairs]
+    expected = reference(ground_truth, as_float32(detections), img_ids=read)
+    assert expected != reference(
+        ground_truth, [d for d in as_float32(detections) if d["image_id"] in read]
+    )
+    assert_same(run(CocoBoxEvaluator(dataset_name=name), pairs)["bbox"], expected)
 
 
 def test_evaluator_without_detections(registered):

@@ -161,6 +161,18 @@ def run_script(script: str, *arguments: str, timeout: float = 120) -> subprocess
     )
 
 
+def start_training(arguments: list[str], **options: Any) -> subprocess.Popen:
+    """Start train_net.py as a user would; what it prints on standard error can be read."""
+    return subprocess.Popen(
+        [sys.executable, "train_net.py", *arguments],
+        cwd=ROOT,
+        env=process_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
 def free_url() -> str:
     """An address at which the processes of a test can meet."""
     with socket.socket() as probe:
