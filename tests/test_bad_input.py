@@ -101,6 +101,14 @@ def test_keys(key: str, value: Any, sentence: str, data: TinyData, tmp_path: Pat
     check_not_started(tmp_path / "output")
 
 
+def test_a_flag_stands_behind_the_keys(data: TinyData, tmp_path: Path, capsys: Capture):
+    arguments = [*command_line(data, tmp_path / "output"), "--resume"]
+    assert refusal(capsys, arguments) == (
+        "error: --resume stands among the configuration keys; put it before them."
+    )
+    check_not_started(tmp_path / "output")
+
+
 def test_a_value_is_left_out(data: TinyData, tmp_path: Path, capsys: Capture):
     assert refusal(capsys, [*command_line(data, tmp_path / "output"), "SEED"]) == (
         "error: configuration keys and values must come in pairs, but 'SEED' is left over."

@@ -167,6 +167,9 @@ def _merge(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
     Returns:
         What the weights hold, if they are at hand.
     """
+    late = [text for text in args.opts if text.startswith("--")]
+    if late:
+        raise ValueError(f"{late[0]} stands among the configuration keys; put it before them.")
     if len(args.opts) % 2:
         raise ValueError(
             f"configuration keys and values must come in pairs, but '{args.opts[-1]}' is left over."
