@@ -20,8 +20,9 @@ endif
 demo: setup
 	@$(PYTHON) tools/demo.py --seed $(SEED)
 
+# A process for each core, up to 4; the tests of a file stay together, for what they share.
 test: setup
-	$(PYTHON) -m pytest tests
+	$(PYTHON) -m pytest tests -n auto --maxprocesses 4 --dist loadscope
 
 lint: setup
 	$(PYTHON) -m black --check .

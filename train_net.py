@@ -4,6 +4,8 @@ r"""Train and evaluate CLQ.
 train on COCO    python train_net.py --config-file configs/COCO-Detection/clq_R_50_FPN_1x.yaml
 your own data    ... --train train.json images/ --val val.json images/
 several GPUs     ... --num-gpus 8
+    or           torchrun --standalone --nproc-per-node 8 train_net.py ...
+    or           srun --ntasks-per-node 8 python train_net.py ...
 go on            ... --resume
 evaluate         ... --eval-only MODEL.WEIGHTS output/clq_R_50_FPN_1x/model_final.pth
 that alone       python train_net.py --eval-only --val val.json images/ \
@@ -20,9 +22,14 @@ from clq.engine import (
     CLQTrainer,
     build_config,
     clq_argument_parser,
+    device_of,
     exit_on_user_error,
+    find_place,
+    is_first_of_machine,
+    join,
     launch,
     setup,
+    speak_in_turn,
 )
 
 
@@ -46,11 +53,16 @@ def main(args: argparse.Namespace) -> OrderedDict | None:
 
 
 def run() -> None:
-    """Start the processes that the command line asks for."""
+    """Start the processes that the command line asks for, or join those of torchrun or srun."""
     args = clq_argument_parser(epilog=__doc__).parse_args()
-    with exit_on_user_error(debug=args.debug):
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise ValueError("train_net.py does not run under torchrun yet; use --num-gpus.")
+    with (
+        exit_on_user_error(debug=args.debug),
+        speak_in_turn(is_first=is_first_of_machine(os.environ)),
+    ):
+        args.place = find_place(os.environ, num_gpus=args.num_gpus, num_machines=args.num_machines)
+        if args.place is not None:
+            join(main, args.place, on_cuda=device_of(args).startswith("cuda"), args=(args,))
+            return
         on_cuda = False
         if args.num_gpus * args.num_machines > 1:
             # Refuses what can't run before there are processes.

@@ -268,7 +268,7 @@ def test_a_loss_that_is_not_finite(
     images = kept["file_names"]
     assert message == (
         f"error: the loss is not finite in iteration 2 ({losses}), on the images "
-        f"{', '.join(images)}; {file} holds batch and weights, and the weights of the last "
+        f"{', '.join(images)}; {file} holds batch and weights; the weights of the last "
         "checkpoint are as they were: a lower SOLVER.BASE_LR often helps."
     )
     assert len(images) == len(kept["images"]) == 2

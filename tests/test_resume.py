@@ -13,7 +13,7 @@ import torch
 
 import train_net
 from clq.checkpoint import CLQCheckpointer, read_contents
-from clq.engine import AutocastTrainer, CLQTrainer
+from clq.engine import CLQTrainer, TrainingStep
 from clq.evaluation import CocoBoxEvaluator
 from reference.tiny import TinyData, command_line, parse, start_training
 
@@ -95,10 +95,10 @@ def kill() -> None:
 
 
 MOMENTS = {
-    "before the first checkpoint": (AutocastTrainer, "run_step", 2),
-    "after a checkpoint": (AutocastTrainer, "run_step", 8),
-    "some steps after a checkpoint": (AutocastTrainer, "run_step", 14),
-    "after the metrics were written": (AutocastTrainer, "run_step", 21),
+    "before the first checkpoint": (TrainingStep, "run_step", 2),
+    "after a checkpoint": (TrainingStep, "run_step", 8),
+    "some steps after a checkpoint": (TrainingStep, "run_step", 14),
+    "after the metrics were written": (TrainingStep, "run_step", 21),
     "while saving": (torch, "save", 2),
     "between saving and pointing": (CLQCheckpointer, "tag_last_checkpoint", 2),
     "in an evaluation after a checkpoint": (CocoBoxEvaluator, "process", 4),
@@ -124,9 +124,7 @@ def test_workers_and_repeated_kills_change_nothing(
 ):
     for number in (5, 6, 7):
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(
-                AutocastTrainer, "run_step", at_call(number, kill)(AutocastTrainer.run_step)
-            )
+            patch.setattr(TrainingStep, "run_step", at_call(number, kill)(TrainingStep.run_step))
             train(tiny_data, tmp_path, "--resume", **{"DATALOADER.NUM_WORKERS": 2})
     train(tiny_data, tmp_path, "--resume", **{"DATALOADER.NUM_WORKERS": 1})
     check_same_training(tmp_path, unbroken)

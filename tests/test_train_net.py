@@ -12,7 +12,7 @@ import torch
 
 import train_net
 from clq.checkpoint import load_detector
-from clq.engine import AutocastTrainer
+from clq.engine import TrainingStep, errors
 from clq.evaluation import METRIC_NAMES
 from reference.refusal import refusal
 from reference.tiny import (
@@ -130,15 +130,15 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-7}
 def interrupt(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Make training stop as Ctrl-C would, in the step that follows ``after`` complete ones."""
     steps = []
-    run_step = AutocastTrainer.run_step
+    run_step = TrainingStep.run_step
 
-    def interrupted(trainer: AutocastTrainer) -> None:
+    def interrupted(trainer: TrainingStep) -> None:
         if len(steps) == after:
             raise KeyboardInterrupt
         steps.append(trainer.iter)
         run_step(trainer)
 
-    monkeypatch.setattr(AutocastTrainer, "run_step", interrupted)
+    monkeypatch.setattr(TrainingStep, "run_step", interrupted)
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
@@ -174,7 +174,7 @@ def test_the_optimizer_matters_to_that_test(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, after=5)
         train(one_image, tmp_path / "broken", **SCHEDULE)
-    monkeypatch.setattr(AutocastTrainer, "load_state_dict", lambda trainer, state: None)
+    monkeypatch.setattr(TrainingStep, "load_state_dict", lambda trainer, state: None)
     train(one_image, tmp_path / "broken", "--resume", **SCHEDULE)
     weights = [
         torch.load(tmp_path / name / "model_final.pth")["model"]["head.cls_score.weight"]
@@ -360,3 +360,79 @@ def test_the_command_ends_in_one_sentence(
         line for line in done.stderr.splitlines() if line.startswith("error: ")
     ]
     assert message in done.stderr and not tmp_path.joinpath("results.json").exists()
+
+
+# -------------------------------------------------------------------------------------- launchers
+
+# The second of two processes of torchrun.
+TORCHRUN = {
+    "RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+    "TORCHELASTIC_RUN_ID": "none",
+}
+
+
+def under_torchrun(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[float]:
+    """Stand where torchrun starts a process; how long it waits before it speaks."""
+    waits: list[float] = []
+    monkeypatch.setattr(errors.time, "sleep", waits.append)
+    for name, value in {**TORCHRUN, **variables}.items():
+        monkeypatch.setenv(name, value)
+    return waits
+
+
+@pytest.mark.parametrize(("local_rank", "expected"), [("0", []), ("1", [5])])
+def test_a_launch_in_a_launch_is_refused_by_one_process_at_once(
+    local_rank: str,
+    expected: list[float],
+    tiny_data: TinyData,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    waits = under_torchrun(monkeypatch, LOCAL_RANK=local_rank)
+    assert refusal(capsys, command_line(tiny_data, tmp_path, "--num-gpus", "2")) == (
+        "error: torchrun has started 2 processes, and --num-gpus 2 with --num-machines 1 would "
+        "start others in each: leave both flags out."
+    )
+    assert waits == expected
+
+
+def test_half_a_launch_is_refused(
+    tiny_data: TinyData,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    under_torchrun(monkeypatch)
+    monkeypatch.delenv("WORLD_SIZE")
+    assert refusal(capsys, command_line(tiny_data, tmp_path)) == (
+        "error: RANK is set but WORLD_SIZE is not: start by torchrun, which sets both, or unset "
+        "RANK."
+    )
+
+
+def test_a_wrong_key_is_told_before_the_processes_meet(
+    tiny_data: TinyData,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    waits = under_torchrun(monkeypatch)
+    keys = {"MODEL.CLQ.NO_SUCH": 1}
+    message = refusal(capsys, command_line(tiny_data, tmp_path, keys=keys))
+    assert message.startswith("error: there is no key MODEL.CLQ.NO_SUCH") and waits == [5]
+
+
+def test_torchrun_with_one_process_runs_as_without(monkeypatch: pytest.MonkeyPatch):
+    ran: list[Any] = []
+    monkeypatch.setattr(train_net, "main", ran.append)
+    monkeypatch.setattr(sys, "argv", ["train_net.py"])
+    train_net.run()
+    under_torchrun(monkeypatch, RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+    train_net.run()
+    plain, joined = ran
+    assert plain.place is None and joined.place.launcher == "torchrun"

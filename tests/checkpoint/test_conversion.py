@@ -160,12 +160,14 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path):
 
 def test_keys_that_give_no_model(tmp_path: Path):
     source = save(tmp_path / "in.pth", random_detector(small_config()))
-    for key, value in (("MODEL.BACKBONE.NAME", "nobody"), ("MODEL.RESNETS.DEPTH", 99)):
-        message = refusal(source, tmp_path / "out.pth", key, value)
-        assert f"{source}: its configuration gives no model (" in message
-    assert f"{source}: MODEL.CLQ.ALPHA is 2" in refusal(
-        source, tmp_path / "out.pth", "MODEL.CLQ.ALPHA", 2.0
-    )
+    message = refusal(source, tmp_path / "out.pth", "MODEL.FPN.IN_FEATURES", "['res9']")
+    assert f"{source}: its configuration gives no model (" in message
+    for key, value in (
+        ("MODEL.BACKBONE.NAME", "nobody"),
+        ("MODEL.RESNETS.DEPTH", 99),
+        ("MODEL.CLQ.ALPHA", 2.0),
+    ):
+        assert f"{source}: {key} is {value!r}" in refusal(source, tmp_path / "out.pth", key, value)
 
 
 def test_our_own_training_state(tmp_path: Path):

@@ -5,11 +5,20 @@ import traceback
 from collections.abc import Iterator
 
 import pytest
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from clq.data.downloads import DownloadError
-from clq.engine import exit_on_user_error
-from clq.engine.errors import log_user_errors_in_one_line
+from clq.engine import errors, exit_on_user_error
+from clq.engine.errors import log_user_errors_in_one_line, speak_in_turn
+
+# What gloo, NCCL and the store at which processes meet say of a process that has ended.
+LOST = (
+    "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:16574.",
+    "Read error [127.0.0.1]:16574: Connection reset by peer",
+    "writev [127.0.0.1]:16574: Broken pipe",
+    "NCCL error: remote process exited or there was a network error, NCCL version 2.27",
+    "failed to recv, got 0 bytes. Connection was likely closed. Did the remote server shutdown?",
+)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +66,60 @@ def test_an_error_in_another_process_is_told_alike(error: Exception, sentence: s
 def test_a_mistake_of_ours_in_another_process_keeps_its_traceback():
     with pytest.raises(ProcessRaisedException, match="ours"), exit_on_user_error():
         raise failed_process(TypeError("ours"))
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        *(
+            (RuntimeError(text), "another process of the run ended; its log may tell why.")
+            for text in LOST
+        ),
+        (
+            ProcessExitedException("died", 1, 12345, -9, "SIGKILL"),
+            "a process of the run was ended by SIGKILL; the same command with --resume goes on at "
+            "the last checkpoint.",
+        ),
+    ],
+)
+def test_the_end_of_another_process_is_one_sentence(error: Exception, sentence: str):
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise error
+    assert leaving.value.code == f"error: {sentence}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("out of memory"), ProcessExitedException("left", 1, 12345, 3)],
+)
+def test_another_end_keeps_its_traceback(error: Exception):
+    with pytest.raises(type(error)), exit_on_user_error():
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "waits_of_first", "waits_of_others"),
+    [
+        (ValueError("too large"), [], [5]),
+        (DownloadError("no network"), [], [5]),
+        (RuntimeError(LOST[0]), [10], [10]),
+        (RuntimeError("out of memory"), [], []),
+        (TypeError("ours"), [], []),
+        (SystemExit(143), [], []),
+    ],
+)
+def test_processes_speak_in_turn(
+    error: BaseException,
+    waits_of_first: list[float],
+    waits_of_others: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for is_first, expected in ((True, waits_of_first), (False, waits_of_others)):
+        waits: list[float] = []
+        monkeypatch.setattr(errors.time, "sleep", waits.append)
+        with pytest.raises(type(error)) as raised, speak_in_turn(is_first=is_first):
+            raise error
+        assert raised.value is error and waits == expected
 
 
 def test_debug_lets_it_through():
@@ -109,21 +172,14 @@ def test_the_log_has_a_users_error_in_one_line(lines: pytest.LogCaptureFixture):
     assert record.exc_info is None and "Traceback" not in lines.text
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:16574.",
-        "Read error [127.0.0.1]:16574: Connection reset by peer",
-        "NCCL error: remote process exited or there was a network error, NCCL version 2.27",
-    ],
-)
+@pytest.mark.parametrize("text", LOST)
 def test_the_log_has_no_traceback_of_what_followed_elsewhere(
     text: str, lines: pytest.LogCaptureFixture
 ):
     log_user_errors_in_one_line()
     log_failure(RuntimeError(text))
     (record,) = lines.records
-    assert record.getMessage() == "Another process failed; its log tells why."
+    assert record.getMessage() == "Another process of the run ended; its log may tell why."
     assert record.exc_info is None
 
 

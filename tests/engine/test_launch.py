@@ -1,25 +1,27 @@
-"""Processes of a run on CPU: who knows whom, and that they train as one."""
+"""Processes of a run on CPU, started or joined: who knows whom."""
 
 import importlib
-import json
+import re
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from detectron2.utils import comm
 
 import train_net
 from clq.checkpoint import find_last
-from clq.engine import launch
-from reference import workers
-from reference.tiny import TinyData, command_line, free_url, parse, start_training, write_pair
+from clq.engine import errors, launch, process_group
+from clq.engine.environment import Place
+from clq.engine.launch import join
+from reference.tiny import TinyData, command_line, free_url, parse, start_training
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
+launching = importlib.import_module("clq.engine.launch")  # the package has a function of that name
 
 
 @pytest.mark.parametrize("num_processes", [0, 1])
@@ -77,111 +79,120 @@ def test_an_index_of_no_machine_is_refused(machine_rank: int):
         )
 
 
-def test_ranks_count_over_machines(monkeypatch: pytest.MonkeyPatch):
+class Group:
+    """Stands for PyTorch's process group of five processes, three on the first of two machines."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[Any] = []
+        self.waits: list[float] = []
+        monkeypatch.setattr(dist, "init_process_group", self.start)
+        monkeypatch.setattr(dist, "destroy_process_group", lambda: self.note("destroy"))
+        monkeypatch.setattr(dist, "new_group", tuple)
+        monkeypatch.setattr(process_group, "_store_of_this_start", lambda place: "store")
+        monkeypatch.setattr(comm, "all_gather", lambda machine: [0, 1, 0, 1, 0])
+        monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
+        monkeypatch.setattr(torch, "set_num_threads", lambda count: self.note(f"{count} threads"))
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: self.note(f"GPU {gpu}"))
+        monkeypatch.setattr(errors.time, "sleep", self.waits.append)
+
+    def note(self, call: Any) -> None:
+        self.calls.append(call)
+
+    def start(self, **how: Any) -> None:
+        where = how["init_method"] or how["store"]
+        self.note((how["backend"], where, how["rank"], how["world_size"]))
+
+    def main(self) -> None:
+        self.note(comm._LOCAL_PROCESS_GROUP)
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> Group:
+    return Group(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("on_cuda", "device", "backend"), [(False, "3 threads", "gloo"), (True, "GPU 1", "nccl")]
+)
+def test_ranks_count_over_machines(on_cuda: bool, device: str, backend: str, group: Group):
     """The second of two processes on the second of three machines."""
-    module = importlib.import_module("clq.engine.launch")
-    started: dict[str, Any] = {}
-    monkeypatch.setattr(module.dist, "init_process_group", lambda **how: started.update(how))
-    monkeypatch.setattr(module.dist, "destroy_process_group", lambda: started.update(ended=True))
-    monkeypatch.setattr(module.dist, "new_group", tuple)
-    monkeypatch.delattr(comm, "create_local_process_group", raising=False)
-    monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    module._worker(
-        1, lambda: started.update(group=comm._LOCAL_PROCESS_GROUP), 2, 3, 1, "url", False, ()
+    launching._worker(1, group.main, 2, 3, 1, "url", on_cuda, ())
+    assert group.calls == [device, (backend, "url", 3, 6), (1, 3), "destroy"]
+
+
+@pytest.mark.parametrize(
+    ("on_cuda", "start"),
+    [(False, [("gloo", "store", 4, 5)]), (True, ["GPU 2", ("nccl", "store", 4, 5)])],
+)
+def test_a_process_of_torchrun_joins_the_others(
+    on_cuda: bool, start: list[Any], group: Group, monkeypatch: pytest.MonkeyPatch
+):
+    """The last of three processes on its machine, which are not neighbours by rank."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    place = Place("torchrun", 4, 5, local_rank=2, machine=0, url="env://")
+    assert join(group.main, place, on_cuda=on_cuda) is None
+    assert group.calls == [*start, (0, 2, 4), "destroy"]
+
+
+def test_more_processes_of_torchrun_than_gpus_are_refused(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    place = Place("torchrun", 4, 5, local_rank=2, machine=0, url="env://")
+    with pytest.raises(ValueError) as error:
+        join(group.main, place, on_cuda=True)
+    assert str(error.value) == (
+        "LOCAL_RANK is 2, but this machine has 2 GPUs; start at most one process for each."
     )
-    assert (started["rank"], started["world_size"], started["group"]) == (3, 6, (2, 3))
-    assert (started["backend"], started["init_method"], started["ended"]) == ("gloo", "url", True)
+    assert group.calls == []
 
 
-def run_worker(main: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Run a worker by itself, which must fail; how long it waits before it does."""
-    module = importlib.import_module("clq.engine.launch")
-    waits: list[float] = []
-    for name in ("init_process_group", "destroy_process_group", "new_group"):
-        monkeypatch.setattr(module.dist, name, lambda *args, **how: None)
-    monkeypatch.setattr(module, "_create_local_process_group", lambda *args: None)
-    monkeypatch.setattr(module.time, "sleep", waits.append)
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    with pytest.raises(RuntimeError, match="pair.cc"):
-        module._worker(0, main, 2, 1, 0, "url", False, ())
-    return waits
+@pytest.mark.parametrize(("count", "gpu"), [(1, 0), (2, 0), (4, 2)])
+def test_a_task_of_srun_takes_one_of_the_gpus_that_it_sees(
+    count: int, gpu: int, group: Group, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    place = Place("srun", 4, 5, local_rank=2, machine=0, url=free_url())
+    join(group.main, place, on_cuda=True)
+    assert group.calls[:2] == [f"GPU {gpu}", ("nccl", place.url, 4, 5)]
 
 
-def test_a_process_that_lost_another_lets_that_one_speak_first(monkeypatch: pytest.MonkeyPatch):
+def test_a_port_of_srun_that_is_in_use_is_refused_where_it_is_listened_at(group: Group):
+    url = free_url()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(url.rpartition(":")[2])))
+        taken.listen()
+        join(group.main, Place("srun", 4, 5, local_rank=2, machine=0, url=url), on_cuda=False)
+        assert group.calls.pop() == "destroy"
+        with pytest.raises(ValueError) as error:
+            join(group.main, Place("srun", 0, 5, local_rank=0, machine=0, url=url), on_cuda=False)
+    assert re.fullmatch(
+        rf"the processes can't meet at {url} \(Address already in use\); name a free port, such as "
+        r"MASTER_PORT=\d+.",
+        str(error.value),
+    )
+
+
+def test_torchrun_with_one_process_is_a_plain_run(group: Group):
+    place = Place("torchrun", 0, 1, local_rank=0, machine=0, url="env://")
+    assert join(sum, place, on_cuda=True, args=([1, 2],)) == 3
+    assert group.calls == []
+
+
+def test_a_process_that_lost_another_lets_that_one_speak_first(group: Group):
     def lose() -> None:
         raise RuntimeError("[pair.cc:561] Connection closed by peer [127.0.0.1]:16574.")
 
     def fail() -> None:
-        raise RuntimeError("[pair.cc:561] of our own making")
+        raise ValueError("of our own making")
 
-    assert run_worker(lose, monkeypatch) == [10]
-    assert run_worker(fail, monkeypatch) == []
-
-
-@pytest.fixture(scope="module")
-def same_size(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
-    """Two training images of one size, so that a batch needs no padding; the second is empty."""
-    folder = tmp_path_factory.mktemp("same_size")
-    return TinyData(
-        train=write_pair(folder, "train", num_images=2, seed=5, sizes=((64, 96),)),
-        val=write_pair(folder, "val", num_images=3, seed=6),
-    )
-
-
-# Each step sees both images, whoever gets which; nothing depends on the batch but the losses.
-SAME_STEPS: dict[str, Any] = {
-    "SOLVER.OPTIMIZER": "SGD",
-    "SOLVER.BASE_LR": 0.01,
-    "SOLVER.MAX_ITER": 3,
-    "MODEL.RESNETS.NORM": "FrozenBN",
-    "INPUT.RANDOM_FLIP": "none",
-    "DATALOADER.ASPECT_RATIO_GROUPING": False,
-}
-
-
-def test_two_processes_train_as_one(same_size: TinyData, tmp_path: Path):
-    """The same weights on both processes, and those that one process reaches with the same data.
-
-    The second holds only if the losses are normalised by the mean over processes: with the empty
-    image on a process of its own, any other normaliser changes the gradient.
-    """
-    first = command_line(same_size, tmp_path / "start", keys={**SAME_STEPS, "SOLVER.MAX_ITER": 1})
-    train_net.main(parse(first))
-    keys = {**SAME_STEPS, "MODEL.WEIGHTS": tmp_path / "start" / "model_final.pth"}
-    alone, together = (
-        parse(command_line(same_size, tmp_path / name, keys=keys)) for name in ("one", "two")
-    )
-    launch(workers.train, 1, dist_url="", on_cuda=False, args=(alone,))
-    launch(workers.train, 2, dist_url=free_url(), on_cuda=False, args=(together,))
-
-    one = torch.load(tmp_path / "one" / "rank0.pth")
-    two = [torch.load(tmp_path / "two" / f"rank{rank}.pth") for rank in range(2)]
-    assert [run["place"] for run in (one, *two)] == [(0, 1, 0, 1), (0, 2, 0, 2), (1, 2, 1, 2)]
-    assert [len(run["seen"]) for run in (one, *two)] == [6, 3, 3]
-    assert set(one["seen"]) == {10, 17}
-    for pair in zip(two[0]["seen"], two[1]["seen"], strict=True):
-        assert set(pair) == {10, 17}, "the processes of a step share out the images"
-    start = torch.load(tmp_path / "start" / "model_final.pth")["model"]
-    moved = [name for name, weight in one["weights"].items() if not weight.equal(start[name])]
-    assert len(moved) > 50
-    for name, weight in two[0]["weights"].items():
-        assert weight.equal(two[1]["weights"][name]), name
-        torch.testing.assert_close(weight, one["weights"][name], rtol=1e-4, atol=1e-6, msg=name)
-
-    # The evaluation shares out the images too, and the main process writes what all of them found.
-    weights = {"MODEL.WEIGHTS": tmp_path / "two" / "model_final.pth"}
-    again = command_line(same_size, tmp_path / "again", "--eval-only", keys={**keys, **weights})
-    train_net.main(parse(again))
-    found = detections(tmp_path / "two")
-    assert {detection["image_id"] for detection in found} == {10, 17, 24}
-    assert found == detections(tmp_path / "again")
-
-
-def detections(output: Path) -> list[dict[str, Any]]:
-    """What the evaluation of a run found, in the order of the images."""
-    found = json.loads((output / "inference" / "val" / "coco_instances_results.json").read_text())
-    return sorted(found, key=lambda detection: (detection["image_id"], -detection["score"]))
+    with pytest.raises(RuntimeError, match="pair.cc"):
+        launching._worker(1, lose, 2, 1, 0, "url", False, ())
+    assert group.waits == [10] and group.calls[-1] == "destroy"
+    with pytest.raises(ValueError, match="our own"):
+        launching._worker(1, fail, 2, 1, 0, "url", False, ())
+    assert group.waits == [10] and group.calls[-1] == "destroy"
 
 
 def test_a_signal_to_the_launcher_saves_once_and_goes_on(tiny_data: TinyData, tmp_path: Path):

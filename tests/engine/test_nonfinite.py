@@ -7,7 +7,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from clq.engine.nonfinite import check_finite
+from clq.engine.nonfinite import all_finite, stop_on_nonfinite
 from reference.spoiling import largest_file
 
 INSTANCES = Instances((4, 4), gt_boxes=Boxes(torch.ones(2, 4)), gt_classes=torch.tensor([1, 0]))
@@ -17,23 +17,28 @@ BATCH = [
 ]
 
 
-def check(folder: Path, **losses: float) -> None:
-    tensors = {name: torch.tensor(value) for name, value in losses.items()}
-    check_finite(tensors, BATCH, nn.Linear(1, 1), iteration=7, folder=folder)
+def stop(folder: Path | None, **losses: float) -> None:
+    """As after a step in two parts, of which the second gave the losses."""
+    own = [
+        ({"loss_cls": torch.tensor(1.0)}, [{"file_name": "good.png"}]),
+        ({name: torch.tensor(value) for name, value in losses.items()}, BATCH),
+    ]
+    stop_on_nonfinite(losses, own, nn.Linear(1, 1), 7, folder)
 
 
-def test_finite_losses_leave_nothing(tmp_path: Path):
-    check(tmp_path, loss_cls=1.0, loss_dfl=0.0)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("value", [1.0, float("nan"), float("inf"), -float("inf")])
+def test_every_loss_of_every_part_counts(value: float):
+    losses = [{"a": torch.tensor(0.0)}, {"a": torch.tensor(2.0), "b": torch.tensor(value)}]
+    assert all_finite(losses).item() == (value == 1)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_the_batch_is_named_and_kept(value: float, tmp_path: Path):
     with pytest.raises(FloatingPointError) as error:
-        check(tmp_path, loss_cls=1.0, loss_dfl=value)
+        stop(tmp_path, loss_cls=1.0, loss_dfl=value)
     text, file = str(error.value), tmp_path / "nonfinite_0000007.pth"
     assert "\n" not in text and f"loss_dfl {value:g}" in text and str(file) in text
-    assert "iteration 7" in text and "a.png, b.png" in text
+    assert "iteration 7" in text and "on the images a.png, b.png;" in text
     content = torch.load(file, weights_only=True)
     assert content["file_names"] == ["a.png", "b.png"]
     assert content["images"][0].equal(BATCH[0]["image"])
@@ -44,7 +49,21 @@ def test_the_batch_is_named_and_kept(value: float, tmp_path: Path):
 
 def test_a_full_disk_does_not_hide_the_loss(tmp_path: Path):
     with largest_file(100), pytest.raises(FloatingPointError) as error:
-        check(tmp_path, loss_cls=float("nan"))
+        stop(tmp_path, loss_cls=float("nan"))
     text, file = str(error.value), tmp_path / "nonfinite_0000007.pth"
-    assert f"(loss_cls nan), on the images a.png, b.png; {file} can't be written, and" in text
+    assert f"(loss_cls nan), on the images a.png, b.png; {file} can't be written; the" in text
     assert not list(tmp_path.iterdir())
+
+
+def test_without_a_folder_nothing_is_kept():
+    with pytest.raises(FloatingPointError, match="on the images a.png, b.png; the weights"):
+        stop(None, loss_cls=float("inf"))
+
+
+def test_a_mean_that_overflows_stops_too():
+    """Though the losses of each process are finite."""
+    own = [({"loss_cls": torch.tensor(3e38)}, BATCH)]
+    with pytest.raises(
+        FloatingPointError, match=r"not finite in iteration 7 \(loss_cls inf\); the"
+    ):
+        stop_on_nonfinite({"loss_cls": float("inf")}, own, nn.Linear(1, 1), 7, None)

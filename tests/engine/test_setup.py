@@ -8,7 +8,10 @@ import torch
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from clq.checkpoint import checkpoints_of
 from clq.engine import build_config, setup
+from clq.engine.environment import Place
+from clq.engine.setup import device_of
 from reference.tiny import CLASS_NAMES, CONFIG, KEYS, TinyData, command_line, options, parse
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
@@ -88,6 +91,35 @@ def test_with_cuda_the_default_stays(tiny_data: TinyData, monkeypatch: pytest.Mo
 def test_cuda_that_was_asked_for_and_is_absent_is_refused(tiny_data: TinyData, tmp_path: Path):
     message = refusal(command_line(tiny_data, tmp_path, keys={"MODEL.DEVICE": "cuda"}))
     assert message.startswith("MODEL.DEVICE is cuda, but this machine has no CUDA")
+
+
+@pytest.mark.parametrize("number", ["1", "2"])
+@pytest.mark.parametrize("starts", ["--num-gpus", "--num-machines", "torchrun"])
+def test_a_gpu_of_many_processes_is_refused(
+    starts: str, number: str, tiny_data: TinyData, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    flags = [] if starts == "torchrun" else [starts, number]
+    data = ["--config-file", str(CONFIG), "--train", *map(str, tiny_data.train)]
+    for device in ("cuda", "cuda:1"):
+        args = parse([*data, *flags, "MODEL.DEVICE", device])
+        if starts == "torchrun":
+            args.place = Place(starts, 0, int(number), local_rank=0, machine=0, url="env://")
+        if device == "cuda" or number == "1":
+            assert build_config(args).MODEL.DEVICE == device_of(args) == device
+            continue
+        for build in (build_config, device_of):
+            with pytest.raises(ValueError) as error:
+                build(args)
+            assert str(error.value) == (
+                "MODEL.DEVICE is cuda:1, but each of the 2 processes takes a GPU of its own; say "
+                "cuda."
+            )
+
+
+def test_the_device_is_known_without_the_data(tmp_path: Path):
+    keys = ["OUTPUT_DIR", str(tmp_path), "DATASETS.TRAIN", "('nowhere',)"]
+    assert device_of(parse(["--config-file", str(CONFIG), *keys])) == "cpu"
 
 
 # -------------------------------------------------------------------------------------- refusals
@@ -174,6 +206,10 @@ def test_a_batch_must_be_shared_out_evenly(tiny_data: TinyData, tmp_path: Path):
     message = refusal(command_line(tiny_data, tmp_path, "--num-gpus", "3"))
     assert "SOLVER.IMS_PER_BATCH is 2" in message and "processes, 3." in message
     build_config(parse(command_line(tiny_data, tmp_path, "--num-gpus", "2")))
+    args = parse(command_line(tiny_data, tmp_path))
+    args.place = Place("srun", 2, 3, local_rank=0, machine=2, url="tcp://node1:29500")
+    with pytest.raises(ValueError, match="SOLVER.IMS_PER_BATCH is 2; .* processes, 3."):
+        build_config(args)
 
 
 # ----------------------------------------------------------------------------------------- setup
@@ -189,6 +225,30 @@ def test_setup_seeds_and_keeps_the_configuration(tiny_data: TinyData, tmp_path: 
     assert not torch.rand(3).equal(drawn)
     kept = build_config(parse(["--config-file", str(first / "config.yaml")]))
     assert yaml.safe_load(kept.dump()) == yaml.safe_load(cfg.dump())
+
+
+def test_a_training_that_torchrun_starts_again_goes_on(tiny_data: TinyData, tmp_path: Path):
+    def start(launch_id: str, *flags: str) -> bool:
+        """Whether a launch would go on from what is in the folder."""
+        args = parse(command_line(tiny_data, tmp_path, *flags))
+        where = {"local_rank": 0, "machine": 0, "url": "env://", "launch_id": launch_id}
+        args.place = Place("torchrun", 0, 1, **where)
+        setup(args)
+        return args.resume
+
+    assert not start("first", "--eval-only")
+    assert not start("first")
+    (tmp_path / "model_0000003.pth").touch()
+    assert [path.name for path in checkpoints_of(tmp_path)] == ["model_0000003.pth"]
+    for _ in range(2):  # torchrun repeats what was refused
+        with pytest.raises(ValueError, match="holds checkpoints of an earlier training"):
+            start("second")
+    assert not start("first", "--eval-only")
+    (tmp_path / "model_0000003.pth").unlink()
+    assert start("first")
+    sentence = "torchrun has started the processes anew, so the training goes on as with --resume."
+    assert (tmp_path / "log.txt").read_text().count(sentence) == 1
+    assert not start("second")
 
 
 def test_coco_that_is_not_on_this_machine_is_named(tmp_path: Path):

@@ -12,7 +12,8 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from clq.config import get_clq_cfg
-from clq.engine import AutocastTrainer, CLQTrainer, setup
+from clq.engine import CLQTrainer, setup
+from clq.engine.step import NORMALIZERS
 from clq.evaluation import METRIC_NAMES
 from reference.tiny import CLASS_NAMES, TinyData, command_line, parse
 
@@ -32,106 +33,6 @@ def train_losses(trainer: CLQTrainer, steps: int) -> list[float]:
             trainer._trainer.run_step()
             storage.step()
         return [value for value, _ in storage.history("total_loss").values()]
-
-
-# --------------------------------------------------------------------------------------- one step
-
-
-class Line(nn.Module):
-    """The smallest model: loss = mean((w x - 1)^2), in the network's precision."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 1)
-        self.scale = 1.0
-        self.dtypes: set[torch.dtype] = set()
-
-    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        y = self.layer(x)
-        self.dtypes.add(y.dtype)
-        return {"loss": self.scale * (y.float() - 1).square().mean()}
-
-
-def line_trainer(precision: torch.dtype | None) -> AutocastTrainer:
-    torch.manual_seed(0)
-    model = Line()
-    batches = [torch.ones(2, 4)] * 10
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    return AutocastTrainer(model, batches, optimizer, precision=precision)
-
-
-@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
-def test_a_step_runs_in_the_precision_asked_for(precision: torch.dtype | None):
-    trainer = line_trainer(precision)
-    with EventStorage() as storage:
-        for _ in range(5):
-            trainer.run_step()
-            storage.step()
-        losses = [value for value, _ in storage.history("total_loss").values()]
-    assert trainer.model.dtypes == {precision or torch.float32}
-    assert trainer.model.layer.weight.dtype == torch.float32
-    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.5 * losses[0]
-    assert trainer.grad_scaler.is_enabled() == (precision is torch.float16)
-
-
-def test_precisions_take_the_same_step():
-    """The scaler's factor is taken out of the gradients again."""
-    weights = []
-    for precision in (None, torch.bfloat16, torch.float16):
-        trainer = line_trainer(precision)
-        trainer.model.scale = 0.1  # the scaler starts at 65536, just above the range of fp16
-        with EventStorage():
-            trainer.run_step()
-        weights.append(trainer.model.layer.weight.detach())
-    torch.testing.assert_close(weights[1], weights[0], rtol=0.01, atol=0.001)
-    torch.testing.assert_close(weights[2], weights[0], rtol=0.001, atol=0.0001)
-
-
-@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
-@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
-def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
-    scale: float, precision: torch.dtype | None
-):
-    trainer = line_trainer(precision)
-    trainer.model.scale = scale
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    with EventStorage(), pytest.raises(FloatingPointError, match="infinite or NaN"):
-        trainer.run_step()
-    for name, value in trainer.model.state_dict().items():
-        assert value.equal(before[name]), name
-
-
-def test_gradients_do_not_add_up_over_steps():
-    trainer = line_trainer(None)
-    trainer.optimizer.param_groups[0]["lr"] = 0.0
-    gradients = []
-    with EventStorage():
-        for _ in range(2):
-            trainer.run_step()
-            gradients.append(trainer.model.layer.weight.grad.clone())
-    assert gradients[0].equal(gradients[1]) and gradients[0].any()
-
-
-def test_a_model_in_evaluation_mode_is_an_error():
-    trainer = line_trainer(None)
-    trainer.model.eval()
-    with pytest.raises(AssertionError, match="evaluation mode"):
-        trainer.run_step()
-
-
-def test_the_step_keeps_optimizer_and_scaler():
-    trainer = line_trainer(torch.float16)
-    with EventStorage():
-        trainer.run_step()
-    trainer.grad_scaler.update(new_scale=128.0)
-    other = line_trainer(torch.float16)
-    other.optimizer.param_groups[0]["lr"] = 9.0
-    other.load_state_dict(trainer.state_dict())
-    assert other.grad_scaler.get_scale() == 128.0
-    assert other.optimizer.param_groups[0]["lr"] == 0.05
-
-
-# ------------------------------------------------------------------------------------ the trainer
 
 
 @pytest.mark.parametrize("optimizer", [{}, SGD], ids=["AdamW", "SGD"])
@@ -184,6 +85,30 @@ class _copy_weights_before:
     def __call__(self) -> None:
         self.before = {name: p.detach().clone() for name, p in self.model.named_parameters()}
         self.step()
+
+
+@pytest.mark.parametrize("normalizers", NORMALIZERS)
+def test_a_batch_in_parts_is_the_whole_batch(normalizers: str, tiny_data: TinyData, tmp_path: Path):
+    """Exactly with accumulated normalisers; else as far as its number of samples goes."""
+    accumulation = {
+        "SOLVER.ACCUMULATION.MICRO_BATCHES": 2,
+        "SOLVER.ACCUMULATION.NORMALIZERS": normalizers,
+    }
+    logs, weights = [], []
+    for keys in ({}, accumulation):
+        seed_all_rng(0)
+        keys = {**SGD, "MODEL.RESNETS.NORM": "FrozenBN", **keys}
+        trainer = CLQTrainer(config(tiny_data, tmp_path, **keys))
+        with EventStorage() as storage:
+            trainer._trainer.run_step()
+            logs.append({name: value for name, (value, _) in storage.latest().items()})
+        weights.append(trainer.model.state_dict())
+    is_exact = normalizers == "accumulated"
+    for name, is_same in {"cls": True, "quality": True, "box_reg": is_exact}.items():
+        loss = f"loss_{name}"
+        assert (logs[1][loss] == pytest.approx(logs[0][loss], rel=1e-5)) == is_same, loss
+    distance = max((weights[1][name] - weights[0][name]).abs().max() for name in weights[0])
+    assert (distance < 1e-5) == is_exact and distance < 1e-2
 
 
 @pytest.mark.parametrize(("name", "kind"), [("SGD", torch.optim.SGD), ("AdamW", torch.optim.AdamW)])

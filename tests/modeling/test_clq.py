@@ -7,6 +7,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 
 from clq.config import get_clq_cfg
 from clq.modeling import DistributionBoxTransform
+from clq.modeling.loss_sums import Total, dividing
 from reference.golden import PyramidStub, golden_detector
 from reference.host_waits import host_waits
 
@@ -160,6 +161,14 @@ def test_a_training_step_makes_the_host_wait_once(detector):
     waits = host_waits(lambda: sum(detector(BATCHES["ordinary"]).values()).backward())
     assert [name for name in waits if name != "aten::_local_scalar_dense"] == ["aten::nonzero"]
     assert len(waits) <= 3
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_samples_are_counted_without_the_network(detector, batch):
+    total = Total()
+    with torch.no_grad(), dividing(total):
+        detector.train()(BATCHES[batch])
+    assert detector.num_samples(BATCHES[batch]) == total.sums.num_samples
 
 
 def test_such_waits_are_seen():

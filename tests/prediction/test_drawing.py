@@ -7,7 +7,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.visualizer import VisImage
 
 from clq.prediction import drawing
-from clq.prediction.drawing import draw_detections
+from clq.prediction.drawing import draw_detections, draw_ground_truth
 
 
 def instances(boxes: list, scores: list, classes: list, size: tuple[int, int]) -> Instances:
@@ -66,6 +66,23 @@ def test_labels_are_class_and_score_of_what_reaches_the_threshold(drawn: list[Vi
     assert texts(drawn[0]) == ["old bush 0.50", "old bush 0.88", "tree 0.60"]
     colors = {patch.get_edgecolor()[:3] for patch in drawn[0].ax.patches}
     assert len(drawn[0].ax.patches) == 3 and len(colors) == 2
+
+
+def test_ground_truth_is_drawn_as_detections_are_but_without_scores(drawn: list[VisImage]):
+    boxes = [[10, 10, 90, 90], [100, 100, 190, 190]]
+    found = instances(boxes, [0.875, 0.6], [1, 0], (200, 200))
+    objects = Instances((200, 200), gt_boxes=found.pred_boxes, gt_classes=found.pred_classes)
+    names = ["tree", "$5 bush"]
+    pictures = draw_ground_truth(grey(200, 200), objects, names), draw_detections(
+        grey(200, 200), found, names, 0.5
+    )
+    assert texts(drawn[0]) == [r"\$5 bush", "tree"]
+    colors = [{patch.get_edgecolor() for patch in output.ax.patches} for output in drawn]
+    assert colors[0] == colors[1] and len(colors[0]) == 2
+    assert pictures[0].shape == pictures[1].shape == (800, 800, 3)
+    assert (pictures[0][760:, 400:760] == pictures[1][760:, 400:760]).all(), "boxes agree"
+    empty = Instances((200, 200), gt_boxes=Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0))
+    assert (draw_ground_truth(grey(200, 200), empty, []) == 128).all()
 
 
 @pytest.mark.parametrize("name", ["$5 bill", "$a$", "a_b^c", "50 %", "Straße", "\\x"])

@@ -161,12 +161,25 @@ def run_script(script: str, *arguments: str, timeout: float = 120) -> subprocess
     )
 
 
-def start_training(arguments: list[str], **options: Any) -> subprocess.Popen:
-    """Start train_net.py as a user would; what it prints on standard error can be read."""
+def start_training(
+    arguments: list[str],
+    *,
+    launcher: Sequence[str] = (),
+    variables: dict[str, str] | None = None,
+    **options: Any,
+) -> subprocess.Popen:
+    """Start train_net.py as a user would; what it prints on standard error can be read.
+
+    Args:
+        arguments: of train_net.py.
+        launcher: arguments of Python that go before, for a program that starts others.
+        variables: of the environment, beside the usual.
+        options: of ``subprocess.Popen``.
+    """
     return subprocess.Popen(
-        [sys.executable, "train_net.py", *arguments],
+        [sys.executable, *launcher, "train_net.py", *arguments],
         cwd=ROOT,
-        env=process_environment(),
+        env={**process_environment(), **(variables or {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         **options,

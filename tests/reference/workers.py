@@ -1,39 +1,80 @@
 """What the processes of a test run: found by name where a process starts, so not in a test file."""
 
 import argparse
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
+import torch.distributed as dist
 from detectron2.utils import comm
-from torch import nn
+from torch import Tensor, nn
 
 from clq.engine import CLQTrainer, setup
-from clq.modeling.normalizer import mean_over_processes
+from clq.modeling.loss_sums import LossSums
 from reference.family import MEMBERS
 from reference.members import losses_of
 
-
-def save_mean(folder: Path) -> None:
-    """Average (1, 10) on the first process with (4, -2) on the second."""
-    values = torch.tensor(((1.0, 10.0), (4.0, -2.0))[comm.get_rank()], requires_grad=True)
-    mean = mean_over_processes(values)
-    torch.save({"mean": mean, "values": values}, folder / f"mean{comm.get_rank()}.pth")
+Batch = list[dict[str, Any]]
+Runs = dict[str, argparse.Namespace]
+EXCHANGES = ("all_reduce", "all_gather", "all_gather_object", "barrier", "broadcast", "gather")
 
 
-def save_losses(folder: Path) -> None:
+def run_all(folder: Path, runs: Runs) -> None:
+    """All that a test wants to know of two processes, in one start of them.
+
+    Each process writes what it saw to ``folder/<name><rank>.pth``.
+
+    Args:
+        folder: for the files.
+        runs: arguments of trainings.
+    """
+    rank = comm.get_rank()
+    torch.save(means(), folder / f"means{rank}.pth")
+    torch.save(family_losses(), folder / f"family{rank}.pth")
+    for name, args in runs.items():
+        seen = train(args, PREPARED[name]) if name in PREPARED else train(args)
+        torch.save(seen, folder / f"{name}{rank}.pth")
+
+
+def means() -> dict[str, Any]:
+    """Of known sums on either process, the second with more than the first."""
+    rank = comm.get_rank()
+    first, second = torch.tensor(((1.0, 4.0), (10.0, -2.0)))[:, rank]
+    first.requires_grad_()
+    sums = LossSums({"a": first}, {"b": second}, torch.tensor(3.0 + rank), torch.tensor(0.5 * rank))
+    mean, raised = sums.over_processes((rank == 1, True, False))
+    return {
+        "by_samples": mean.by_samples,
+        "by_weight": mean.by_weight,
+        "counts": (mean.num_samples, mean.weight_sum),
+        "raised": raised,
+        "own": first,
+    }
+
+
+def family_losses() -> dict[str, dict[str, Tensor]]:
     """The losses of each member of the family on two images, of which each process has one.
 
     The first process has the image with objects, the second that without.
     """
-    for member in MEMBERS:
-        losses = losses_of(member, slice(comm.get_rank(), comm.get_rank() + 1))
-        torch.save(losses, folder / f"{member}{comm.get_rank()}.pth")
+    rank = comm.get_rank()
+    return {member: losses_of(member, slice(rank, rank + 1)) for member in MEMBERS}
 
 
-def train(args: argparse.Namespace) -> None:
-    """Train as train_net.py does; write this process's weights, images and place among others."""
-    cfg = setup(args)
-    trainer = CLQTrainer(cfg)
+def train(
+    args: argparse.Namespace, prepare: Callable[[CLQTrainer], None] = lambda trainer: None
+) -> dict[str, Any]:
+    """Train as train_net.py does; this process's weights, images, place and end.
+
+    Args:
+        args: of the command line.
+        prepare: changes the trainer before it starts.
+    """
+    trainer = CLQTrainer(setup(args))
     seen: list[int] = []
 
     def note_images(model: nn.Module, batch: tuple) -> None:
@@ -42,8 +83,82 @@ def train(args: argparse.Namespace) -> None:
 
     trainer.model.register_forward_pre_hook(note_images)
     trainer.resume_or_load(resume=args.resume)
-    trainer.train()
-    weights = getattr(trainer.model, "module", trainer.model).state_dict()
-    place = (comm.get_rank(), comm.get_world_size(), comm.get_local_rank(), comm.get_local_size())
-    path = Path(cfg.OUTPUT_DIR, f"rank{comm.get_rank()}.pth")
-    torch.save({"weights": weights, "seen": seen, "place": place}, path)
+    prepare(trainer)
+    exchanges = count_exchanges(trainer)
+    end = ""
+    try:
+        trainer.train()
+    except (FloatingPointError, SystemExit) as error:
+        end = str(error)
+    return {
+        "weights": trainer.checkpointer.model.state_dict(),
+        "seen": seen,
+        "place": (
+            *(comm.get_rank(), comm.get_world_size()),
+            *(comm.get_local_rank(), comm.get_local_size()),
+        ),
+        "end": end,
+        "iteration": trainer.iter,
+        "exchanges": exchanges,
+    }
+
+
+def count_exchanges(trainer: CLQTrainer) -> list[list[str]]:
+    """What Python code makes the processes exchange, in each step."""
+    steps: list[list[str]] = []
+    run_step = trainer._trainer.run_step
+
+    def counted() -> None:
+        steps.append([])
+        with pytest.MonkeyPatch.context() as patch:
+            for name in EXCHANGES:
+                patch.setattr(dist, name, _noting(name, getattr(dist, name), steps[-1]))
+            run_step()
+
+    trainer._trainer.run_step = counted
+    return steps
+
+
+def _noting(name: str, exchange: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
+    def noted(*args: Any, **options: Any) -> Any:
+        calls.append(name)
+        return exchange(*args, **options)
+
+    return noted
+
+
+def on_the_second(change: Callable[[Batch, int], Batch | None]) -> Callable[[CLQTrainer], None]:
+    """Change what the second process trains on, by the batch and the number of the step."""
+
+    def prepare(trainer: CLQTrainer) -> None:
+        def changed(model: nn.Module, args: tuple[Batch]) -> tuple[Batch] | None:
+            batch = change(args[0], trainer.iter) if model.training else None
+            return None if batch is None else (batch,)
+
+        if comm.get_rank() == 1:
+            trainer.model.register_forward_pre_hook(changed)
+
+    return prepare
+
+
+def without_objects(batch: Batch, step: int) -> Batch:
+    return [{**sample, "instances": sample["instances"][:0]} for sample in batch]
+
+
+def not_a_number_in_step_1(batch: Batch, step: int) -> Batch | None:
+    if step != 1:
+        return None
+    return [{**sample, "image": sample["image"] * float("nan")} for sample in batch]
+
+
+def signal_in_step_1(batch: Batch, step: int) -> None:
+    if step == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+# Trainings in which the second process differs.
+PREPARED = {
+    "empty": on_the_second(without_objects),
+    "nonfinite": on_the_second(not_a_number_in_step_1),
+    "signal": on_the_second(signal_in_step_1),
+}

@@ -1,55 +1,10 @@
-"""Every key that CLQ adds to Detectron2's configuration, and the check of what a user set."""
-
-from collections.abc import Collection, Iterator
-from typing import Any
+"""Every key that CLQ adds to Detectron2's configuration."""
 
 from detectron2.config import CfgNode, get_cfg
 
-from .modeling.clq import CANDIDATE_RULES
-from .modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
+from .config_checks import check_training_config, check_values, leaves
 
-# Parts of Detectron2's configuration that belong to other architectures; CLQ never reads them.
-_SECTIONS_OF_OTHERS = (
-    "MODEL.ANCHOR_GENERATOR",
-    "MODEL.KEYPOINT_ON",
-    "MODEL.LOAD_PROPOSALS",
-    "MODEL.MASK_ON",
-    "MODEL.PANOPTIC_FPN",
-    "MODEL.PROPOSAL_GENERATOR",
-    "MODEL.RETINANET",
-    "MODEL.ROI_BOX_HEAD",
-    "MODEL.ROI_HEADS",
-    "MODEL.ROI_KEYPOINT_HEAD",
-    "MODEL.ROI_MASK_HEAD",
-    "MODEL.RPN",
-    "MODEL.SEM_SEG_HEAD",
-)
-
-_CHOICES: dict[str, Collection[str]] = {
-    "DATALOADER.SAMPLER_TRAIN": (
-        "TrainingSampler",
-        "RepeatFactorTrainingSampler",
-        "RandomSubsetTrainingSampler",
-    ),
-    "MODEL.CLQ.BOX_CODING": BOX_CODINGS,
-    "MODEL.CLQ.QUALITY": QUALITY_BRANCHES,
-    "MODEL.CLQ.CLASS_LOSS": CLASS_LOSSES,
-    "MODEL.CLQ.CLASS_TARGET": ("iou", "hard"),
-    "MODEL.CLQ.CANDIDATE_RULE_TEST": CANDIDATE_RULES,
-    "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
-    "SOLVER.AMP.PRECISION": ("float16", "bfloat16"),
-    "TEST.EVALUATOR": ("hotcoco", "pycocotools"),
-}
-
-# Keys under MODEL.CLQ that a part does not read, by the key that chooses the part and its value.
-_UNREAD = {
-    ("BOX_CODING", "deltas"): ("REG_MAX", "DFL_LOSS_WEIGHT"),
-    ("QUALITY", "none"): ("ALPHA", "QUALITY_LOSS_WEIGHT", "WEIGH_QUALITY_BY_SCORE"),
-    ("QUALITY", "centerness"): ("ALPHA",),
-    ("ALIGNMENT", False): ("DETACH_OFFSETS",),
-    ("CLASS_LOSS", "focal"): ("QFL_BETA", "CLASS_TARGET"),
-    ("CLASS_LOSS", "quality_focal"): ("FOCAL_ALPHA", "FOCAL_GAMMA"),
-}
+__all__ = ["add_clq_config", "check_config", "check_training_config", "get_clq_cfg", "leaves"]
 
 
 def add_clq_config(cfg: CfgNode) -> None:
@@ -67,6 +22,8 @@ def add_clq_config(cfg: CfgNode) -> None:
     _add_torchvision(cfg)
     _add_data(cfg)
     _add_solver(cfg)
+    _add_trainer(cfg)
+    _add_reports(cfg)
 
 
 def get_clq_cfg() -> CfgNode:
@@ -77,76 +34,13 @@ def get_clq_cfg() -> CfgNode:
 
 
 def check_config(cfg: CfgNode) -> None:
-    """Refuse values that CLQ can't use, before anything is built.
+    """Refuse values that CLQ can't use, on whatever machine, before anything is built.
 
     Raises:
-        ValueError: a key of another architecture was changed, or a value is out of its range.
+        ValueError: a key of another architecture was changed, a value is out of its range, or
+            nothing reads it.
     """
-    defaults = dict(leaves(get_clq_cfg()))
-    for key, value in leaves(cfg):
-        section = ".".join(key.split(".")[:2])
-        if section in _SECTIONS_OF_OTHERS and value != defaults.get(key, value):
-            ours = f"MODEL.CLQ.{key.split('.')[-1]}"
-            instead = f"use {ours}" if ours in defaults else "the keys of CLQ are MODEL.CLQ.*"
-            raise ValueError(f"{key} is set to {value!r}, but CLQ ignores it; {instead}.")
-        if key in _CHOICES and value not in _CHOICES[key]:
-            allowed = " or ".join(map(repr, _CHOICES[key]))
-            raise ValueError(f"{key} is {value!r}; it must be {allowed}.")
-    _check_ranges(cfg)
-    _check_combinations(cfg)
-
-
-def _check_ranges(cfg: CfgNode) -> None:
-    options = cfg.MODEL.CLQ
-    if not 0 <= options.ALPHA <= 1:
-        raise ValueError(f"MODEL.CLQ.ALPHA is {options.ALPHA}; it must lie in [0, 1].")
-    for key in ("NUM_CLASSES", "NUM_GROUPS", "OFFSET_GROUPS", "REG_MAX", "ATSS_TOPK"):
-        if options[key] < 1:
-            raise ValueError(f"MODEL.CLQ.{key} is {options[key]}; it must be at least 1.")
-    channels = cfg.MODEL.FPN.OUT_CHANNELS
-    for key in ("NUM_GROUPS", "OFFSET_GROUPS"):
-        if channels % options[key]:
-            raise ValueError(
-                f"MODEL.FPN.OUT_CHANNELS is {channels}; it must be a multiple of "
-                f"MODEL.CLQ.{key} = {options[key]}."
-            )
-
-
-def _check_combinations(cfg: CfgNode) -> None:
-    """Refuse keys that another key takes the effect from."""
-    resnets, options, defaults = cfg.MODEL.RESNETS, cfg.MODEL.CLQ, get_clq_cfg().MODEL.CLQ
-    if resnets.TRAIN_NORM_AFFINE and cfg.MODEL.BACKBONE.NAME != "build_clq_resnet_fpn_backbone":
-        raise ValueError(
-            "MODEL.RESNETS.TRAIN_NORM_AFFINE is True, but only build_clq_resnet_fpn_backbone reads "
-            f"it, and MODEL.BACKBONE.NAME is '{cfg.MODEL.BACKBONE.NAME}'."
-        )
-    if resnets.TRAIN_NORM_AFFINE and resnets.NORM != "FrozenBN":
-        raise ValueError(
-            f"MODEL.RESNETS.NORM is '{resnets.NORM}', but MODEL.RESNETS.TRAIN_NORM_AFFINE holds "
-            "the statistics; leave NORM at 'FrozenBN'."
-        )
-    if cfg.SOLVER.REFERENCE_WORLD_SIZE and cfg.SOLVER.REFERENCE_BATCH_SIZE:
-        raise ValueError(
-            f"SOLVER.REFERENCE_WORLD_SIZE is {cfg.SOLVER.REFERENCE_WORLD_SIZE}, but "
-            f"SOLVER.REFERENCE_BATCH_SIZE = {cfg.SOLVER.REFERENCE_BATCH_SIZE} scales the schedule "
-            "already; set one of them to 0."
-        )
-    for (chooser, part), keys in _UNREAD.items():
-        for key in keys if options[chooser] == part else ():
-            if options[key] != defaults[key]:
-                raise ValueError(
-                    f"MODEL.CLQ.{key} is {options[key]!r}, but nothing reads it where "
-                    f"MODEL.CLQ.{chooser} is {part!r}; leave it at {defaults[key]!r}."
-                )
-
-
-def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All keys that are no section, by their full name, with their values."""
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    check_values(cfg, get_clq_cfg())
 
 
 def _add_head(cfg: CfgNode) -> None:
@@ -214,3 +108,32 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
     cfg.SOLVER.AMP.PRECISION = "float16"  # or "bfloat16", where SOLVER.AMP.ENABLED
     cfg.TEST.EVALUATOR = "hotcoco"  # or "pycocotools", which gives the same numbers
+
+
+def _add_trainer(cfg: CfgNode) -> None:
+    cfg.SOLVER.ACCUMULATION = CfgNode()
+    # Parts of a process's batch that pass the network one after the other; IMS_PER_BATCH stays the
+    # whole batch of a step.
+    cfg.SOLVER.ACCUMULATION.MICRO_BATCHES = 1
+    # What divides the box losses of a part: its own weight, or, with "accumulated", that of the
+    # whole batch, for one more forward pass.
+    cfg.SOLVER.ACCUMULATION.NORMALIZERS = "micro_batch"
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.ENABLED = False  # keep a moving average of the weights, and evaluate it too
+    cfg.SOLVER.EMA.DECAY = 0.9998  # share of the average that stays in a step, once it is long
+    cfg.SOLVER.KEEP_BEST = False  # model_best.safetensors, of the evaluation with the highest AP
+    cfg.SOLVER.EARLY_STOPPING = CfgNode()
+    # Evaluations without a gain in AP after which the training ends; 0 is off.
+    cfg.SOLVER.EARLY_STOPPING.PATIENCE = 0
+    cfg.SOLVER.EARLY_STOPPING.MIN_GAIN = 0.0  # in AP of percent; a gain is more than that
+    cfg.MODEL.COMPILE = CfgNode()
+    cfg.MODEL.COMPILE.ENABLED = False  # train the network as torch.compile makes it
+    cfg.MODEL.COMPILE.BACKEND = "inductor"  # one of torch.compiler.list_backends()
+
+
+def _add_reports(cfg: CfgNode) -> None:
+    cfg.TEST.VALIDATION_LOSS = False  # the losses on DATASETS.TEST, at every evaluation
+    cfg.WANDB = CfgNode()
+    cfg.WANDB.ENABLED = False  # metrics and pictures to Weights & Biases too
+    cfg.WANDB.PROJECT = "clq"  # in which the run appears
+    cfg.WANDB.NAME = ""  # of the run; empty lets Weights & Biases choose one

@@ -1,16 +1,23 @@
 """Running CLQ: configuration from the command line, processes, training."""
 
-from .errors import exit_on_user_error
-from .launch import launch
-from .setup import build_config, clq_argument_parser, setup
-from .trainer import AutocastTrainer, CLQTrainer
+from .environment import find_place, is_first_of_machine
+from .errors import exit_on_user_error, speak_in_turn
+from .launch import join, launch
+from .setup import build_config, clq_argument_parser, device_of, setup
+from .step import TrainingStep
+from .trainer import CLQTrainer
 
 __all__ = [
-    "AutocastTrainer",
     "CLQTrainer",
+    "TrainingStep",
     "build_config",
     "clq_argument_parser",
+    "device_of",
     "exit_on_user_error",
+    "find_place",
+    "is_first_of_machine",
+    "join",
     "launch",
     "setup",
+    "speak_in_turn",
 ]

@@ -1,28 +1,23 @@
-"""Start the processes of a run: NCCL where there is CUDA, gloo where there is none."""
+"""Start the processes of a run, or join those that there are: NCCL on CUDA, gloo elsewhere."""
 
 import contextlib
 import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 from urllib.parse import urlparse
 
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
-from detectron2.utils import comm
 
-from .errors import lost_another_process
+from .environment import Place
+from .errors import speak_in_turn
+from .process_group import process_group
 from .stopping import SIGNALS
-
-_TIMEOUT = timedelta(minutes=30)
-_GRACE = 10  # seconds
 
 
 def launch(
@@ -83,31 +78,76 @@ def launch(
     return None
 
 
-def _check_address(dist_url: str, *, is_ours: bool) -> None:
+def join(main: Callable[..., Any], place: Place, *, on_cuda: bool, args: tuple = ()) -> Any:
+    """Call ``main(*args)`` in this process, one of those that torchrun or srun started.
+
+    The number of threads is left to ``OMP_NUM_THREADS``, which torchrun sets.
+
+    Args:
+        main: what to run.
+        place: of this process.
+        on_cuda: one GPU for each process, and NCCL; else gloo.
+        args: arguments of ``main``.
+
+    Returns:
+        What ``main`` returns if the run is this process alone, else None.
+
+    Raises:
+        ValueError: there is no GPU for this process, or the address is none or in use.
+    """
+    if place.world_size == 1:
+        return main(*args)
+    if place.launcher == "srun":
+        _check_address(place.url, is_ours=place.rank == 0, setting="MASTER_PORT=")
+    with process_group(place, _gpu_of(place) if on_cuda else None):
+        main(*args)
+    return None
+
+
+def _gpu_of(place: Place) -> int:
+    """
+    Raises:
+        ValueError: the machine has fewer GPUs than processes.
+    """
+    count = torch.cuda.device_count()
+    if place.launcher == "srun":  # may show each task GPUs of its own, which count from 0
+        return place.local_rank % count
+    if place.local_rank >= count:
+        raise ValueError(
+            f"LOCAL_RANK is {place.local_rank}, but this machine has {count} GPUs; start at most "
+            "one process for each."
+        )
+    return place.local_rank
+
+
+def _check_address(
+    url: str, *, is_ours: bool, setting: str = "--dist-url tcp://127.0.0.1:"
+) -> None:
     """
     Args:
-        dist_url: of a port where the processes meet, or of a file.
+        url: of a port where the processes meet, or of a file.
         is_ours: whether this machine is the one to listen there.
+        setting: what a user writes before another port.
 
     Raises:
         ValueError: it is no address, or nothing can listen there.
     """
-    url = urlparse(dist_url)
-    if url.scheme == "file":
+    parts = urlparse(url)
+    if parts.scheme == "file":
         return
     with socket.socket() as free, socket.socket() as probe:
         free.bind(("127.0.0.1", 0))
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            if url.scheme != "tcp" or not url.hostname or not url.port:
+            if parts.scheme != "tcp" or not parts.hostname or not parts.port:
                 raise ValueError("it is not of the form tcp://host:port")
             if is_ours:
-                probe.bind(("", url.port))  # as PyTorch does, whatever the host is called
+                probe.bind(("", parts.port))  # as PyTorch does, whatever the host is called
         except (OSError, ValueError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(
-                f"the processes can't meet at {dist_url} ({reason}); name a free port, such as "
-                f"--dist-url tcp://127.0.0.1:{free.getsockname()[1]}."
+                f"the processes can't meet at {url} ({reason}); name a free port, such as "
+                f"{setting}{free.getsockname()[1]}."
             ) from None
 
 
@@ -140,37 +180,16 @@ def _worker(
     on_cuda: bool,
     args: tuple,
 ) -> None:
-    if on_cuda:
-        torch.cuda.set_device(local_rank)
-    else:
+    if not on_cuda:
         torch.set_num_threads(max(torch.get_num_threads() // num_processes, 1))
-    dist.init_process_group(
-        backend="nccl" if on_cuda else "gloo",
-        init_method=dist_url,
-        world_size=num_machines * num_processes,
+    place = Place(
+        launcher="--num-gpus",
         rank=machine_rank * num_processes + local_rank,
-        timeout=_TIMEOUT,
+        world_size=num_machines * num_processes,
+        local_rank=local_rank,
+        machine=machine_rank,
+        url=dist_url,
     )
-    _create_local_process_group(num_processes, num_machines, machine_rank)
-    comm.synchronize()
-    try:
+    # Of several processes that fail, it is the launcher that tells the first one's error.
+    with speak_in_turn(is_first=True), process_group(place, local_rank if on_cuda else None):
         main(*args)
-    except RuntimeError as error:
-        if lost_another_process(error):
-            # The launcher tells the error of the process that it sees fail first.
-            time.sleep(_GRACE)
-        raise
-    finally:
-        dist.destroy_process_group()
-
-
-def _create_local_process_group(num_processes: int, num_machines: int, machine_rank: int) -> None:
-    """Tell Detectron2 which processes share a machine."""
-    if hasattr(comm, "create_local_process_group"):
-        comm.create_local_process_group(num_processes)
-        return
-    for machine in range(num_machines):
-        first = machine * num_processes
-        group = dist.new_group(list(range(first, first + num_processes)))
-        if machine == machine_rank:
-            comm._LOCAL_PROCESS_GROUP = group

@@ -12,7 +12,13 @@ __all__ = ["check_output_folder", "check_writable"]
 
 _LEAST_SPACE = 1 << 20  # bytes; a detector of any use takes more
 # Keys of the model that may change when a training goes on; those that end in _TEST may, too.
-_FREE = ("MODEL.DEVICE", "MODEL.TRUST_WEIGHTS", "MODEL.WEIGHTS")
+_FREE = (
+    "MODEL.COMPILE.BACKEND",
+    "MODEL.COMPILE.ENABLED",
+    "MODEL.DEVICE",
+    "MODEL.TRUST_WEIGHTS",
+    "MODEL.WEIGHTS",
+)
 # Keys whose effect lies in the checkpoint, so that another value would be ignored.
 _IN_CHECKPOINT = (
     "SEED",

@@ -15,13 +15,16 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from clq.checkpoint import Contents, checkpoints_of, plain_address
-from clq.config import check_config, get_clq_cfg
+from clq.config import check_config, check_training_config, get_clq_cfg
 from clq.data import check_training_data, register_json_datasets
 
+from .compiling import check_backend
 from .errors import log_user_errors_in_one_line
 from .misspelled import explain_refusals
 from .output_folder import check_output_folder, check_writable
+from .restart import is_restarted, note_launch
 from .schedule import scale_schedule
+from .wandb_writer import check_wandb
 from .weights_config import (
     check_classes,
     compare_with_weights,
@@ -37,6 +40,7 @@ logger = logging.getLogger(__name__)
 def clq_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     """Detectron2's arguments, and ``--train``, ``--val`` and ``--debug``."""
     parser = default_argument_parser(epilog)
+    parser.set_defaults(place=None)  # of this process, if another program started it
     pair = {"nargs": 2, "metavar": ("JSON", "IMAGES"), "default": ()}
     parser.add_argument("--train", **pair, help="train on this COCO json and image folder")
     parser.add_argument("--val", **pair, help="evaluate on this COCO json and image folder")
@@ -64,6 +68,7 @@ def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     cfg = get_clq_cfg()
     notes: list[str | None] = []
     weights = _merge(cfg, args)
+    notes.append(_resume_if_restarted(cfg, args))
     _check_weights_exist(cfg, args)
     if cfg.MODEL.META_ARCHITECTURE != "CLQ":
         if cfg.MODEL.WEIGHTS and not args.config_file and not (weights and weights.config):
@@ -74,7 +79,7 @@ def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
         )
     notes.append(fit_pixels_to_weights(cfg, weights, given=args.opts[::2]))
     notes.append(note_on_unknown_pixels(cfg, weights, given=args.opts[::2]))
-    _use_available_device(cfg, device_was_asked_for="MODEL.DEVICE" in args.opts)
+    _use_available_device(cfg, args)
     num_classes = cfg.MODEL.CLQ.NUM_CLASSES
     register_json_datasets(cfg)
     if "MODEL.CLQ.NUM_CLASSES" in args.opts:
@@ -83,11 +88,40 @@ def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     _check_datasets(cfg, eval_only=args.eval_only)
     if weights and weights.kind == "detector":
         notes += _check_detector(cfg, args, weights)
-    _check_batch_size(cfg, args.num_machines * args.num_gpus)
+    _check_batch_size(cfg, _number_of_processes(args))
     if not args.eval_only:
         notes.append(scale_schedule(cfg, given=args.opts[::2]))
     cfg.freeze()
     return cfg, [note for note in notes if note]
+
+
+def device_of(args: argparse.Namespace) -> str:
+    """``MODEL.DEVICE`` of the configuration that the arguments ask for; looks at no data.
+
+    Args:
+        args: of :func:`clq_argument_parser`.
+
+    Raises:
+        OSError: a file that can't be read.
+        ValueError: an unknown key, or a device that this machine lacks.
+    """
+    cfg = get_clq_cfg()
+    _merge(cfg, args)
+    _use_available_device(cfg, args)
+    return cfg.MODEL.DEVICE
+
+
+def _number_of_processes(args: argparse.Namespace) -> int:
+    """Of the run, whatever starts them."""
+    return args.place.world_size if args.place else max(args.num_machines * args.num_gpus, 1)
+
+
+def _resume_if_restarted(cfg: CfgNode, args: argparse.Namespace) -> str | None:
+    """Set ``--resume`` where torchrun runs the same command again; a sentence for the log."""
+    if args.resume or args.eval_only or not is_restarted(args.place, Path(cfg.OUTPUT_DIR)):
+        return None
+    args.resume = True
+    return "torchrun has started the processes anew, so the training goes on as with --resume."
 
 
 def _check_weights_exist(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -126,6 +160,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     if not args.eval_only:
         notes += _check_training(cfg, args)
     check_writable(Path(cfg.OUTPUT_DIR))
+    if not args.eval_only:
+        note_launch(args.place, Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="clq")
     default_setup(cfg, args)
     if cfg.DETERMINISTIC:
@@ -141,7 +177,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 
 def _check_training(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
-    """Refuse data with faults and an output folder that is not this training's."""
+    """Refuse what can't be switched on here, data with faults, and another training's folder."""
+    check_training_config(cfg)
+    if cfg.MODEL.COMPILE.ENABLED:
+        check_backend(cfg.MODEL.COMPILE.BACKEND)
+    if cfg.WANDB.ENABLED:
+        check_wandb()
     notes = check_training_data(cfg)
     resumes = check_output_folder(cfg, names_of_training(cfg), resume=args.resume)
     return [*notes, *([resumes] if resumes else [])]
@@ -188,22 +229,33 @@ def _merge(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
     return weights
 
 
-def _use_available_device(cfg: CfgNode, *, device_was_asked_for: bool) -> None:
+def _use_available_device(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Take the CPU where there is no CUDA, unless the command line asks for CUDA.
+
+    Raises:
+        ValueError: naming a device that there is not, or that several processes can't share.
+    """
+    name, num_processes = cfg.MODEL.DEVICE, _number_of_processes(args)
     try:
-        torch.device(cfg.MODEL.DEVICE)
+        device = torch.device(name)
     except RuntimeError:
         raise ValueError(
-            f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}'; it must be a device of PyTorch, "
-            "such as cpu or cuda."
+            f"MODEL.DEVICE is '{name}'; it must be a device of PyTorch, such as cpu or cuda."
         ) from None
-    if not cfg.MODEL.DEVICE.startswith("cuda") or torch.cuda.is_available():
+    if device.type != "cuda":
         return
-    if device_was_asked_for:
+    if not torch.cuda.is_available():
+        if "MODEL.DEVICE" in args.opts:
+            raise ValueError(
+                f"MODEL.DEVICE is {name}, but this machine has no CUDA; leave the key out to run "
+                "on CPU."
+            )
+        cfg.MODEL.DEVICE = "cpu"
+    elif device.index is not None and num_processes > 1:
         raise ValueError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but this machine has no CUDA; "
-            "leave the key out to run on CPU."
+            f"MODEL.DEVICE is {name}, but each of the {num_processes} processes takes a GPU of "
+            "its own; say cuda."
         )
-    cfg.MODEL.DEVICE = "cpu"
 
 
 def _check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
@@ -256,10 +308,16 @@ def _check_batch_size(cfg: CfgNode, num_processes: int) -> None:
     Raises:
         ValueError: naming the batch size.
     """
-    batch_size, parts = cfg.SOLVER.IMS_PER_BATCH, max(num_processes, 1)
+    batch_size, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION.MICRO_BATCHES
     scaled = cfg.SOLVER.REFERENCE_WORLD_SIZE > 0  # Detectron2 then fits the batch to the processes
-    if batch_size < 1 or (batch_size % parts and not scaled):
+    if batch_size < 1 or (batch_size % num_processes and not scaled):
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH is {batch_size}; it must be positive and a multiple of the "
-            f"number of processes, {parts}."
+            f"number of processes, {num_processes}."
+        )
+    if batch_size // num_processes % parts:
+        raise ValueError(
+            f"SOLVER.ACCUMULATION.MICRO_BATCHES is {parts}, but of SOLVER.IMS_PER_BATCH = "
+            f"{batch_size} each of {num_processes} processes has {batch_size // num_processes} "
+            "images, which that does not divide."
         )

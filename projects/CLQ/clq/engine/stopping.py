@@ -4,12 +4,10 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
@@ -32,21 +30,28 @@ class Stopped(SystemExit):
 class StopOnSignal(HookBase):
     """On Ctrl-C or SIGTERM, saves once the step is done, and raises :class:`Stopped`.
 
-    All processes stop after the same step, whichever of them got the signal.
+    All processes stop after the same step, whichever of them got the signal: ``flags`` is what
+    this process tells the others in a step, and what they all told is the trainer's to know.
     """
 
-    def __init__(self, save: Callable[[int], None], device: torch.device) -> None:
+    def __init__(
+        self, save: Callable[[int], None], raised: Callable[[], Sequence[int]] = tuple
+    ) -> None:
         """
         Args:
             save: writes a checkpoint of the iteration that it is given.
-            device: where processes exchange tensors.
+            raised: how many processes raised each of ``flags`` in the latest step.
         """
         self._save = save
-        self._device = device
+        self._raised = raised
         self._received = 0
         self._stops_at_once = False
         self._unsaved: int | None = None  # iteration of the last step that is complete
         self._before: dict[int, Any] = {}
+
+    def flags(self) -> list[bool]:
+        """Which of ``SIGNALS`` this process has received."""
+        return [self._received == number for number in SIGNALS]
 
     def before_train(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -84,9 +89,7 @@ class StopOnSignal(HookBase):
         """The signal that this or another process has received; 0 if none has."""
         if comm.get_world_size() == 1:
             return self._received
-        number = torch.tensor(self._received, device=self._device)
-        dist.all_reduce(number, op=dist.ReduceOp.MAX)
-        return int(number)
+        return next((n for n, count in zip(SIGNALS, self._raised()) if count), 0)
 
     def _stop(self, number: int, *, wait: bool = False) -> None:
         name = signal.Signals(number).name

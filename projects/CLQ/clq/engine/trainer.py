@@ -1,96 +1,42 @@
 """Training and evaluation of CLQ on Detectron2's trainer."""
 
 import contextlib
-import time
+import functools
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook, PeriodicWriter
 from detectron2.solver import build_optimizer
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from clq.checkpoint import CLQCheckpointer, dump_config, remove_leftovers
 from clq.data import CLQMapper, TestBatches, TrainBatches, build_train_augmentations
 from clq.evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
 
-from .evaluating import Evaluate
+from .averaging import KeepAverage
+from .best import KeepBest
+from .compiling import compile_network
+from .early_stopping import EarlyStopping, TrainingDone
+from .evaluating import Evaluate, Evaluation, score_name
 from .history import KeepHistory
-from .nonfinite import check_finite
 from .random_state import get_random_state, set_random_state
+from .sample_pictures import ShowPredictions
 from .setup import names_of_training
+from .step import TrainingStep, distribute
 from .stopping import StopOnSignal
+from .validation_loss import validation_batches, validation_losses
+from .wandb_writer import WandbWriter
 from .weights_out import WriteDetector
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-class AutocastTrainer(SimpleTrainer):
-    """One training step in full or in mixed precision, on any device.
-
-    Detectron2's own ``AMPTrainer`` needs CUDA and knows only fp16.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        data_loader: Iterable[list[dict[str, Any]]],
-        optimizer: torch.optim.Optimizer,
-        *,
-        precision: torch.dtype | None = None,
-        folder: Path | None = None,
-    ) -> None:
-        """
-        Args:
-            model: gives a dict of losses for a batch.
-            data_loader: endless batches.
-            optimizer: of the model's parameters.
-            precision: what autocast computes the network in; None is full precision.
-            folder: for a batch whose loss is not finite; None keeps none.
-        """
-        super().__init__(model, data_loader, optimizer)
-        self._folder = folder
-        device = next(model.parameters()).device.type
-        self._autocast = (
-            contextlib.nullcontext()
-            if precision is None
-            else torch.autocast(device, dtype=precision)
-        )
-        # bf16 has the range of fp32, so that only fp16 needs its gradients scaled.
-        self.grad_scaler = torch.amp.GradScaler(device, enabled=precision is torch.float16)
-
-    def run_step(self) -> None:
-        assert self.model.training, "the model was left in evaluation mode"
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        with self._autocast:
-            loss_dict = self.model(data)
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(sum(loss_dict.values())).backward()
-        # Looks at values, so that the host waits: after a GPU has been given all its work.
-        if self._folder is not None:
-            check_finite(loss_dict, data, self.model, iteration=self.iter, folder=self._folder)
-        # Stops the run, before the weights change, if a loss is not finite.
-        self._write_metrics(loss_dict, data_time)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        if state_dict["grad_scaler"]:  # empty where the run before did not scale
-            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
 class CLQTrainer(DefaultTrainer):
@@ -109,12 +55,20 @@ class CLQTrainer(DefaultTrainer):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        model = _distribute(model)
-        amp = cfg.SOLVER.AMP
-        precision = _PRECISIONS[amp.PRECISION] if amp.ENABLED else None
-        folder = Path(cfg.OUTPUT_DIR)
-        self._trainer = AutocastTrainer(
-            model, data_loader, optimizer, precision=precision, folder=folder
+        if cfg.MODEL.COMPILE.ENABLED:
+            compile_network(model, cfg.MODEL.COMPILE.BACKEND)
+        model = distribute(model)
+        amp, accumulation = cfg.SOLVER.AMP, cfg.SOLVER.ACCUMULATION
+        self._stop = StopOnSignal(self._save_iteration, lambda: self._trainer.raised)
+        self._trainer = TrainingStep(
+            model,
+            data_loader,
+            optimizer,
+            precision=_PRECISIONS[amp.PRECISION] if amp.ENABLED else None,
+            micro_batches=accumulation.MICRO_BATCHES,
+            normalizers=accumulation.NORMALIZERS,
+            flags=self._stop.flags,
+            folder=Path(cfg.OUTPUT_DIR),
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self._class_names = names_of_training(cfg)
@@ -128,6 +82,9 @@ class CLQTrainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
+        ema = cfg.SOLVER.EMA
+        network = self.checkpointer.model
+        self._average = KeepAverage(network, ema.DECAY) if ema.ENABLED else None
         self.register_hooks(self.build_hooks())
 
     @property
@@ -184,23 +141,62 @@ class CLQTrainer(DefaultTrainer):
             hook.after_step()
         self.iter = self.storage.iter = self.start_iter
 
+    def train(self) -> OrderedDict | None:
+        """Train to the last iteration, or to where no gain is expected any more."""
+        with contextlib.suppress(TrainingDone):
+            return super().train()
+        return None
+
     def build_hooks(self) -> list[HookBase]:
-        output = Path(self.cfg.OUTPUT_DIR)
-        model = self.checkpointer.model
-        self._stop = StopOnSignal(self._save_iteration, next(model.parameters()).device)
-        final = output / "model_final.safetensors"
+        """Detectron2's hooks with those of CLQ among them; a step is over with ``_stop``.
+
+        A checkpoint is saved just before it. What comes behind is done again by a training that
+        goes on from that checkpoint.
+        """
         hooks: list[HookBase] = []
-        writers = []
+        writers: list[EventWriter] = []
         for hook in super().build_hooks():
-            if isinstance(hook, EvalHook):  # after the hook that saves checkpoints
-                write = WriteDetector(final, model, dump_config(self.cfg), self._class_names)
-                evaluate = Evaluate(self.cfg.TEST.EVAL_PERIOD, hook._func, self._stop)
-                hooks += [self._stop, write, evaluate]
+            if isinstance(hook, EvalHook):
+                hooks += [self._stop, *self._build_evaluation(hook._func)]
                 continue
             if isinstance(hook, PeriodicWriter):
                 writers = hook._writers
             hooks.append(hook)
-        return [*hooks, KeepHistory(output / "metrics.json", writers)]
+        hooks.append(KeepHistory(Path(self.cfg.OUTPUT_DIR, "metrics.json"), writers))
+        stopping = self.cfg.SOLVER.EARLY_STOPPING
+        if stopping.PATIENCE > 0:
+            hooks.append(EarlyStopping(self._evaluate, stopping.PATIENCE, stopping.MIN_GAIN))
+        # Before the checkpoint of a step is saved.
+        return [self._average, *hooks] if self._average else hooks
+
+    def _build_evaluation(self, evaluate: Evaluation) -> list[HookBase]:
+        """What evaluates, and what uses evaluations."""
+        cfg, model, average = self.cfg, self.checkpointer.model, self._average
+        output, about = Path(cfg.OUTPUT_DIR), (dump_config(cfg), self._class_names)
+        more: dict[str, Evaluation] = {}
+        hooks: list[HookBase] = [WriteDetector(output / "model_final.safetensors", model, *about)]
+        if average:
+            more["ema"] = functools.partial(self.test, _in_subfolder(cfg, "ema"), average.model)
+            file = output / "ema" / "model_final.safetensors"
+            hooks.append(WriteDetector(file, average.model, *about))
+        if cfg.TEST.VALIDATION_LOSS:
+            batches = validation_batches(cfg)
+            more["validation"] = functools.partial(validation_losses, model, batches)
+        score = score_name(cfg.DATASETS.TEST, prefix="ema" if average else "")
+        period = cfg.TEST.EVAL_PERIOD
+        self._evaluate = Evaluate(period, evaluate, self._stop, more=more, score=score)
+        hooks.append(self._evaluate)
+        scored = average.model if average else model
+        if cfg.SOLVER.KEEP_BEST:
+            file = output / "model_best.safetensors"
+            hooks.append(KeepBest(file, scored, *about, evaluate=self._evaluate))
+        if cfg.VIS_PERIOD > 0 and comm.is_main_process():
+            hooks.append(ShowPredictions.from_config(cfg, scored, self._class_names))
+        return hooks
+
+    def build_writers(self) -> list[EventWriter]:
+        writers = super().build_writers()
+        return [WandbWriter.from_config(self.cfg), *writers] if self.cfg.WANDB.ENABLED else writers
 
     def _save_iteration(self, iteration: int) -> None:
         self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
@@ -254,10 +250,10 @@ class CLQTrainer(DefaultTrainer):
         return results
 
 
-def _distribute(model: nn.Module) -> nn.Module:
-    """Average gradients over the processes, if there is more than one."""
-    if comm.get_world_size() == 1:
-        return model
-    on_cuda = next(model.parameters()).is_cuda
-    device_ids = [comm.get_local_rank()] if on_cuda else None
-    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+def _in_subfolder(cfg: CfgNode, name: str) -> CfgNode:
+    """The same configuration for files in a folder of the output folder."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, name))
+    cfg.freeze()
+    return cfg

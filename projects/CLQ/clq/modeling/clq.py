@@ -5,6 +5,7 @@ Letters: N images, L levels, R anchors over all levels of an image, M ground-tru
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -47,7 +48,7 @@ class CLQ(DenseDetector):
         backbone: Backbone,
         head: nn.Module,
         head_in_features: list[str] | None = None,
-        anchor_generator: nn.Module,
+        anchor_generator: DefaultAnchorGenerator,
         anchor_matcher: ATSSMatcher,
         criterion: CLQCriterion,
         num_classes: int,
@@ -193,14 +194,36 @@ class CLQ(DenseDetector):
         image_size: tuple[int, int],
     ) -> tuple[Tensor, Tensor]:
         """As the matcher, for one image; the label -1 is for background in crowds as well."""
-        divisor = max(self.backbone.size_divisibility, 1)
-        height, width = (-(-side // divisor) * divisor for side in image_size)
+        padded_size = self._padded(image_size)
         if not self.ignore_crowd:
-            return self.anchor_matcher(anchors, gt_boxes, valid_hw=(height, width))
+            return self.anchor_matcher(anchors, gt_boxes, valid_hw=padded_size)
         objects, crowds = separate_crowds(gt_boxes, gt_classes)
-        matched_idxs, labels = self.anchor_matcher(anchors, objects, valid_hw=(height, width))
+        matched_idxs, labels = self.anchor_matcher(anchors, objects, valid_hw=padded_size)
         in_crowd = is_in_crowd(Boxes.cat(anchors), crowds, image_size)
         return matched_idxs, labels.masked_fill((labels == 0) & in_crowd, -1)
+
+    def _padded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width as they are padded for the pyramid."""
+        divisor = max(self.backbone.size_divisibility, 1)
+        height, width = (-(-side // divisor) * divisor for side in size)
+        return height, width
+
+    @torch.no_grad()
+    def num_samples(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+        """By what the class loss of a batch is divided, without passing the network; a scalar.
+
+        Args:
+            batched_inputs: as for training.
+        """
+        sizes = [sample["image"].shape[-2:] for sample in batched_inputs]
+        height, width = self._padded((max(h for h, _ in sizes), max(w for _, w in sizes)))
+        maps = [
+            self.pixel_mean.new_empty(0, -(-height // stride), -(-width // stride))
+            for stride in self.anchor_generator.strides
+        ]
+        gt_instances = [sample["instances"].to(self.device) for sample in batched_inputs]
+        gt_labels, _ = self.label_anchors(self.anchor_generator(maps), gt_instances, sizes)
+        return self.criterion.num_samples(torch.stack(gt_labels), self.num_classes)
 
     def losses(
         self,

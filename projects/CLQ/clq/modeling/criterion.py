@@ -7,14 +7,13 @@ batch, K classes, D channels of a coded box.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from .box_coding import BoxCoding, anchor_strides
 from .class_loss import QualityFocalLoss
 from .joint_score import joint_scores
+from .loss_sums import LossSums, divide
 from .losses import paired_iou, quality_loss
-from .normalizer import mean_over_processes
 from .quality import NoQuality
 
 
@@ -67,8 +66,7 @@ class CLQCriterion:
             ``loss_cls``, ``loss_box_reg``, and of ``loss_dfl`` and ``loss_quality`` what the box
             coding and the quality branch have; fp32 scalars.
         """
-        num_classes = pred_logits.shape[-1]
-        is_positive = (gt_labels >= 0) & (gt_labels != num_classes)  # (N, R)
+        is_positive = self._is_positive(gt_labels, num_classes=pred_logits.shape[-1])  # (N, R)
         positives = self._gather(is_positive, anchors, pred_dists, gt_labels, gt_boxes)
         log_p, log_1mp = (
             x.flatten(0, 1)
@@ -77,22 +75,25 @@ class CLQCriterion:
         scores = log_p.detach()[positives.idxs].amax(dim=1).exp()  # (P,)
         target = self.quality.target(positives.iou, positives.anchors, positives.gt_boxes)
         weights = self.quality.box_weights(scores, target)  # (P,)
-        num_samples = self.class_loss.num_samples(is_positive).to(weights.dtype)
-        sample_normalizer, weight_normalizer = mean_over_processes(
-            torch.stack((num_samples, weights.sum()))
-        )
-        sample_normalizer = sample_normalizer.clamp(min=1)
-        # It may lie below 1 and is not clamped; 0 means that no process has a positive.
-        weight_normalizer = weight_normalizer.where(weight_normalizer > 0, 1.0)
-        box_weights = weights / weight_normalizer
-
-        loss_cls = self._classification(log_p, log_1mp, positives, gt_labels.flatten() >= 0)
-        losses = {"loss_cls": loss_cls / sample_normalizer, **self._box(positives, box_weights)}
+        has_loss = gt_labels.flatten() >= 0  # (N*R,)
+        by_samples = {"loss_cls": self._classification(log_p, log_1mp, positives, has_loss)}
+        by_weight = self._box(positives, weights)
         if pred_quality is not None and target is not None:
             quality = quality_loss(pred_quality.flatten()[positives.idxs], target)  # (P,)
-            normalized = box_weights if self.weigh_quality_by_score else 1 / sample_normalizer
-            losses["loss_quality"] = self.quality_weight * (quality * normalized).sum()
-        return losses
+            if self.weigh_quality_by_score:
+                by_weight["loss_quality"] = self.quality_weight * (weights * quality).sum()
+            else:
+                by_samples["loss_quality"] = self.quality_weight * quality.sum()
+        num_samples = self.class_loss.num_samples(is_positive).to(weights.dtype)
+        return divide(LossSums(by_samples, by_weight, num_samples, weights.sum()))
+
+    def num_samples(self, gt_labels: Tensor, num_classes: int) -> Tensor:
+        """What the class loss of a batch counts; labels (N, R) as in a call."""
+        return self.class_loss.num_samples(self._is_positive(gt_labels, num_classes))
+
+    @staticmethod
+    def _is_positive(gt_labels: Tensor, num_classes: int) -> Tensor:
+        return (gt_labels >= 0) & (gt_labels != num_classes)
 
     def _gather(
         self,
@@ -124,7 +125,7 @@ class CLQCriterion:
         return (background.index_put(at_class, objects) * has_loss.unsqueeze(1)).sum()
 
     def _box(self, positives: Positives, weights: Tensor) -> dict[str, Tensor]:
-        """GIoU loss, and what the box coding adds; weights (P,) are normalised."""
+        """Sums of the GIoU loss, and of what the box coding adds, with weights (P,)."""
         losses = {"loss_box_reg": self.box_reg_weight * (weights * (1 - positives.giou)).sum()}
         coded = (positives.pred_dists, positives.anchors, positives.gt_boxes)
         for name, loss in self.box2box_transform.losses(*coded).items():

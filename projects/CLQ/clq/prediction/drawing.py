@@ -1,4 +1,4 @@
-"""Detections as a picture: boxes with class name and joint score over the image.
+"""Objects as a picture: boxes with class name, and joint score where they are detections.
 
 Letters: H, W height and width of the image in pixels, S enlargement, P detections.
 """
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.visualizer import VisImage, Visualizer
 
-__all__ = ["draw_detections"]
+__all__ = ["draw_detections", "draw_ground_truth"]
 
 # An image whose longer side is shorter is enlarged to about this, so that labels leave room.
 _READABLE_SIDE = 800  # pixels
@@ -33,17 +33,36 @@ def draw_detections(
         (S*H, S*W, 3) uint8, red first; S is a whole number, 1 for all but small images.
     """
     found = found[found.scores >= score_threshold]
+    classes = found.pred_classes.tolist()
+    labels = [f"{class_names[k]} {score:.2f}" for k, score in zip(classes, found.scores.tolist())]
+    return _draw(image, found.pred_boxes, classes, labels)
+
+
+def draw_ground_truth(
+    image: np.ndarray, objects: Instances, class_names: Sequence[str]
+) -> np.ndarray:
+    """Draw what there is in an image, as :func:`draw_detections` does.
+
+    Args:
+        image: (H, W, 3) uint8, blue first.
+        objects: ``gt_boxes`` in pixels of the image and ``gt_classes``, on the host.
+        class_names: by class index.
+    """
+    classes = objects.gt_classes.tolist()
+    return _draw(image, objects.gt_boxes, classes, [class_names[k] for k in classes])
+
+
+def _draw(
+    image: np.ndarray, boxes: Boxes, classes: Sequence[int], labels: Sequence[str]
+) -> np.ndarray:
+    """The enlarged picture with P boxes; see :func:`draw_detections`."""
     scale = max(1, round(_READABLE_SIDE / max(image.shape[:2])))
     enlarged = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     visualizer = Visualizer(np.ascontiguousarray(enlarged[:, :, ::-1]))
-    classes = found.pred_classes.tolist()
     output = visualizer.overlay_instances(
-        boxes=found.pred_boxes.tensor.numpy() * scale,  # (P, 4)
-        labels=[
-            # Between two dollars, matplotlib would set a formula.
-            f"{class_names[k]} {score:.2f}".replace("$", r"\$")
-            for k, score in zip(classes, found.scores.tolist())
-        ],
+        boxes=boxes.tensor.numpy() * scale,  # (P, 4)
+        # Between two dollars, matplotlib would set a formula.
+        labels=[label.replace("$", r"\$") for label in labels],
         assigned_colors=[_color_of(k) for k in classes],
     )
     _fit_labels(output)

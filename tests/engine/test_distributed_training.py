@@ -1,0 +1,186 @@
+"""Two processes train as one: the same losses, the same weights, the same end."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import train_net
+from clq.checkpoint import find_last
+from clq.engine import launch
+from reference import workers
+from reference.family import MEMBERS
+from reference.members import losses_of
+from reference.tiny import TinyData, command_line, free_url, parse, write_pair
+
+pytestmark = pytest.mark.usefixtures("cpu_only")
+
+# Each step sees all four images, whoever gets which; nothing depends on the batch but the losses.
+SAME_STEPS: dict[str, Any] = {
+    "SOLVER.OPTIMIZER": "SGD",
+    "SOLVER.BASE_LR": 0.01,
+    "SOLVER.MAX_ITER": 3,
+    "SOLVER.IMS_PER_BATCH": 4,
+    "MODEL.RESNETS.NORM": "FrozenBN",
+    "INPUT.RANDOM_FLIP": "none",
+    "DATALOADER.ASPECT_RATIO_GROUPING": False,
+}
+LONGER = {"SOLVER.MAX_ITER": 6}
+PARTS = {"SOLVER.ACCUMULATION.MICRO_BATCHES": 2}
+ACCUMULATED = {**PARTS, "SOLVER.ACCUMULATION.NORMALIZERS": "accumulated"}
+RUNS: dict[str, dict[str, Any]] = {
+    "two": {},
+    "accumulated": ACCUMULATED,
+    "empty": {},
+    "nonfinite": LONGER,
+    "signal": LONGER,
+}
+
+
+@pytest.fixture(scope="module")
+def same_size(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
+    """Four training images of one size, so that a batch needs no padding; the last is empty."""
+    folder = tmp_path_factory.mktemp("same_size")
+    return TinyData(
+        train=write_pair(folder, "train", num_images=4, seed=5, sizes=((64, 96),)),
+        val=write_pair(folder, "val", num_images=3, seed=6),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(same_size: TinyData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where one process, and two, have left what they saw."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        first = command_line(same_size, folder / "start", keys={**SAME_STEPS, "SOLVER.MAX_ITER": 1})
+        train_net.main(parse(first))
+        keys = {**SAME_STEPS, "MODEL.WEIGHTS": folder / "start" / "model_final.pth"}
+        alone = parse(command_line(same_size, folder / "one", keys=keys))
+        torch.save(workers.train(alone), folder / "one0.pth")
+        runs = {
+            name: parse(command_line(same_size, folder / name, keys={**keys, **more}))
+            for name, more in RUNS.items()
+        }
+        launch(workers.run_all, 2, dist_url=free_url(), on_cuda=False, args=(folder, runs))
+    return folder
+
+
+def seen(folder: Path, name: str, rank: int) -> Any:
+    return torch.load(folder / f"{name}{rank}.pth")
+
+
+def check_same(weights: dict[str, Tensor], expected: dict[str, Tensor], atol: float) -> None:
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, expected[name], rtol=0, atol=atol, msg=name)
+
+
+def test_two_processes_get_the_means_and_keep_their_own_values(folder: Path):
+    first, second = (seen(folder, "means", rank) for rank in range(2))
+    assert first["by_samples"] == second["by_samples"] == {"a": torch.tensor(2.5)}  # (1 + 4) / 2
+    assert first["by_weight"] == second["by_weight"] == {"b": torch.tensor(4.0)}  # (10 - 2) / 2
+    assert first["counts"] == second["counts"] == (torch.tensor(3.5), torch.tensor(0.25))
+    assert first["raised"].tolist() == second["raised"].tolist() == [1, 2, 0]
+    assert (first["own"], second["own"]) == (1, 4)
+    assert not first["by_samples"]["a"].requires_grad
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_losses_of_two_processes_average_to_those_of_one(member: str, folder: Path):
+    """Though the second process has no object: both divide by the same."""
+    first, second = (seen(folder, "family", rank)[member] for rank in range(2))
+    whole = losses_of(member, slice(0, 2))
+    assert set(first) == set(second) == set(whole)
+    assert second["loss_box_reg"] == 0 < first["loss_box_reg"]
+    for name, loss in whole.items():
+        torch.testing.assert_close((first[name] + second[name]) / 2, loss)
+
+
+@pytest.mark.parametrize("name", ["two", "accumulated"])
+def test_two_processes_train_as_one(name: str, folder: Path):
+    """2 + 2 images against 4, in parts of one image or not, and the empty one wherever it falls.
+
+    It holds only if the losses are divided by the mean over processes: any other divisor changes
+    the gradient.
+    """
+    one, (first, second) = seen(folder, "one", 0), (seen(folder, name, rank) for rank in range(2))
+    assert [run["place"] for run in (one, first, second)] == [
+        (0, 1, 0, 1),
+        (0, 2, 0, 2),
+        (1, 2, 1, 2),
+    ]
+    start = torch.load(folder / "start" / "model_final.pth")["model"]
+    moved = [key for key, weight in one["weights"].items() if not weight.equal(start[key])]
+    assert len(moved) > 50
+    check_same(second["weights"], first["weights"], atol=0)
+    check_same(first["weights"], one["weights"], atol=1e-5)
+    distances = [(one["weights"][key] - start[key]).abs().max() for key in moved]
+    assert max(distances) > 1e-3, "the steps are much longer than the tolerance"
+
+
+def test_the_processes_of_a_step_share_out_its_images(folder: Path):
+    one, first, second = seen(folder, "one", 0), *(seen(folder, "two", rank) for rank in range(2))
+    assert len(one["seen"]) == 12 and len(first["seen"]) == len(second["seen"]) == 6
+    for step in range(3):
+        whole = one["seen"][4 * step :][:4]
+        assert whole[::2] == first["seen"][2 * step :][:2]
+        assert whole[1::2] == second["seen"][2 * step :][:2]
+
+
+@pytest.mark.parametrize("name", ["two", "accumulated", "empty"])
+def test_a_step_exchanges_one_tensor(name: str, folder: Path):
+    """Beside gradients, whatever the data."""
+    for rank in range(2):
+        assert seen(folder, name, rank)["exchanges"] == [["all_reduce"]] * 3
+
+
+def test_a_process_without_objects_neither_waits_nor_diverges(folder: Path):
+    first, second = (seen(folder, "empty", rank) for rank in range(2))
+    assert first["end"] == second["end"] == "" and first["iteration"] == second["iteration"] == 3
+    check_same(second["weights"], first["weights"], atol=0)
+    assert all(w.isfinite().all() for w in first["weights"].values())
+    other = seen(folder, "two", 0)["weights"]
+    assert any(not weight.equal(other[key]) for key, weight in first["weights"].items())
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_both(folder: Path):
+    first, second = (seen(folder, "nonfinite", rank) for rank in range(2))
+    file = folder / "nonfinite" / "nonfinite_0000001_rank1.pth"
+    assert first["end"] == second["end"] and first["iteration"] == second["iteration"] == 1
+    assert first["end"].startswith("the loss is not finite in iteration 1 (loss_cls nan")
+    assert f"{file} holds batch and weights" in first["end"]
+    names = torch.load(file)["file_names"]
+    assert len(names) == 2 and f"on the images {', '.join(names)};" in first["end"]
+    check_same(second["weights"], first["weights"], atol=0)
+    assert all(w.isfinite().all() for w in first["weights"].values())
+    check_same(torch.load(file)["model"], first["weights"], atol=0)
+
+
+def test_a_signal_to_one_process_stops_both_after_the_same_step(folder: Path):
+    """It comes in the midst of step 1, after the processes exchanged what they know."""
+    first, second = (seen(folder, "signal", rank) for rank in range(2))
+    assert first["end"] == second["end"] == str(128 + signal.SIGTERM)
+    assert first["iteration"] == second["iteration"] == 2
+    check_same(second["weights"], first["weights"], atol=0)
+    last = find_last(folder / "signal")
+    assert last is not None and last.path.name == "model_0000002.pth"
+
+
+def test_the_evaluation_shares_out_the_images(same_size: TinyData, folder: Path, tmp_path: Path):
+    """The main process writes what all of them found."""
+    keys = {**SAME_STEPS, "MODEL.WEIGHTS": folder / "two" / "model_final.pth"}
+    train_net.main(parse(command_line(same_size, tmp_path, "--eval-only", keys=keys)))
+    found = detections(folder / "two")
+    assert {detection["image_id"] for detection in found} == {10, 17, 24}
+    assert found == detections(tmp_path)
+
+
+def detections(output: Path) -> list[dict[str, Any]]:
+    """What the evaluation of a run found, in the order of the images."""
+    found = json.loads((output / "inference" / "val" / "coco_instances_results.json").read_text())
+    return sorted(found, key=lambda detection: (detection["image_id"], -detection["score"]))
