@@ -14,6 +14,7 @@ from detectron2.data import (
     get_detection_dataset_dicts,
 )
 from detectron2.data import transforms as T
+from detectron2.structures import BoxMode
 from PIL import Image
 
 from clq.config import get_clq_cfg
@@ -130,3 +131,25 @@ def test_the_loader_keeps_images_with_crowds_alone(pair: Pair):
     batch = next(iter(build_detection_train_loader(cfg, mapper=mapper)))
     classes = {one["image_id"]: one["instances"].gt_classes.tolist() for one in batch}
     assert classes == {1: [1, CROWD_CLASS], 2: [CROWD_CLASS], 3: []}
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_boxes_of_whole_numbers_are_resized_as_others(kind: type, pair: Pair):
+    """61 at half size is 30.5; Detectron2 alone would make it 30."""
+    record = {
+        "file_name": str(pair.images / "1.png"),
+        "height": SIZE[0],
+        "width": SIZE[1],
+        "annotations": [
+            {
+                "bbox": [kind(side) for side in (61, 1, 3, 12)],
+                "bbox_mode": BoxMode.XYWH_ABS,
+                "category_id": 0,
+            }
+        ],
+    }
+    half = T.Resize((SIZE[0] // 2, SIZE[1] // 2))
+    mapper = CLQMapper(is_train=True, augmentations=[half], image_format="BGR")
+    boxes = mapper(record)["instances"].gt_boxes.tensor
+    assert boxes.tolist() == [[30.5, 0.5, 32.0, 6.5]]
+    assert record["annotations"][0]["bbox"] == [61, 1, 3, 12], "the record is left alone"

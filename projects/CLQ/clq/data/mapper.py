@@ -11,9 +11,9 @@ __all__ = ["CLQMapper"]
 
 
 class CLQMapper(DatasetMapper):
-    """Detectron2's mapper, which can keep crowds among the ground truth.
+    """Detectron2's mapper, which keeps boxes exact, and crowds if asked to.
 
-    Detectron2 leaves them out. Here they are boxes like the others, so that augmentations move
+    Detectron2 leaves crowds out. Here they are boxes like the others, so that augmentations move
     them, of the class ``CROWD_CLASS``.
     """
 
@@ -34,14 +34,15 @@ class CLQMapper(DatasetMapper):
         return {**options, "keep_crowds": is_train and cfg.MODEL.CLQ.IGNORE_CROWD}
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        if self.keep_crowds and "annotations" in dataset_dict:
-            annotations = [_with_crowd_class(anno) for anno in dataset_dict["annotations"]]
+        if "annotations" in dataset_dict:
+            annotations = [self._prepared(anno) for anno in dataset_dict["annotations"]]
             dataset_dict = {**dataset_dict, "annotations": annotations}
         return super().__call__(dataset_dict)
 
-
-def _with_crowd_class(annotation: dict[str, Any]) -> dict[str, Any]:
-    """A crowd as an object of the crowd's class; any other annotation as it is."""
-    if not annotation.get("iscrowd", 0):
+    def _prepared(self, annotation: dict[str, Any]) -> dict[str, Any]:
+        """With a box of floats, and a crowd to keep as an object of the crowd's class."""
+        # Detectron2 would cut whole numbers to whole numbers when it resizes them.
+        annotation = {**annotation, "bbox": [float(side) for side in annotation["bbox"]]}
+        if self.keep_crowds and annotation.get("iscrowd", 0):
+            annotation |= {"iscrowd": 0, "category_id": CROWD_CLASS}
         return annotation
-    return {**annotation, "iscrowd": 0, "category_id": CROWD_CLASS}
