@@ -36,6 +36,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "two": {},
     "accumulated": ACCUMULATED,
     "empty": {},
+    "norms": {"MODEL.RESNETS.NORM": "BN", "SOLVER.EMA.ENABLED": True},
     "nonfinite": LONGER,
     "signal": LONGER,
 }
@@ -146,6 +147,16 @@ def test_a_process_without_objects_neither_waits_nor_diverges(folder: Path):
     assert all(w.isfinite().all() for w in first["weights"].values())
     other = seen(folder, "two", 0)["weights"]
     assert any(not weight.equal(other[key]) for key, weight in first["weights"].items())
+
+
+def test_an_evaluation_is_of_the_statistics_that_are_saved(folder: Path):
+    """Those of the first process, of the average too; the trained ones differ until then."""
+    weights = [seen(folder, "norms", rank)["weights"] for rank in range(2)]
+    check_same(weights[1], weights[0], atol=0)
+    averages = [seen(folder, "norms", rank)["average"] for rank in range(2)]
+    check_same(averages[1], averages[0], atol=0)
+    statistics = next(name for name in averages[0] if name.endswith("running_mean"))
+    assert not averages[0][statistics].equal(weights[0][statistics])
 
 
 def test_a_loss_that_is_not_finite_in_one_process_stops_both(folder: Path):

@@ -19,7 +19,7 @@ from clq.modeling.loss_sums import LossSums, Normalizers, Total, dividing
 
 from .nonfinite import Part, all_finite, stop_on_nonfinite
 
-__all__ = ["NORMALIZERS", "TrainingStep", "distribute"]
+__all__ = ["NORMALIZERS", "TrainingStep", "distribute", "share_buffers"]
 
 Batch = list[dict[str, Any]]
 
@@ -196,3 +196,13 @@ def distribute(model: nn.Module) -> nn.Module:
     on_cuda = next(model.parameters()).is_cuda
     device_ids = [torch.cuda.current_device()] if on_cuda else None
     return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Take over the first process's buffers, which are those that a checkpoint holds.
+
+    Each process has batch-norm statistics of its own images. All processes must call it.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import weakref
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from .history import KeepHistory
 from .random_state import get_random_state, set_random_state
 from .sample_pictures import ShowPredictions
 from .setup import names_of_training
-from .step import TrainingStep, distribute
+from .step import TrainingStep, distribute, share_buffers
 from .stopping import StopOnSignal
 from .validation_loss import validation_batches, validation_losses
 from .wandb_writer import WandbWriter
@@ -169,8 +170,8 @@ class CLQTrainer(DefaultTrainer):
         # Before the checkpoint of a step is saved.
         return [self._average, *hooks] if self._average else hooks
 
-    def _build_evaluation(self, evaluate: Evaluation) -> list[HookBase]:
-        """What evaluates, and what uses evaluations."""
+    def _build_evaluation(self, test: Evaluation) -> list[HookBase]:
+        """What evaluates, the model by ``test`` first, and what uses evaluations."""
         cfg, model, average = self.cfg, self.checkpointer.model, self._average
         output, about = Path(cfg.OUTPUT_DIR), (dump_config(cfg), self._class_names)
         more: dict[str, Evaluation] = {}
@@ -182,6 +183,12 @@ class CLQTrainer(DefaultTrainer):
         if cfg.TEST.VALIDATION_LOSS:
             batches = validation_batches(cfg)
             more["validation"] = functools.partial(validation_losses, model, batches)
+
+        def evaluate() -> Mapping[str, Any]:
+            for network in (model, average.model) if average else (model,):
+                share_buffers(network)
+            return test()
+
         score = score_name(cfg.DATASETS.TEST, prefix="ema" if average else "")
         period = cfg.TEST.EVAL_PERIOD
         self._evaluate = Evaluate(period, evaluate, self._stop, more=more, score=score)
