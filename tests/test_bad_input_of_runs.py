@@ -63,7 +63,7 @@ WEIGHTS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "text 2": ("safetensors", lambda file: file.write_text("x"), "{file} " + NOT_READABLE),
     "cut 2": ("safetensors", cut_short, "{file} " + NOT_READABLE),
     "flipped 2": ("safetensors", flip, "{file} " + DAMAGED),
-    "flipped header": ("safetensors", lambda file: flip(file, 0.01), "{file} " + DAMAGED),
+    "flipped header": ("safetensors", lambda file: flip(file, b"FREEZE_AT"), "{file} " + DAMAGED),
 }
 
 

@@ -27,10 +27,10 @@ def cut_short(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def flip(file: Path, share: float = 0.5) -> None:
-    """Flip a bit at a share of the file's size."""
+def flip(file: Path, text: bytes = b"") -> None:
+    """Flip a bit of a text in the file, or in its middle."""
     content = bytearray(file.read_bytes())
-    content[int(share * len(content))] ^= 1
+    content[content.index(text) if text else len(content) // 2] ^= 1
     file.write_bytes(content)
 
 
