@@ -213,6 +213,6 @@ def test_weights_and_biases_stands_before_tensorboard(
             written.append("closed")
 
     monkeypatch.setattr("clq.engine.trainer.WandbWriter", Writer)
-    monkeypatch.setattr("clq.engine.wandb_writer.check_wandb", lambda: None)
+    monkeypatch.setattr("clq.engine.setup.check_wandb", lambda: None)
     train(tiny_data, tmp_path, **{"WANDB.ENABLED": True, "SOLVER.MAX_ITER": 1})
     assert written[0] == 0 and written[-1] == "closed"
