@@ -2,8 +2,10 @@
 
 import json
 import math
+import sys
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -213,6 +215,6 @@ def test_weights_and_biases_stands_before_tensorboard(
             written.append("closed")
 
     monkeypatch.setattr("clq.engine.trainer.WandbWriter", Writer)
-    monkeypatch.setattr("clq.engine.setup.check_wandb", lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=None))
     train(tiny_data, tmp_path, **{"WANDB.ENABLED": True, "SOLVER.MAX_ITER": 1})
     assert written[0] == 0 and written[-1] == "closed"
