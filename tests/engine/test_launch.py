@@ -89,6 +89,7 @@ class Group:
         monkeypatch.setattr(dist, "destroy_process_group", lambda: self.note("destroy"))
         monkeypatch.setattr(dist, "new_group", tuple)
         monkeypatch.setattr(process_group, "_store_of_this_start", lambda place: "store")
+        monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
         monkeypatch.setattr(comm, "all_gather", lambda machine: [0, 1, 0, 1, 0])
         monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
         monkeypatch.setattr(torch, "set_num_threads", lambda count: self.note(f"{count} threads"))
@@ -119,6 +120,16 @@ def test_ranks_count_over_machines(on_cuda: bool, device: str, backend: str, gro
     """The second of two processes on the second of three machines."""
     launching._worker(1, group.main, 2, 3, 1, "url", on_cuda, ())
     assert group.calls == [device, (backend, "url", 3, 6), (1, 3), "destroy"]
+
+
+def test_variables_that_others_set_meet_as_pytorch_does(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody but a process of the run serves the store then."""
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
+    place = Place("torchrun", 4, 5, local_rank=2, machine=0, url="env://")
+    join(group.main, place, on_cuda=False)
+    assert group.calls[0] == ("gloo", "env://", 4, 5)
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,10 @@ class Evaluate(EvalHook):
     def _do_eval(self) -> None:
         super()._do_eval()
         score, _ = self.trainer.storage.latest().get(self._score, (math.nan, 0))
+        score = comm.all_gather(score)[0]
         # After the training, Detectron2 counts the last iteration as done already.
         self.latest = min(self.trainer.iter + 1, self.trainer.max_iter)
-        self.scores[self.latest] = comm.all_gather(score)[0]
+        self.scores[self.latest] = score
 
 
 def score_name(dataset_names: Sequence[str], prefix: str = "") -> str:

@@ -29,7 +29,10 @@ def process_group(place: Place, gpu: int | None) -> Iterator[None]:
     """
     if gpu is not None:
         torch.cuda.set_device(gpu)
-    of_torchrun = place.url == "env://"
+    # Elsewhere the first process would serve the shared store, and take it away with itself.
+    of_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and (
+        place.url == "env://"
+    )
     dist.init_process_group(
         backend="gloo" if gpu is None else "nccl",
         init_method=None if of_torchrun else place.url,

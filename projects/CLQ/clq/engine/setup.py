@@ -88,8 +88,8 @@ def _build_config(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     _check_datasets(cfg, eval_only=args.eval_only)
     if weights and weights.kind == "detector":
         notes += _check_detector(cfg, args, weights)
-    _check_batch_size(cfg, _number_of_processes(args))
     if not args.eval_only:
+        _check_batch_size(cfg, _number_of_processes(args))
         notes.append(scale_schedule(cfg, given=args.opts[::2]))
     cfg.freeze()
     return cfg, [note for note in notes if note]
