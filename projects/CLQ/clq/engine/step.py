@@ -123,7 +123,7 @@ class TrainingStep(SimpleTrainer):
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _conclude(self, exchange: "_Exchange", own: Sequence[Part], data_time: float) -> None:
-        """Log the losses, unless one is not finite; the one place where the host waits.
+        """Log the losses, unless one is not finite; here the host waits for them.
 
         A GPU has been given all the work of forward and backward pass by then.
         """

@@ -59,7 +59,10 @@ class LossSums:
             The means, detached, and how many processes raise each flag, (F,).
         """
         stacked = self._stacked()
-        message = torch.cat((stacked, stacked.new_tensor(tuple(flags))))
+        own = stacked.new_zeros(len(flags))  # filled there: a copy would make the host wait
+        for slot, flag in zip(own, flags):
+            slot.fill_(float(flag))
+        message = torch.cat((stacked, own))
         world_size = comm.get_world_size()
         if world_size > 1:
             torch.distributed.all_reduce(message)
