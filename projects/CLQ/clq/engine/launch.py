@@ -51,6 +51,7 @@ def launch(
         ValueError: fewer GPUs than processes, an index of no machine, or an address that is none or
             in use.
     """
+    num_processes = max(num_processes, 1)
     if on_cuda and num_processes > torch.cuda.device_count():
         raise ValueError(
             f"--num-gpus is {num_processes}, but this machine has {torch.cuda.device_count()} GPUs."
