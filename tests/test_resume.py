@@ -1,6 +1,5 @@
 """A training that is stopped at any moment and resumed is the training that was not stopped."""
 
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import train_net
 from clq.checkpoint import CLQCheckpointer, read_contents
 from clq.engine import CLQTrainer, TrainingStep
 from clq.evaluation import CocoBoxEvaluator
+from reference.killing import Killed, curve
 from reference.tiny import TinyData, command_line, parse, start_training
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
@@ -28,11 +28,6 @@ KEYS: dict[str, Any] = {
     "SOLVER.WARMUP_ITERS": 20,
     "TEST.EVAL_PERIOD": 6,
 }
-OF_TIME = ("time", "data_time", "eta_seconds", "rank_data_time")
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: no handler of the trainer sees it."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +38,6 @@ def undo_determinism() -> Any:
 
 def train(data: TinyData, output: Path, *flags: str, **keys: Any) -> None:
     train_net.main(parse(command_line(data, output, *flags, keys={**KEYS, **keys})))
-
-
-def curve(output: Path) -> list[dict[str, Any]]:
-    """All that metrics.json says, but for the times."""
-    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in OF_TIME} for line in lines]
 
 
 def check_same_training(output: Path, unbroken: Path) -> None:

@@ -18,11 +18,11 @@ import train_net
 from clq.checkpoint import load_detector, read_contents
 from clq.engine import CLQTrainer, TrainingStep
 from clq.engine.wandb_writer import WandbWriter
+from reference.killing import Killed, curve
 from reference.tiny import TinyData, command_line, parse
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
 
-OF_TIME = ("time", "data_time", "eta_seconds", "rank_data_time")
 ALL: dict[str, Any] = {
     "DETERMINISTIC": True,
     "SOLVER.MAX_ITER": 8,
@@ -38,10 +38,6 @@ ALL: dict[str, Any] = {
 }
 # AP of the evaluation after so many iterations.
 SCORES = {2: 0.0, 4: 9.0, 6: math.nan, 8: 9.4, 10: 9.0, 12: 9.1, 14: 50.0}
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: no handler of the trainer sees it."""
 
 
 @pytest.fixture(autouse=True)
@@ -68,12 +64,6 @@ def train_killed(data: TinyData, output: Path, step: int, **keys: Any) -> None:
         train(data, output, **keys)
 
 
-def metrics(output: Path) -> list[dict[str, Any]]:
-    """What metrics.json says, but for the times."""
-    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in OF_TIME} for line in lines]
-
-
 @pytest.fixture(scope="module")
 def unbroken(tiny_data: TinyData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("unbroken")
@@ -84,7 +74,7 @@ def unbroken(tiny_data: TinyData, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_each_switch_leaves_what_it_promises(unbroken: Path):
-    last = metrics(unbroken)[-1]
+    last = curve(unbroken)[-1]
     assert {"bbox/AP", "ema/bbox/AP", "bbox/AP-bar", "ema/bbox/AP-dot"} <= set(last)
     losses = [last[f"validation/loss_{name}"] for name in ("cls", "quality", "box_reg", "dfl")]
     assert last["validation/total_loss"] == pytest.approx(sum(losses)) and min(losses) > 0
@@ -105,7 +95,7 @@ def test_each_switch_leaves_what_it_promises(unbroken: Path):
 def test_all_switches_survive_a_kill(unbroken: Path, tiny_data: TinyData, tmp_path: Path):
     train_killed(tiny_data, tmp_path, step=5, **ALL)
     train(tiny_data, tmp_path, "--resume", **ALL)
-    assert metrics(tmp_path) == metrics(unbroken)
+    assert curve(tmp_path) == curve(unbroken)
     for name in ("model_final", "ema/model_final", "model_best"):
         file = f"{name}.safetensors"
         found, expected = (read_contents(folder / file).tensors for folder in (tmp_path, unbroken))
