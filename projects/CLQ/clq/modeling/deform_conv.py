@@ -14,24 +14,24 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
-NUM_TAPS = 9
+from .bag_deform_conv import NUM_TAPS, deform_conv3x3_by_embedding_bag
 
 
 def deform_conv3x3(feature: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """The form that suits the device, or the export that is running.
 
-    Samples in the precision of ``offset``, whatever autocast says of the rest.
+    Samples where ``offset`` says in its precision, whatever autocast says of the rest.
     """
-    sampled = feature.to(offset.dtype)
+    full = offset.dtype
     exporting = torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()
     # The backward pass of torchvision's operator on CUDA adds in no fixed order.
     exact = feature.is_cpu or torch.are_deterministic_algorithms_enabled()
     if feature.is_cuda and not exporting and not exact:
-        aligned = deform_conv2d(sampled, offset, weight.to(offset.dtype), padding=1)
+        aligned = deform_conv2d(feature.to(full), offset, weight.to(full), padding=1)
     elif (feature.is_cpu or feature.is_cuda) and not exporting:
-        aligned = deform_conv3x3_by_embedding_bag(sampled, offset, weight)
+        aligned = deform_conv3x3_by_embedding_bag(feature.to(weight.dtype), offset, weight)
     else:
-        aligned = deform_conv3x3_by_grid_sample(sampled, offset, weight)
+        aligned = deform_conv3x3_by_grid_sample(feature.to(full), offset, weight.to(full))
     return aligned.to(feature.dtype)
 
 
@@ -52,18 +52,6 @@ def deform_conv3x3_by_grid_sample(feature: Tensor, offset: Tensor, weight: Tenso
     return (weight.flatten(1) @ columns).view(n, -1, h, w)
 
 
-def deform_conv3x3_by_embedding_bag(feature: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """The fast form on CPU: each sample is a bag of four weighted rows of a channels-last table."""
-    n, c, h, w = feature.shape
-    rows, weights = _bilinear_bags(offset)  # (N*S*T*G, 4)
-    num_groups = offset.shape[1] // (2 * NUM_TAPS)
-    table = feature.permute(0, 2, 3, 1).reshape(-1, c // num_groups)  # (N*S*G, C/G)
-    bags = F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
-    columns = bags.view(n * h * w, NUM_TAPS * c)
-    kernel = weight.permute(2, 3, 1, 0).reshape(NUM_TAPS * c, -1)
-    return (columns @ kernel).view(n, h, w, -1).permute(0, 3, 1, 2)
-
-
 def _sampling_points(offset: Tensor) -> tuple[Tensor, Tensor]:
     """Row and column that each cell, tap and group samples, in cells, each (N, H, W, T, G)."""
     n, _, h, w = offset.shape
@@ -73,38 +61,6 @@ def _sampling_points(offset: Tensor) -> tuple[Tensor, Tensor]:
     y = shifts[0] + (_range(h, offset).view(h, 1, 1, 1) + ky)
     x = shifts[1] + (_range(w, offset).view(w, 1, 1) + kx)
     return y, x
-
-
-def _bilinear_bags(offset: Tensor) -> tuple[Tensor, Tensor]:
-    """The four cells around each sampling point, as table rows, and their bilinear weights.
-
-    Returns:
-        rows: int32 (N*S*T*G, 4), indices into a table of N*S*G rows, group last.
-        weights: (N*S*T*G, 4), 0 for a cell outside the map.
-    """
-    n, channels, h, w = offset.shape
-    num_groups = channels // (2 * NUM_TAPS)
-    y, x = _sampling_points(offset)  # (N, H, W, T, G)
-    ys, y_weights = _neighbours(y, h)  # (N, H, W, T, G, 2)
-    xs, x_weights = _neighbours(x, w)
-    image = _range(n, ys).view(n, 1, 1, 1, 1, 1, 1) * (h * w)
-    group = _range(num_groups, ys).view(num_groups, 1, 1)
-    cells = image + ys.unsqueeze(-1) * w + xs.unsqueeze(-2)  # (N, H, W, T, G, 2, 2)
-    weights = y_weights.unsqueeze(-1) * x_weights.unsqueeze(-2)
-    return (cells * num_groups + group).view(-1, 4), weights.view(-1, 4)
-
-
-def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The two cells around a position on one axis and their linear weights, a last dim of 2.
-
-    A cell outside the map has weight 0 and an index inside.
-    """
-    low = position.detach().floor()
-    fraction = position - low
-    cells = torch.stack((low, low + 1), dim=-1)
-    is_inside = (cells >= 0) & (cells < size)
-    weights = torch.stack((1 - fraction, fraction), dim=-1) * is_inside
-    return cells.clamp(0, size - 1).int(), weights
 
 
 def _range(size: int, like: Tensor) -> Tensor:
