@@ -7,11 +7,13 @@ batch, K classes, D channels of a coded box.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .box_coding import BoxCoding, anchor_strides
 from .class_loss import QualityFocalLoss
 from .joint_score import joint_scores
+from .loss_parts import sum_in_parts
 from .loss_sums import LossSums, divide
 from .losses import paired_iou, quality_loss
 from .quality import NoQuality
@@ -20,11 +22,12 @@ from .quality import NoQuality
 class Positives(NamedTuple):
     """What is known of the positive anchors of a batch; boxes are xyxy in pixels."""
 
-    idxs: Tensor  # (P,), rows of the flattened predictions
     classes: Tensor  # (P,)
     anchors: Tensor  # (P, 4)
     gt_boxes: Tensor  # (P, 4)
+    pred_logits: Tensor  # (P, K)
     pred_dists: Tensor  # (P, D)
+    pred_quality: Tensor | None  # (P, 1)
     iou: Tensor  # (P,), of the decoded boxes with gt_boxes, detached
     giou: Tensor  # (P,), likewise, attached to the graph
 
@@ -66,24 +69,26 @@ class CLQCriterion:
             ``loss_cls``, ``loss_box_reg``, and of ``loss_dfl`` and ``loss_quality`` what the box
             coding and the quality branch have; fp32 scalars.
         """
-        is_positive = self._is_positive(gt_labels, num_classes=pred_logits.shape[-1])  # (N, R)
-        positives = self._gather(is_positive, anchors, pred_dists, gt_labels, gt_boxes)
-        log_p, log_1mp = (
-            x.flatten(0, 1)
-            for x in joint_scores(pred_logits, pred_quality, self.quality.train_alpha)
-        )  # (N*R, K)
-        scores = log_p.detach()[positives.idxs].amax(dim=1).exp()  # (P,)
+        num_classes = pred_logits.shape[-1]
+        is_positive = self._is_positive(gt_labels, num_classes)  # (N, R)
+        idxs = is_positive.flatten().nonzero().squeeze(1)  # (P,); here a GPU's host must wait
+        logits, dists = pred_logits.flatten(0, 1), pred_dists.flatten(0, 1)  # (N*R, ...)
+        quality = None if pred_quality is None else pred_quality.flatten(0, 1)
+        positives = self._gather(idxs, anchors, logits, dists, quality, gt_labels, gt_boxes)
+
+        on_objects, scores = self._objects(positives)
+        is_background = (gt_labels == num_classes).view(-1, 1)  # (N*R, 1)
+        on_background = sum_in_parts(self._background, logits, quality, is_background)
+        by_samples = {"loss_cls": on_objects + on_background}
         target = self.quality.target(positives.iou, positives.anchors, positives.gt_boxes)
         weights = self.quality.box_weights(scores, target)  # (P,)
-        has_loss = gt_labels.flatten() >= 0  # (N*R,)
-        by_samples = {"loss_cls": self._classification(log_p, log_1mp, positives, has_loss)}
         by_weight = self._box(positives, weights)
-        if pred_quality is not None and target is not None:
-            quality = quality_loss(pred_quality.flatten()[positives.idxs], target)  # (P,)
+        if positives.pred_quality is not None and target is not None:
+            loss = quality_loss(positives.pred_quality.squeeze(1), target)  # (P,)
             if self.weigh_quality_by_score:
-                by_weight["loss_quality"] = self.quality_weight * (weights * quality).sum()
+                by_weight["loss_quality"] = self.quality_weight * (weights * loss).sum()
             else:
-                by_samples["loss_quality"] = self.quality_weight * quality.sum()
+                by_samples["loss_quality"] = self.quality_weight * loss.sum()
         num_samples = self.class_loss.num_samples(is_positive).to(weights.dtype)
         return divide(LossSums(by_samples, by_weight, num_samples, weights.sum()))
 
@@ -97,32 +102,49 @@ class CLQCriterion:
 
     def _gather(
         self,
-        is_positive: Tensor,
+        idxs: Tensor,
         anchors: Tensor,
+        pred_logits: Tensor,
         pred_dists: Tensor,
+        pred_quality: Tensor | None,
         gt_labels: Tensor,
         gt_boxes: Tensor,
     ) -> Positives:
-        """Pick the positive rows; the one place of the losses where a GPU's host must wait."""
-        idxs = is_positive.flatten().nonzero().squeeze(1)
-        dists = pred_dists.flatten(0, 1)[idxs]
+        """The rows of the positives, (P,), of predictions over all images, (N*R, ...)."""
+        dists = pred_dists[idxs]
         pos_anchors = anchors[idxs % len(anchors)]
         pos_gt_boxes = gt_boxes.flatten(0, 1)[idxs]
         boxes = self.box2box_transform.apply_deltas(dists, pos_anchors)
         strides = anchor_strides(pos_anchors)  # (P, 1)
         iou, giou = paired_iou(boxes / strides, pos_gt_boxes / strides)
-        classes = gt_labels.flatten()[idxs]
-        return Positives(idxs, classes, pos_anchors, pos_gt_boxes, dists, iou.detach(), giou)
+        return Positives(
+            classes=gt_labels.flatten()[idxs],
+            anchors=pos_anchors,
+            gt_boxes=pos_gt_boxes,
+            pred_logits=pred_logits[idxs],
+            pred_dists=dists,
+            pred_quality=None if pred_quality is None else pred_quality[idxs],
+            iou=iou.detach(),
+            giou=giou,
+        )
 
-    def _classification(
-        self, log_p: Tensor, log_1mp: Tensor, positives: Positives, has_loss: Tensor
+    def _objects(self, positives: Positives) -> tuple[Tensor, Tensor]:
+        """Sum of the class loss of positives, and their best scores, detached, (P,)."""
+        alpha = self.quality.train_alpha
+        log_p, log_1mp = joint_scores(positives.pred_logits, positives.pred_quality, alpha)
+        target = self.class_loss.target(positives.iou).to(log_p.dtype)  # (P,), at their class
+        targets = torch.zeros_like(log_p).scatter(
+            1, positives.classes.unsqueeze(1), target.unsqueeze(1)
+        )  # (P, K)
+        loss = self.class_loss(log_p, log_1mp, targets).sum()
+        return loss, log_p.detach().amax(dim=1).exp()
+
+    def _background(
+        self, pred_logits: Tensor, pred_quality: Tensor | None, is_background: Tensor
     ) -> Tensor:
-        """Sum of the class loss: towards its target at an object's class, else towards 0."""
-        at_class = (positives.idxs, positives.classes)
-        background = self.class_loss(log_p, log_1mp, log_p.new_zeros(()))  # (N*R, K)
-        target = self.class_loss.target(positives.iou)  # (P,)
-        objects = self.class_loss(log_p[at_class], log_1mp[at_class], target)
-        return (background.index_put(at_class, objects) * has_loss.unsqueeze(1)).sum()
+        """Class loss of rows (rows, K) towards 0, of those that are background."""
+        log_p, log_1mp = joint_scores(pred_logits, pred_quality, self.quality.train_alpha)
+        return self.class_loss(log_p, log_1mp, log_p.new_zeros(())) * is_background
 
     def _box(self, positives: Positives, weights: Tensor) -> dict[str, Tensor]:
         """Sums of the GIoU loss, and of what the box coding adds, with weights (P,)."""

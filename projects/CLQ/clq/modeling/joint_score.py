@@ -34,7 +34,8 @@ def joint_scores(
         return F.logsigmoid(c), F.logsigmoid(-c)
     q = pred_quality.to(c.dtype)
     log_s = alpha * F.logsigmoid(q)  # (..., 1), s = sigmoid(q)^alpha
-    log_p = F.logsigmoid(c) + log_s
+    log_sigmoid_c = F.logsigmoid(c)
+    log_p = log_sigmoid_c + log_s
     # Below, each branch of a `where` is fed a harmless value where the other one is taken, so that
     # its gradient is 0 there and never 0 * inf.
     saturated = q >= _SATURATED_QUALITY
@@ -48,6 +49,7 @@ def joint_scores(
     log_1mp = torch.where(
         is_small,
         torch.log1p(-log_p.masked_fill(~is_small, -1.0).exp()),
-        torch.logaddexp(log_1ms, log_s + F.logsigmoid(-c)),
+        # Read where c > 0, and there the difference is exact: log(1 - sigmoid(c)).
+        torch.logaddexp(log_1ms, log_s + (log_sigmoid_c - c)),
     )
     return log_p, log_1mp
