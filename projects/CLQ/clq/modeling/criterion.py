@@ -78,7 +78,8 @@ class CLQCriterion:
 
         on_objects, scores = self._objects(positives)
         is_background = (gt_labels == num_classes).view(-1, 1)  # (N*R, 1)
-        on_background = sum_in_parts(self._background, logits, quality, is_background)
+        rows = (logits, is_background) if quality is None else (logits, is_background, quality)
+        on_background = sum_in_parts(self._background, *rows)
         by_samples = {"loss_cls": on_objects + on_background}
         target = self.quality.target(positives.iou, positives.anchors, positives.gt_boxes)
         weights = self.quality.box_weights(scores, target)  # (P,)
@@ -140,7 +141,7 @@ class CLQCriterion:
         return loss, log_p.detach().amax(dim=1).exp()
 
     def _background(
-        self, pred_logits: Tensor, pred_quality: Tensor | None, is_background: Tensor
+        self, pred_logits: Tensor, is_background: Tensor, pred_quality: Tensor | None = None
     ) -> Tensor:
         """Class loss of rows (rows, K) towards 0, of those that are background."""
         log_p, log_1mp = joint_scores(pred_logits, pred_quality, self.quality.train_alpha)

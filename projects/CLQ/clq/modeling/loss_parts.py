@@ -18,12 +18,12 @@ __all__ = ["sum_in_parts"]
 _CPU_PART, _GPU_PART = 1 << 19, 1 << 24
 
 
-def sum_in_parts(loss: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+def sum_in_parts(loss: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """``loss(*inputs).sum()``, of a loss to which each row adds by itself.
 
     Args:
         loss: of the same rows of all inputs, of any shape, in fp32 or better.
-        inputs: with as many rows each, (rows, ...); the first is no None.
+        inputs: with as many rows each, (rows, ...).
 
     Returns:
         A scalar attached to the graph. Its gradient can't be differentiated again.
@@ -33,7 +33,7 @@ def sum_in_parts(loss: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
 
 class _SumInParts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, loss: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+    def forward(ctx: Any, loss: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         ctx.wanted = wanted = ctx.needs_input_grad[1:]
         gradients = [
             x.new_empty(x.shape, dtype=torch.promote_types(x.dtype, torch.float32))
@@ -42,7 +42,7 @@ class _SumInParts(torch.autograd.Function):
         ]
         sums = []
         for rows in _parts(inputs[0]):
-            part = [None if x is None else _leaf(x[rows], want) for x, want in zip(inputs, wanted)]
+            part = [_leaf(x[rows], want) for x, want in zip(inputs, wanted)]
             with torch.set_grad_enabled(any(wanted)):
                 total = loss(*part).sum()
             sums.append(total.detach())
