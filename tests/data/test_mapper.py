@@ -15,10 +15,11 @@ from detectron2.data import (
 )
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
+from detectron2.utils.env import seed_all_rng
 from PIL import Image
 
 from clq.config import get_clq_cfg
-from clq.data import register_json_datasets
+from clq.data import TestBatches, register_json_datasets
 from clq.data.mapper import CLQMapper
 from clq.modeling.crowd import CROWD_CLASS
 from reference.tiny import CATEGORIES, Pair
@@ -121,8 +122,8 @@ def test_else_it_is_the_mapper_of_detectron2(pair: Pair, is_train: bool, ignore_
 
 def test_its_augmentations_are_those_of_the_configuration_by_default(pair: Pair):
     cfg, _ = record(pair)
-    kinds = [type(a) for a in CLQMapper(cfg, is_train=True).augmentations.augs]
-    assert kinds == [type(a) for a in DatasetMapper(cfg, is_train=True).augmentations.augs]
+    ours, theirs = (repr(m(cfg, is_train=True).augmentations) for m in (CLQMapper, DatasetMapper))
+    assert ours == theirs
 
 
 def test_the_loader_keeps_images_with_crowds_alone(pair: Pair):
@@ -153,3 +154,55 @@ def test_boxes_of_whole_numbers_are_resized_as_others(kind: type, pair: Pair):
     boxes = mapper(record)["instances"].gt_boxes.tensor
     assert boxes.tolist() == [[30.5, 0.5, 32.0, 6.5]]
     assert record["annotations"][0]["bbox"] == [61, 1, 3, 12], "the record is left alone"
+
+
+# Pillow's mode, the file's suffix, and its orientation as of EXIF.
+FILES = [("RGB", "jpg", o) for o in range(1, 9)]
+FILES += [("L", "jpg", 6), ("CMYK", "jpg", 1), ("P", "png", 1), ("L", "png", 1), ("RGBA", "png", 1)]
+FILES += [("1", "png", 1), ("LA", "png", 1), ("I;16", "png", 1), ("P", "gif", 1)]
+
+
+@pytest.mark.parametrize("image_format", ["RGB", "BGR", "L"])
+@pytest.mark.parametrize(("mode", "suffix", "orientation"), FILES)
+def test_files_are_read_as_by_detectron2(
+    mode: str, suffix: str, orientation: int, image_format: str, tmp_path: Path
+):
+    path = tmp_path / f"a.{suffix}"
+    pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    if mode == "I;16":
+        image = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 200)
+    elif mode != "RGB":
+        image = image.convert(mode)
+    assert image.mode == mode
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif)
+    height, width = SIZE[::-1] if orientation > 4 else SIZE
+    box = {"bbox": [3, 5, 20, 30.5], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    record = {"file_name": str(path), "height": height, "width": width, "annotations": [box]}
+    augmentations = [T.ResizeShortestEdge((50, 120), 150, "choice"), T.RandomFlip()]
+    for seed in range(4):
+        mapped = []
+        for mapper in (CLQMapper, DatasetMapper):
+            seed_all_rng(seed)
+            mapped.append(mapper(True, augmentations=augmentations, image_format=image_format))
+            mapped[-1] = mapped[-1](copy.deepcopy(record))
+        ours, theirs = mapped
+        assert ours["image"].dtype == torch.uint8 and ours["image"].is_contiguous()
+        difference = ours["image"].int() - theirs["image"].int()
+        assert difference.abs().max() <= 1 and (difference != 0).float().mean() < 0.1
+        boxes, expected = (one["instances"].gt_boxes.tensor for one in mapped)
+        torch.testing.assert_close(boxes, expected, rtol=0, atol=0)
+
+
+def test_training_and_evaluation_see_the_same_pixels(pair: Pair):
+    cfg = config(pair, ignore_crowd=True)
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (50,), 50
+    cfg.INPUT.RANDOM_FLIP = "none"
+    one = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)[0]
+    trained = CLQMapper(cfg, is_train=True)(one)["image"]
+    (evaluated,), *_ = TestBatches.from_config(cfg, cfg.DATASETS.TRAIN)
+    assert trained.shape == (3, 75, 50) and "instances" not in evaluated
+    assert torch.equal(evaluated["image"], trained)
+    assert not torch.equal(DatasetMapper(cfg, is_train=True)(one)["image"], trained)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetMapper
 
 from clq.checkpoint import dump_config, load_detector, write_detector
+from clq.data import CLQMapper
 from clq.prediction import Predictor
 from clq.prediction.predictor import usable_device
 from reference.mmdet_style import random_detector, small_config
@@ -23,7 +23,7 @@ def test_it_finds_what_evaluation_finds(image_format: str, suffix: str, tmp_path
 
     cfg = small_config({**SIZES, "INPUT.FORMAT": image_format})
     path = str(write_image(tmp_path / "a.png"))
-    record = DatasetMapper(cfg, is_train=False)({"file_name": path, "height": 60, "width": 90})
+    record = CLQMapper(cfg, is_train=False)({"file_name": path, "height": 60, "width": 90})
     assert record["image"].shape == (3, 80, 120)
     model, _ = load_detector(weights)
     with torch.no_grad():

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, DatasetMapper, get_detection_dataset_dicts, samplers
+from detectron2.data import DatasetFromList, get_detection_dataset_dicts, samplers
 from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
 from .mapped_images import UNREADABLE, Draw, DrawnImages, MappedImages, Record
+from .mapper import CLQMapper
 
 __all__ = ["TestBatches", "TrainBatches"]
 
@@ -175,7 +176,7 @@ class TestBatches:
     def from_config(cls, cfg: CfgNode, dataset_name: str) -> "TestBatches":
         return cls(
             get_detection_dataset_dicts(dataset_name, filter_empty=False),
-            DatasetMapper(cfg, is_train=False),
+            CLQMapper(cfg, is_train=False),
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             skip_unreadable=cfg.DATALOADER.SKIP_UNREADABLE,
         )

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import transforms as T
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 from torch import nn
 
 from clq.checkpoint.detector import load_configured
+from clq.data.resizing import ResizeShortestEdge
 
 __all__ = ["Predictor", "usable_device"]
 
@@ -34,7 +34,7 @@ class Predictor(DefaultPredictor):
         self.cfg = cfg
         self.model = model
         self.class_names = class_names
-        self.aug = T.ResizeShortestEdge(
+        self.aug = ResizeShortestEdge(
             [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST
         )
         self.input_format = cfg.INPUT.FORMAT
