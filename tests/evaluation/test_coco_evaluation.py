@@ -158,6 +158,36 @@ def test_what_a_json_has_beside_does_not_matter(backend):
 
 
 @pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
+def test_what_detections_have_beside_does_not_matter(backend):
+    """pycocotools' `loadRes` replaces these too."""
+    ground_truth, detections = random_dataset(5)
+    expected = evaluate_boxes(ground_truth, detections, backend=backend)
+    more = [{**d, "id": 0, "area": 1, "iscrowd": 1, "attributes": "none"} for d in detections]
+    assert_same(evaluate_boxes(ground_truth, more, backend=backend), expected)
+
+
+@pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
+def test_arguments_are_left_alone(backend):
+    ground_truth, detections = random_dataset(5)
+    before = copy.deepcopy((ground_truth, detections))
+    expected = evaluate_boxes(ground_truth, detections, backend=backend)
+    assert (ground_truth, detections) == before
+    assert_same(evaluate_boxes(ground_truth, iter(detections), backend=backend), expected)
+
+
+@pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
+def test_image_ids_may_be_too_long_for_a_float(backend):
+    ground_truth, detections = random_dataset(5)
+    expected = evaluate_boxes(ground_truth, detections, backend=backend)
+    for entry in (*ground_truth["annotations"], *detections):
+        entry["image_id"] = 2**53 + entry["image_id"] // 7
+    for image in ground_truth["images"]:
+        image["id"] = 2**53 + image["id"] // 7
+    assert len({float(image["id"]) for image in ground_truth["images"]}) < 12
+    assert_same(evaluate_boxes(ground_truth, detections, backend=backend), expected)
+
+
+@pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
 def test_nothing_detected_is_zero(backend):
     ground_truth, _ = random_dataset(6)
     results = evaluate_boxes(ground_truth, [], backend=backend)
