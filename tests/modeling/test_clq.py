@@ -130,9 +130,9 @@ def test_candidate_rules_choose_pairs_or_anchors(rule, expected):
     """Two candidates a level: two pairs, or all classes of two anchors."""
     detector = golden_detector("tiny", test_candidate_rule=rule, test_topk_candidates=2)
     anchors = [Boxes(torch.tensor([[0.0, 0, 64, 64], [64, 0, 128, 64], [0, 64, 64, 128]]))]
-    scores = [torch.tensor([[0.9, 0.8], [0.06, 0.5], [0.4, 0.3]]).clone()]
-    scores[0][1, 0] = 0.05  # exactly the threshold, which is not enough
-    found = detector.candidates(anchors, scores, [torch.zeros(3, 68)], (128, 128))
+    logits = [torch.tensor([[0.9, 0.8], [0.04, 0.5], [0.4, 0.3]]).logit()]
+    sure = [torch.full((3, 1), 50.0)]
+    found = detector.candidates(anchors, logits, [torch.zeros(3, 68)], sure, (128, 128))
     centers = found.pred_boxes.get_centers()
     rows = [
         (Boxes.cat(anchors).get_centers() - c).abs().sum(dim=1).argmin().item() for c in centers
@@ -147,8 +147,8 @@ def test_boxes_are_clipped_before_suppression():
     dists = torch.full((2, 4, 17), -50.0)
     dists[:, :, 6] = 50.0  # 48 px to every side
     dists[1, 0, 6], dists[1, 0, 16] = -50.0, 50.0  # 128 px to the left
-    scores = [torch.tensor([[0.9], [0.8]])]
-    result = detector.inference_single_image(anchors, scores, [dists.flatten(1)], (48, 48))
+    logits, quality = [torch.tensor([[2.0], [1.0]])], [torch.zeros(2, 1)]
+    result = detector.inference_single_image(anchors, logits, [dists.flatten(1)], quality, (48, 48))
     assert len(result) == 1
 
 

@@ -184,9 +184,9 @@ def test_the_loss_is_that_of_the_labels(detector, batch: str):
 
     label_anchors = plain.label_anchors
 
-    def label_by_hand(anchors, gt_instances, image_sizes):
+    def label_by_hand(anchors, gt_instances, image_sizes, **options):
         objects = [gt[gt.gt_classes != CROWD_CLASS] for gt in gt_instances]
-        labels, matched = label_anchors(anchors, objects, image_sizes)
+        labels, matched = label_anchors(anchors, objects, image_sizes, **options)
         for i, gt in enumerate(gt_instances):
             crowds = gt[gt.gt_classes == CROWD_CLASS].gt_boxes
             found = plain_is_in_crowd(Boxes.cat(anchors), crowds, image_sizes[i])

@@ -4,35 +4,11 @@ import pytest
 import torch
 from torchvision.ops import deform_conv2d
 
-from clq.modeling import bag_deform_conv
 from clq.modeling.bag_deform_conv import deform_conv3x3_by_embedding_bag
 from clq.modeling.deform_conv import deform_conv3x3, deform_conv3x3_by_grid_sample
+from reference.deform_conv import SIZES, assert_equal_to_torchvision, inputs
 
 FORMS = (deform_conv3x3_by_embedding_bag, deform_conv3x3_by_grid_sample)
-# Maps: ordinary, smaller than the kernel, one row, one column, one cell.
-SIZES = ((9, 7), (2, 3), (1, 6), (5, 1), (1, 1))
-
-
-def inputs(size, *, spread, groups=4, channels=8, dtype=torch.float64, seed=0):
-    """Feature, offsets that stay off the integers, where one-sided derivatives differ, weight."""
-    generator = torch.Generator().manual_seed(seed)
-    feature = torch.randn(2, channels, *size, generator=generator, dtype=dtype)
-    offset = torch.randn(2, groups * 18, *size, generator=generator, dtype=dtype) * spread
-    fraction = (offset - offset.floor()).clamp(0.05, 0.95)
-    weight = torch.randn(6, channels, 3, 3, generator=generator, dtype=dtype)
-    return feature, offset.floor() + fraction, weight
-
-
-def assert_equal_to_torchvision(form, tensors):
-    """In value and in gradient."""
-    tensors = [x.requires_grad_() for x in tensors]
-    expected, actual = deform_conv2d(*tensors, padding=1), form(*tensors)
-    torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
-    cotangent = torch.randn_like(expected)
-    ours = torch.autograd.grad((actual * cotangent).sum(), tensors)
-    references = torch.autograd.grad((expected * cotangent).sum(), tensors)
-    for gradient, reference in zip(ours, references):
-        torch.testing.assert_close(gradient, reference, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -40,41 +16,6 @@ def assert_equal_to_torchvision(form, tensors):
 @pytest.mark.parametrize("spread", (0.5, 3.0, 40.0))
 def test_equal_to_torchvision_in_value_and_gradient(form, size, spread):
     assert_equal_to_torchvision(form, inputs(size, spread=spread))
-
-
-@pytest.mark.parametrize("block", (1, 4, 5, 63, 64))
-def test_blocks_of_any_number_of_cells_give_the_same(monkeypatch, block):
-    """Of a map of 63 cells: one by one, with a rest, all, and more than all."""
-    monkeypatch.setattr(bag_deform_conv, "_BLOCK", block)
-    assert_equal_to_torchvision(deform_conv3x3_by_embedding_bag, inputs((9, 7), spread=3.0))
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_bags_take_the_same_one_sided_derivatives_as_torchvision(size):
-    """Whole offsets put every sample on a kink, many of them on row -1 or on that past the last."""
-    feature, offset, weight = inputs(size, spread=3.0)
-    assert_equal_to_torchvision(deform_conv3x3_by_embedding_bag, (feature, offset.floor(), weight))
-
-
-def test_the_operators_are_what_they_say_to_the_compiler():
-    """Shapes, strides and gradients that PyTorch's own check of an operator compares."""
-    tensors = [x.float().requires_grad_() for x in inputs((5, 6), spread=2.0)]
-    torch.library.opcheck(bag_deform_conv._convolve, (*tensors, torch.float32))
-
-
-def test_autocast_takes_the_products_in_half_precision_and_gives_gradients_in_full():
-    tensors = [x.float() for x in inputs((9, 7), spread=2.0)]
-    exact = [x.clone().requires_grad_() for x in tensors]
-    half = [x.clone().requires_grad_() for x in tensors]
-    expected = deform_conv3x3_by_embedding_bag(*exact)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        actual = deform_conv3x3_by_embedding_bag(*half)
-    assert actual.dtype == torch.bfloat16
-    expected.sum().backward()
-    actual.float().sum().backward()
-    for ours, reference in zip(half, exact):
-        error = (ours.grad - reference.grad).abs().max() / reference.grad.abs().max()
-        assert ours.grad.dtype == torch.float32 and 0 < error < 2e-2
 
 
 @pytest.mark.parametrize("form", FORMS)

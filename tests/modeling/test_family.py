@@ -13,7 +13,7 @@ from clq.modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
 from clq.modeling.quality import LocalizationQuality
 from reference.family import MEMBERS, plain_losses
 from reference.host_waits import host_waits
-from reference.members import NUM_CLASSES, build, member_config, random_batch
+from reference.members import NUM_CLASSES, build, first_image, member_config, random_batch
 from reference.tiny import ROOT
 
 
@@ -69,20 +69,23 @@ def test_a_hard_target_learns_1():
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_scores_rank_by_the_member_s_product(member):
-    detector = build(member).eval()
+    keys = {"MODEL.CLQ.SCORE_THRESH_TEST": 0.0, "MODEL.CLQ.TOPK_CANDIDATES_TEST": 1000}
+    detector = build(member, **keys).eval()
     features = [torch.randn(1, 8, 8 // 2**i or 1, 8 // 2**i or 1) for i in range(5)]
     with torch.no_grad():
         predictions = detector.head(features)
-        scores, _ = detector.score(predictions)
+        anchors = detector.anchor_generator(features)
+        found = detector.candidates(anchors, *first_image(detector, predictions), (64, 64))
     logits, _, quality = predictions
     exponent = {"none": 0.0, "centerness": 1.0, "localization": 0.3}[MEMBERS[member][1]]
     assert (quality is None) == (exponent == 0)
-    for level, score in enumerate(scores):
-        expected = logits[level].sigmoid()
+    expected = []
+    for level in range(5):
+        product = logits[level].sigmoid()
         if quality is not None:
-            expected = expected * quality[level].sigmoid() ** exponent
-        expected = expected.flatten(2).transpose(1, 2)
-        torch.testing.assert_close(score, expected, rtol=1e-5, atol=1e-7)
+            product = product * quality[level].sigmoid() ** exponent
+        expected.append(product.flatten().sort(descending=True).values)
+    torch.testing.assert_close(found.scores, torch.cat(expected), rtol=1e-5, atol=1e-7)
 
 
 def test_centerness_is_multiplied_before_the_threshold():
@@ -92,9 +95,8 @@ def test_centerness_is_multiplied_before_the_threshold():
     maps = [torch.full((1, NUM_CLASSES, 1, 1), logit)], [torch.zeros(1, 4, 1, 1)]
     anchors = [Boxes(torch.tensor([[0.0, 0.0, 64.0, 64.0]]))]
     for quality, found in ((0.0, 0), (3.0, NUM_CLASSES)):
-        scores, dists = detector.score((*maps, [torch.full((1, 1, 1, 1), quality)]))
-        result = detector.inference_single_image(anchors, [scores[0][0]], [dists[0][0]], (64, 64))
-        assert len(result) == found
+        rows = first_image(detector, (*maps, [torch.full((1, 1, 1, 1), quality)]))
+        assert len(detector.inference_single_image(anchors, *rows, (64, 64))) == found
 
 
 def image_and_boxes(boxes: list) -> dict:

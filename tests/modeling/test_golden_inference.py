@@ -6,6 +6,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 
 from reference.golden import golden, golden_detector, levels
+from reference.members import first_image
 
 HEADS = ("default", "small")
 
@@ -69,13 +70,13 @@ def test_golden_candidates_of_the_anchors_rule(head, image):
     detector = golden_detector(head, test_candidate_rule="anchors").eval()
     features = levels(golden(f"head_{head}_forward"), "feat")
     with torch.no_grad():
-        scores, dists = detector.score(detector.head(features))
-    candidates = detector.candidates(
-        detector.anchor_generator(features),
-        [level[image] for level in scores],
-        [level[image] for level in dists],
-        tuple(arrays["img_shapes"][image].tolist()),
-    )
+        maps = detector.head(features)
+        predictions = [[level[image : image + 1] for level in one] for one in maps]
+        candidates = detector.candidates(
+            detector.anchor_generator(features),
+            *first_image(detector, predictions),
+            tuple(arrays["img_shapes"][image].tolist()),
+        )
     raw_scores = arrays[f"raw_scores_img{image}"][:, : detector.num_classes]
     anchors, classes = (raw_scores > detector.test_score_thresh).nonzero().unbind(dim=1)
     expected = Instances(candidates.image_size)

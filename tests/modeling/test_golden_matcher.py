@@ -5,17 +5,22 @@ import torch
 from detectron2.structures import Boxes, pairwise_iou
 
 from clq.modeling.matcher import ATSSMatcher
+from clq.modeling.nearest_anchors import AnchorGrid
 from reference.golden import golden, golden_names
 
 
 @pytest.mark.parametrize("name", golden_names("atss_assign_*"))
-def test_golden_atss_assignment(name):
+@pytest.mark.parametrize("on_grid", (True, False))
+def test_golden_atss_assignment(name, on_grid):
     arrays = golden(name)
     sizes = arrays["num_level_anchors"].tolist()
     anchors = [Boxes(boxes) for boxes in arrays["anchors"].split(sizes)]
     gt_boxes = Boxes(arrays["gt_boxes"])
 
-    matched_idxs, labels = ATSSMatcher(int(arrays["topk"]))(anchors, gt_boxes)
+    grid = AnchorGrid(arrays["strides"].tolist(), arrays["feat_hw"].tolist())
+    matcher = ATSSMatcher(int(arrays["topk"]))
+
+    matched_idxs, labels = matcher(anchors, gt_boxes, grid=grid if on_grid else None)
 
     assigned = torch.where(labels == 1, matched_idxs + 1, 0)
     torch.testing.assert_close(assigned, arrays["assigned_gt_inds"], rtol=0, atol=0)

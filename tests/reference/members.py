@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clq.config import check_config, get_clq_cfg
 from clq.modeling import CLQ
+from clq.modeling.clq import Predictions
 from reference.tiny import MODEL_KEYS, ROOT
 
 COCO = ROOT / "configs" / "COCO-Detection"
@@ -29,6 +30,11 @@ def build(member: str, **keys: Any) -> CLQ:
     """The member with the same random weights at every call."""
     torch.manual_seed(0)
     return build_model(member_config(member, **keys))
+
+
+def first_image(detector: CLQ, predictions: Predictions) -> list[list[Tensor] | None]:
+    """Of the head's maps the rows of the first image, level by level, as inference takes them."""
+    return [maps and [rows[0] for rows in maps] for maps in detector._transpose(predictions)]
 
 
 def random_batch(detector: CLQ, *, empty: bool) -> list[Tensor | None]:

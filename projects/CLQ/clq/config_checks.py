@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 from detectron2.modeling import BACKBONE_REGISTRY
 
-from .modeling.clq import CANDIDATE_RULES
+from .modeling.candidates import CANDIDATE_RULES
 from .modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
 
 __all__ = ["check_training_config", "check_values", "leaves"]

@@ -17,19 +17,16 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from .box_coding import ANCHOR_SCALE
+from .candidates import CANDIDATE_RULES
 from .criterion import CLQCriterion
 from .crowd import is_in_crowd, separate_crowds
 from .family import CLASS_LOSSES
 from .head import CLQHead
-from .joint_score import joint_scores
 from .matcher import ATSSMatcher
+from .nearest_anchors import AnchorGrid
 
 # Class logits, coded boxes and, with a quality branch, quality logits: one tensor per level each.
 Predictions = tuple[list[Tensor], list[Tensor], list[Tensor] | None]
-
-# How candidates are chosen on each level before NMS: the best (anchor, class) pairs, as
-# Detectron2 does, or all classes of the anchors whose best class is best, as the reference does.
-CANDIDATE_RULES = ("pairs", "anchors")
 
 
 @META_ARCH_REGISTRY.register()
@@ -75,7 +72,7 @@ class CLQ(DenseDetector):
                 having no such boxes, see :mod:`crowd`.
             test_score_thresh: joint score above which a candidate is kept.
             test_topk_candidates: candidates kept on each level before NMS.
-            test_candidate_rule: one of ``CANDIDATE_RULES``.
+            test_candidate_rule: a name in ``CANDIDATE_RULES``, by which they are chosen.
             test_nms_thresh: IoU above which NMS suppresses a box of the same class.
             max_detections_per_image: detections kept after NMS.
             pixel_mean: per channel, in the channel order of the images.
@@ -145,7 +142,10 @@ class CLQ(DenseDetector):
     ) -> dict[str, Tensor]:
         pred_logits, pred_dists, pred_quality = self._transpose(predictions)
         anchors = self.anchor_generator(features)
-        gt_labels, gt_boxes = self.label_anchors(anchors, gt_instances, images.image_sizes)
+        grid = AnchorGrid.of(self.anchor_generator.strides, features)
+        gt_labels, gt_boxes = self.label_anchors(
+            anchors, gt_instances, images.image_sizes, grid=grid
+        )
         return self.losses(anchors, pred_logits, pred_dists, pred_quality, gt_labels, gt_boxes)
 
     def _transpose(self, predictions: Predictions) -> Predictions:
@@ -161,6 +161,8 @@ class CLQ(DenseDetector):
         anchors: list[Boxes],
         gt_instances: list[Instances],
         image_sizes: Sequence[tuple[int, int]],
+        *,
+        grid: AnchorGrid | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Match the anchors of every image to its ground truth.
 
@@ -168,38 +170,40 @@ class CLQ(DenseDetector):
             anchors: the boxes of each level, R in all.
             gt_instances: of each image, with ``gt_boxes`` and ``gt_classes``.
             image_sizes: height and width of each image in pixels, before batching.
+            grid: how the anchors lie, see the matcher.
 
         Returns:
             gt_labels: of each image, (R,): class, ``num_classes`` for background, -1 for batch
                 padding and for background in crowds.
             matched_gt_boxes: of each image, (R, 4), in pixels; zeros where nothing is matched.
         """
-        gt_labels, matched_gt_boxes = [], []
-        for gt_per_image, image_size in zip(gt_instances, image_sizes):
-            gt_boxes, gt_classes = gt_per_image.gt_boxes, gt_per_image.gt_classes
-            matched_idxs, labels = self._match(anchors, gt_boxes, gt_classes, image_size)
-            # One more row stands for background, so that an image without objects is no exception.
-            matched_idxs = matched_idxs.masked_fill(labels != 1, len(gt_classes))
-            classes = torch.cat((gt_classes, gt_classes.new_full((1,), self.num_classes)))
-            boxes = torch.cat((gt_boxes.tensor, gt_boxes.tensor.new_zeros(1, 4)))
-            gt_labels.append(classes[matched_idxs].masked_fill(labels == -1, -1))
-            matched_gt_boxes.append(boxes[matched_idxs])
-        return gt_labels, matched_gt_boxes
+        matched_idxs, labels = self._match(anchors, gt_instances, image_sizes, grid)  # (N, R)
+        # One more row stands for background, so that an image without objects is no exception.
+        classes = torch.cat([gt.gt_classes for gt in gt_instances])
+        classes = torch.cat((classes, classes.new_full((1,), self.num_classes)))
+        boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances])
+        boxes = torch.cat((boxes, boxes.new_zeros(1, 4)))
+        gt_labels = classes[matched_idxs].masked_fill_(labels == -1, -1)
+        return list(gt_labels), list(boxes[matched_idxs])  # of (N, R) and (N, R, 4)
 
     def _match(
         self,
         anchors: list[Boxes],
-        gt_boxes: Boxes,
-        gt_classes: Tensor,
-        image_size: tuple[int, int],
+        gt_instances: list[Instances],
+        image_sizes: Sequence[tuple[int, int]],
+        grid: AnchorGrid | None,
     ) -> tuple[Tensor, Tensor]:
-        """As the matcher, for one image; the label -1 is for background in crowds as well."""
-        padded_size = self._padded(image_size)
+        """As the matcher, for the batch; the label -1 is for background in crowds as well."""
+        valid_hw = [self._padded(size) for size in image_sizes]
+        gt_boxes = [gt.gt_boxes for gt in gt_instances]
         if not self.ignore_crowd:
-            return self.anchor_matcher(anchors, gt_boxes, valid_hw=padded_size)
-        objects, crowds = separate_crowds(gt_boxes, gt_classes)
-        matched_idxs, labels = self.anchor_matcher(anchors, objects, valid_hw=padded_size)
-        in_crowd = is_in_crowd(Boxes.cat(anchors), crowds, image_size)
+            return self.anchor_matcher.match_batch(anchors, gt_boxes, grid=grid, valid_hw=valid_hw)
+        objects, crowds = zip(*[separate_crowds(gt.gt_boxes, gt.gt_classes) for gt in gt_instances])
+        matched_idxs, labels = self.anchor_matcher.match_batch(
+            anchors, objects, grid=grid, valid_hw=valid_hw
+        )
+        cells = Boxes.cat(anchors)
+        in_crowd = torch.stack([is_in_crowd(cells, *pair) for pair in zip(crowds, image_sizes)])
         return matched_idxs, labels.masked_fill((labels == 0) & in_crowd, -1)
 
     def _padded(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -222,7 +226,12 @@ class CLQ(DenseDetector):
             for stride in self.anchor_generator.strides
         ]
         gt_instances = [sample["instances"].to(self.device) for sample in batched_inputs]
-        gt_labels, _ = self.label_anchors(self.anchor_generator(maps), gt_instances, sizes)
+        gt_labels, _ = self.label_anchors(
+            self.anchor_generator(maps),
+            gt_instances,
+            sizes,
+            grid=AnchorGrid.of(self.anchor_generator.strides, maps),
+        )
         return self.criterion.num_samples(torch.stack(gt_labels), self.num_classes)
 
     def losses(
@@ -252,46 +261,39 @@ class CLQ(DenseDetector):
         self, images: ImageList, features: list[Tensor], predictions: Predictions
     ) -> list[Instances]:
         anchors = self.anchor_generator(features)
-        pred_scores, pred_dists = self.score(predictions)
+        pred_logits, pred_dists, pred_quality = self._transpose(predictions)
         return [
             self.inference_single_image(
                 anchors,
-                [scores[i] for scores in pred_scores],
+                [logits[i] for logits in pred_logits],
                 [dists[i] for dists in pred_dists],
+                pred_quality and [quality[i] for quality in pred_quality],
                 image_size,
             )
             for i, image_size in enumerate(images.image_sizes)
         ]
 
-    def score(self, predictions: Predictions) -> tuple[list[Tensor], list[Tensor]]:
-        """Scores that rank, fp32 (N, H*W, K), and coded boxes (N, H*W, D) of each level."""
-        pred_logits, pred_dists, pred_quality = self._transpose(predictions)
-        qualities: Sequence[Tensor | None] = pred_quality or [None] * len(pred_logits)
-        pred_scores = [
-            joint_scores(logits, quality, self.criterion.quality.test_alpha)[0].exp()
-            for logits, quality in zip(pred_logits, qualities)
-        ]
-        return pred_scores, pred_dists
-
     def inference_single_image(
         self,
         anchors: list[Boxes],
-        pred_scores: list[Tensor],
+        pred_logits: list[Tensor],
         pred_dists: list[Tensor],
+        pred_quality: list[Tensor] | None,
         image_size: tuple[int, int],
     ) -> Instances:
         """Detections of one image.
 
         Args:
             anchors: the boxes of each level.
-            pred_scores: scores of each level, (H*W, K).
+            pred_logits: class logits of each level, (H*W, K).
             pred_dists: coded boxes of each level, (H*W, D).
+            pred_quality: quality logits of each level, (H*W, 1), or None without quality branch.
             image_size: height and width in pixels, without padding.
 
         Returns:
             ``pred_boxes``, ``scores`` and ``pred_classes``, best first.
         """
-        candidates = self.candidates(anchors, pred_scores, pred_dists, image_size)
+        candidates = self.candidates(anchors, pred_logits, pred_dists, pred_quality, image_size)
         keep = batched_nms(
             candidates.pred_boxes.tensor,
             candidates.scores,
@@ -303,28 +305,31 @@ class CLQ(DenseDetector):
     def candidates(
         self,
         anchors: list[Boxes],
-        pred_scores: list[Tensor],
+        pred_logits: list[Tensor],
         pred_dists: list[Tensor],
+        pred_quality: list[Tensor] | None,
         image_size: tuple[int, int],
     ) -> Instances:
         """What NMS chooses from, clipped to the image; arguments as in inference_single_image."""
-        levels = []
-        for level in zip(anchors, pred_scores, pred_dists):
-            topk = self.test_topk_candidates
-            if self.test_candidate_rule == "anchors":
-                level = _best_anchors(*level, topk)
-                topk *= self.num_classes
-            levels.append(
-                self._decode_per_level_predictions(*level, self.test_score_thresh, topk, image_size)
+        qualities: Sequence[Tensor | None] = pred_quality or [None] * len(pred_logits)
+        chosen = [
+            CANDIDATE_RULES[self.test_candidate_rule](
+                *level,
+                alpha=self.criterion.quality.test_alpha,
+                score_thresh=self.test_score_thresh,
+                topk=self.test_topk_candidates,
             )
-        candidates = Instances.cat(levels)
+            for level in zip(pred_logits, qualities)
+        ]
+        boxes = self.box2box_transform.apply_deltas(
+            torch.cat([dists[level.rows] for dists, level in zip(pred_dists, chosen)]),
+            torch.cat([boxes.tensor[level.rows] for boxes, level in zip(anchors, chosen)]),
+        )
+        candidates = Instances(
+            image_size,
+            pred_boxes=Boxes(boxes),
+            scores=torch.cat([level.scores for level in chosen]),
+            pred_classes=torch.cat([level.classes for level in chosen]),
+        )
         candidates.pred_boxes.clip(image_size)
         return candidates
-
-
-def _best_anchors(
-    anchors: Boxes, scores: Tensor, dists: Tensor, topk: int
-) -> tuple[Boxes, Tensor, Tensor]:
-    """Rows of the topk anchors of a level by their best class."""
-    best = scores.amax(dim=1).topk(min(topk, len(scores))).indices
-    return anchors[best], scores[best], dists[best]

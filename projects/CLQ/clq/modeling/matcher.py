@@ -1,16 +1,30 @@
 """Adaptive training sample selection: which anchors learn which ground-truth box.
 
-Letters: L levels, R anchors over all levels of an image, M ground-truth boxes, C candidates of a
-box (at most topk a level, over all levels).
+Letters: N images, L levels, R anchors over all levels of an image, M ground-truth boxes of the
+batch, C candidates of a box (topk a level, over all levels).
 """
+
+from collections.abc import Sequence
 
 import torch
 from detectron2.structures import Boxes
-from detectron2.structures.boxes import matched_pairwise_iou
 from torch import Tensor
+
+from .nearest_anchors import (
+    AnchorGrid,
+    NearestAnchors,
+    NearestOfAll,
+    NearestOnGrid,
+    read_keys,
+    row_of,
+)
 
 # An anchor's centre must lie inside the box by more than this on every side, in pixels.
 _INSIDE_MARGIN = 0.01
+# Where a box that is not finite is taken to be: no fp32 distance expresses how far that is.
+_FAR = 1e30
+# The low bits of a bid, see _bids.
+_TURN_BITS = 32
 
 
 class ATSSMatcher:
@@ -23,25 +37,30 @@ class ATSSMatcher:
     Source: ATSS (arXiv 1912.02424), algorithm 1.
     """
 
-    def __init__(self, topk: int = 9) -> None:
+    def __init__(self, topk: int = 9, num_pairs: int = 2**17) -> None:
         """
         Args:
             topk: candidates of each box on each level; a level with fewer anchors gives them all.
+            num_pairs: pairs of box and anchor that are examined at once, which bounds the memory;
+                the result is the same for any.
         """
         self.topk = topk
+        self.num_pairs = num_pairs
 
-    @torch.no_grad()
     def __call__(
         self,
         anchors: list[Boxes],
         gt_boxes: Boxes,
         *,
+        grid: AnchorGrid | None = None,
         valid_hw: tuple[int, int] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """
+        """Match one image.
+
         Args:
             anchors: the boxes of each level, in pixels; one square anchor per cell, row-major.
             gt_boxes: M boxes in pixels.
+            grid: how the anchors lie, which makes it fast; None: anyhow.
             valid_hw: height and width in pixels that belong to this image in the padded batch.
                 Anchors centred outside are neither candidates nor background. None: all belong.
 
@@ -49,82 +68,117 @@ class ATSSMatcher:
             matched_idxs: index of each anchor's box, int64 (R,), meaningful where label is 1.
             labels: int8 (R,): 1 matched, 0 background, -1 outside ``valid_hw``.
         """
-        all_anchors = Boxes.cat(anchors)
-        centers = all_anchors.get_centers()  # (R, 2)
-        valid = torch.ones_like(centers[:, 0], dtype=torch.bool)
-        if valid_hw is not None:
-            valid = (centers[:, 0] < valid_hw[1]) & (centers[:, 1] < valid_hw[0])
+        matched_idxs, labels = self.match_batch(anchors, [gt_boxes], grid=grid, valid_hw=[valid_hw])
+        return matched_idxs[0].masked_fill(labels[0] != 1, 0), labels[0]
 
-        levels = [len(boxes) for boxes in anchors]
-        candidates = self._nearest(centers, valid, levels, gt_boxes)  # (M, C)
-        is_candidate = valid[candidates]  # False where a level has fewer than topk valid anchors
-        boxes = gt_boxes.tensor[:, None].expand(-1, candidates.shape[1], -1)  # (M, C, 4)
-        iou = matched_pairwise_iou(
-            Boxes(all_anchors.tensor[candidates].flatten(0, 1)), Boxes(boxes.flatten(0, 1))
-        ).view(candidates.shape)
-        points = centers[candidates]  # (M, C, 2)
-        margins = torch.cat((points - boxes[..., :2], boxes[..., 2:] - points), dim=-1)
-        is_positive = (
-            is_candidate
-            & (iou >= _iou_threshold(iou, is_candidate))
-            & (margins.amin(dim=-1) > _INSIDE_MARGIN)
-        )
-        return _resolve_conflicts(candidates, is_positive, iou, valid)
+    @torch.no_grad()
+    def match_batch(
+        self,
+        anchors: list[Boxes],
+        gt_boxes: Sequence[Boxes],
+        *,
+        grid: AnchorGrid | None = None,
+        valid_hw: Sequence[tuple[int, int] | None],
+    ) -> tuple[Tensor, Tensor]:
+        """Match N images at once, which have the same anchors.
 
-    def _nearest(
-        self, centers: Tensor, valid: Tensor, levels: list[int], gt_boxes: Boxes
-    ) -> Tensor:
-        """Indices of the topk valid anchors of each level nearest to each box, (M, C).
+        Args:
+            anchors: as for one image.
+            gt_boxes: of each image.
+            grid: as for one image.
+            valid_hw: of each image.
 
-        At equal distance the lower anchor index comes first. A level with fewer than topk valid
-        anchors fills up with invalid ones.
+        Returns:
+            matched_idxs: index of each anchor's box among the M of the batch, the images' boxes
+                one after the other, int64 (N, R); M where the label is not 1.
+            labels: int8 (N, R).
         """
-        nearest, start = [], 0
-        for level_centers, level_valid in zip(centers.split(levels), valid.split(levels)):
-            offsets = level_centers[None] - gt_boxes.get_centers()[:, None]  # (M, R_l, 2)
-            distance = offsets.square().sum(dim=-1).masked_fill(~level_valid, torch.inf)
-            order = distance.sort(dim=1, stable=True).indices[:, : self.topk]
-            nearest.append(order + start)
-            start += len(level_centers)
-        return torch.cat(nearest, dim=1)
+        corners = Boxes.cat(anchors).tensor.t().contiguous()  # (4, R)
+        centers = _centers(corners)  # (2, R)
+        sizes = [hw or (torch.inf, torch.inf) for hw in valid_hw]
+        ends = [width for _, width in sizes] + [height for height, _ in sizes]
+        limits = row_of(centers, ends).view(2, -1)  # (2, N)
+        levels = centers.split([len(boxes) for boxes in anchors], dim=1)
+        nearest: NearestAnchors = (
+            NearestOfAll(levels, limits, self.topk)
+            if grid is None
+            else NearestOnGrid(levels, limits, self.topk, grid)
+        )
+        best_bids = self._best_bids(nearest, corners, gt_boxes)  # (N, R)
+        is_outside = (centers[:, None] >= limits[..., None]).any(dim=0)
+        labels = (best_bids > 0).to(torch.int8).masked_fill_(is_outside, -1)
+        return sum(map(len, gt_boxes)) - (best_bids & (2**_TURN_BITS - 1)), labels
+
+    def _best_bids(
+        self, nearest: NearestAnchors, corners: Tensor, gt_boxes: Sequence[Boxes]
+    ) -> Tensor:
+        """The highest bid for each anchor of each image, see :func:`_bids`, 0 for none, (N, R).
+
+        Some boxes at a time; the highest bid is the same in any order.
+        """
+        boxes = torch.cat([per_image.tensor for per_image in gt_boxes]).t().contiguous()  # (4, M)
+        image_idxs = torch.cat(
+            [corners.new_full((len(b),), i, dtype=torch.int64) for i, b in enumerate(gt_boxes)]
+        )
+        best_bids = image_idxs.new_zeros(len(gt_boxes) * corners.shape[1])
+        step = max(self.num_pairs // nearest.num_examined, 1)
+        for start in range(0, len(image_idxs), step):
+            some, images = boxes[:, start : start + step], image_idxs[start : start + step]
+            keys = nearest(_centers(some).nan_to_num(_FAR, _FAR, -_FAR), images)  # (M, C)
+            candidates, bids = _bids(keys, some, corners, len(image_idxs) - start)
+            places = candidates.add_(images[:, None] * corners.shape[1])
+            best_bids.scatter_reduce_(0, places.flatten(), bids.flatten(), "amax")
+        return best_bids.view(len(gt_boxes), -1)
+
+
+def _centers(corners: Tensor) -> Tensor:
+    """Centres xy, (2, M), of boxes xyxy, (4, M)."""
+    return (corners[:2] + corners[2:]) / 2
+
+
+def _bids(keys: Tensor, boxes: Tensor, corners: Tensor, turn: int) -> tuple[Tensor, Tensor]:
+    """What each box bids for its candidates; the highest bid gets the anchor.
+
+    A bid is the IoU, its fp32 bits, above the box's turn, which falls with the box's index: at
+    equal IoU the lower index wins. It is 0 where the candidate is not positive.
+
+    Args:
+        keys: of the candidates, (M, C).
+        boxes: xyxy in pixels, (4, M).
+        corners: the anchors of all levels, xyxy in pixels, (4, R).
+        turn: of the first box.
+
+    Returns:
+        Anchor indices and bids, int64 (M, C).
+    """
+    is_candidate, candidates = read_keys(keys)
+    found = corners.index_select(1, candidates.flatten()).view(4, *keys.shape)  # (4, M, C)
+    boxes = boxes[..., None]  # (4, M, 1)
+    iou = _iou(found, boxes)  # (M, C)
+    points = _centers(found)  # (2, M, C)
+    margins = torch.minimum(points - boxes[:2], boxes[2:] - points).amin(dim=0)  # (M, C)
+    threshold = _iou_threshold(iou, is_candidate)
+    is_positive = is_candidate & (iou >= threshold) & (margins > _INSIDE_MARGIN)
+    turns = torch.arange(turn, turn - len(keys), -1, device=keys.device)
+    bids = iou.view(torch.int32).to(torch.int64).bitwise_left_shift_(_TURN_BITS)
+    return candidates, bids.add_(turns[:, None]).masked_fill_(~is_positive, 0)
+
+
+def _iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """IoU of boxes xyxy, (4, ...), that are broadcast against each other."""
+    area1, area2 = ((b[2] - b[0]) * (b[3] - b[1]) for b in (boxes1, boxes2))
+    begin, end = torch.maximum(boxes1[:2], boxes2[:2]), torch.minimum(boxes1[2:], boxes2[2:])
+    width, height = (end - begin).clamp_(min=0)
+    intersection = width * height
+    return intersection / (area1 + area2 - intersection)
 
 
 def _iou_threshold(iou: Tensor, is_candidate: Tensor) -> Tensor:
-    """Mean + unbiased standard deviation of each box's candidate IoUs, (M, 1).
+    """Mean + unbiased standard deviation of each box's candidate IoUs, fp64 (M, 1).
 
-    Where all IoUs of a box are equal, a single candidate included, that IoU.
+    In fp64 it is that IoU, exactly, where all IoUs of a box are equal, a single one included.
     """
     count = is_candidate.sum(dim=1, keepdim=True)  # (M, 1)
-    mean = (iou * is_candidate).sum(dim=1, keepdim=True) / count
-    variance = ((iou - mean).square() * is_candidate).sum(dim=1, keepdim=True) / (count - 1)
-    highest = iou.masked_fill(~is_candidate, -torch.inf).amax(dim=1, keepdim=True)
-    lowest = iou.masked_fill(~is_candidate, torch.inf).amin(dim=1, keepdim=True)
-    return torch.where(highest == lowest, highest, mean + variance.sqrt())
-
-
-def _resolve_conflicts(
-    candidates: Tensor, is_positive: Tensor, iou: Tensor, valid: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Give each anchor to the box with the highest IoU, at equal IoU to the lower box index.
-
-    Args:
-        candidates: anchor index of each candidate, (M, C).
-        is_positive: whether the candidate is positive for its box, (M, C).
-        iou: IoU of the candidate with its box, (M, C).
-        valid: whether an anchor belongs to the image, (R,).
-
-    Returns:
-        matched_idxs and labels as in :class:`ATSSMatcher`.
-    """
-    num_boxes = len(candidates)
-    best_iou = iou.new_full(valid.shape, -1).scatter_reduce(
-        0, candidates.flatten(), iou.masked_fill(~is_positive, -1).flatten(), "amax"
-    )
-    wins = is_positive & (iou == best_iou[candidates])
-    box_idxs = torch.arange(num_boxes, device=iou.device)[:, None].expand_as(candidates)
-    matched_idxs = candidates.new_full(valid.shape, num_boxes).scatter_reduce(
-        0, candidates.flatten(), box_idxs.masked_fill(~wins, num_boxes).flatten(), "amin"
-    )
-    is_matched = matched_idxs < num_boxes
-    labels = is_matched.to(torch.int8).masked_fill(~valid, -1)
-    return matched_idxs.masked_fill(~is_matched, 0), labels
+    mean = (iou * is_candidate).sum(dim=1, keepdim=True, dtype=torch.float64) / count
+    squares = (iou - mean).square_() * is_candidate
+    return mean + (squares.sum(dim=1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()

@@ -1,0 +1,201 @@
+"""The anchors nearest to each box, on each level: by arithmetic on a grid, or by looking at all.
+
+Letters: N images, L levels, R_l anchors of a level, M boxes, A = 2 axes (x, y), S longest side of
+a level in cells, k nearest anchors of a level that are wanted, E cells of a level that are
+examined for a box.
+
+Candidates travel as keys, int64: the bits of the fp32 squared distance above the anchor's index.
+Such bits are ordered as the distances are, so that keys order by distance and, at exact ties, by
+index. No two keys of a box are equal, which makes any way to sort them a stable one.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+_INDEX_BITS = 32
+_INFINITY_BITS = 0x7F800000  # of an fp32 number
+_NO_ANCHOR = _INFINITY_BITS << _INDEX_BITS  # keys from here on are of no candidate
+
+
+class AnchorGrid(NamedTuple):
+    """How anchors lie that are one a cell, row-major, as ``DefaultAnchorGenerator`` lays them.
+
+    The place of the first cell, and so the generator's offset, is read from the anchors.
+
+    Attributes:
+        strides: of the L levels, in pixels.
+        sizes: height and width of the L levels, in cells.
+    """
+
+    strides: Sequence[float]
+    sizes: Sequence[tuple[int, int]]
+
+    @classmethod
+    def of(cls, strides: Sequence[float], features: Sequence[Tensor]) -> "AnchorGrid":
+        """The grid of feature maps (..., H, W)."""
+        return cls(strides, [(maps.shape[-2], maps.shape[-1]) for maps in features])
+
+
+class NearestAnchors(Protocol):
+    """Finds the k nearest anchors of each level.
+
+    Attributes:
+        num_examined: anchors that are looked at for one box, on all levels.
+    """
+
+    num_examined: int
+
+    def __call__(self, centers: Tensor, image_idxs: Tensor) -> Tensor:
+        """
+        Args:
+            centers: of M boxes, x and y in pixels, none of them NaN, (A, M).
+            image_idxs: to which image a box belongs, (M,).
+
+        Returns:
+            Keys of the k nearest anchors of each level, nearest first, (M, L*k). Where a level has
+            fewer anchors in the image, keys of no candidate fill up.
+        """
+
+
+def read_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether keys are of candidates, and which anchors they name, 0 where they are of none."""
+    is_candidate = keys < _NO_ANCHOR
+    return is_candidate, (keys & (2**_INDEX_BITS - 1)).masked_fill_(~is_candidate, 0)
+
+
+def row_of(like: Tensor, values: Sequence[float]) -> Tensor:
+    """Python numbers in one row, without the copy from the host for which a GPU makes it wait."""
+    return torch.cat([like.new_full((1,), value) for value in values])
+
+
+class NearestOfAll:
+    """Looks at every anchor, wherever anchors lie. See :class:`NearestAnchors`."""
+
+    def __init__(self, anchor_centers: Sequence[Tensor], limits: Tensor, topk: int) -> None:
+        """
+        Args:
+            anchor_centers: of each level, x and y in pixels, (A, R_l).
+            limits: x and y in pixels where an image ends: anchors there are not its own, (A, N).
+            topk: k.
+        """
+        self.anchor_centers, self.limits, self.topk = anchor_centers, limits, topk
+        self.num_examined = sum(level.shape[1] for level in anchor_centers)
+
+    def __call__(self, centers: Tensor, image_idxs: Tensor) -> Tensor:
+        limits = self.limits[:, image_idxs, None]  # (A, M, 1)
+        nearest, start = [], 0
+        for level in self.anchor_centers:
+            x_square, y_square = (level[:, None] - centers[..., None]).square_()  # (M, R_l) each
+            is_outside = (level[:, None] >= limits).any(dim=0)
+            distance = (x_square + y_square).masked_fill_(is_outside, torch.inf)
+            end = start + level.shape[1]
+            keys = _keys(distance, torch.arange(start, end, device=level.device))
+            lacking = keys.new_full((len(keys), max(self.topk - level.shape[1], 0)), _NO_ANCHOR)
+            nearest.append(_smallest(torch.cat((keys, lacking), dim=1), self.topk))
+            start = end
+        return torch.cat(nearest, dim=1)
+
+
+class NearestOnGrid:
+    """Looks at the cells around each box; the same keys. See :class:`NearestAnchors`.
+
+    Rows and columns are ranked by their distance from the box. The cell of row rank a and column
+    rank b, both from 1, is no nearer than the a * b cells of ranks up to these, itself among
+    them, so that it can be one of the k nearest only where a * b <= k.
+
+    fp32 asks for a few cells more. Where two rows, one on either side of the box, are equally far
+    but for rounding, they may change ranks, or their cells may tie, and the lower index wins.
+    Such rows are neighbours in rank. So of those a * b cells the nearer ones may be without
+    (a - 1, b), (a, b - 1) and (a - 1, b - 1), and the k nearest have a * b <= k + 3 and ranks
+    up to k + 1.
+
+    Rows on the same side of the box differ by a stride or more, which fp32 tells apart as long as
+    the box's centre is within a thousand strides of the level. Beyond, tied rows may be missed.
+    """
+
+    def __init__(
+        self, anchor_centers: Sequence[Tensor], limits: Tensor, topk: int, grid: AnchorGrid
+    ) -> None:
+        """
+        Args:
+            anchor_centers: of each level, x and y in pixels, (A, R_l).
+            limits: x and y in pixels where an image ends: anchors there are not its own, (A, N).
+            topk: k.
+            grid: how the anchors lie.
+        """
+        counts = [height * width for height, width in grid.sizes]
+        assert counts == [level.shape[1] for level in anchor_centers], (counts, grid)
+        self.topk = topk
+        self.coordinates = _axis_coordinates(anchor_centers, grid)  # (A, L, S + 1)
+        self.strides = row_of(limits, grid.strides)[:, None, None]  # (L, 1, 1)
+        # The rows and columns of an image are the first of the level.
+        is_inside = self.coordinates[:, :, None] < limits[:, None, :, None]  # (A, L, N, S + 1)
+        self.num_inside = is_inside.sum(dim=-1, dtype=limits.dtype)  # (A, L, N)
+        self.windows = torch.arange(topk + 2, device=limits.device)[:, None]  # (k + 2, 1)
+        self.widths = row_of(self.windows, [width for _, width in grid.sizes])[:, None, None]
+        starts = [sum(counts[:i]) for i in range(len(counts))]
+        self.starts = row_of(self.windows, starts)[:, None, None]  # (L, 1, 1)
+        ranks = range(1, topk + 2)
+        num_cells = sum(min((topk + 3) // a, topk + 1) for a in ranks)
+        products = self.windows[1:] * self.windows[1:].T  # (k + 1, k + 1)
+        cells = products.flatten().argsort(stable=True)[:num_cells]  # (E,)
+        self.cell_rows, self.cell_columns = cells // len(ranks), cells % len(ranks)
+        self.num_examined = num_cells * len(counts)
+
+    def __call__(self, centers: Tensor, image_idxs: Tensor) -> Tensor:
+        places, squares = self._ranked(centers[:, None, None], self.num_inside[..., image_idxs])
+        columns, rows = places  # (L, k + 1, M)
+        x_squares, y_squares = squares
+        distance = x_squares.index_select(1, self.cell_columns)  # (L, E, M)
+        distance += y_squares.index_select(1, self.cell_rows)
+        anchor_idxs = (rows * self.widths + self.starts).index_select(1, self.cell_rows)
+        anchor_idxs += columns.index_select(1, self.cell_columns)
+        keys = _keys(distance, anchor_idxs).permute(2, 0, 1).contiguous()  # (M, L, E)
+        return _smallest(keys, self.topk).flatten(1)
+
+    def _ranked(self, centers: Tensor, num_inside: Tensor) -> tuple[Tensor, Tensor]:
+        """The k + 1 nearest columns and rows of each level, by rank.
+
+        Args:
+            centers: of the boxes, (A, 1, 1, M).
+            num_inside: columns and rows that are in the box's image, (A, L, M).
+
+        Returns:
+            Which columns and rows, and the squares of their distances in pixels along the axis,
+            infinite where there is none, (A, L, k + 1, M).
+        """
+        num_inside = num_inside.unsqueeze(2)
+        position = (centers - self.coordinates[..., :1, None]) / self.strides  # in cells
+        # Where the window of the w nearest begins. When it grows, its first or its last is new.
+        begin = (position - self.windows / 2).ceil_()  # (A, L, k + 2, M) for w = 0 .. k + 1
+        begin = begin.minimum(num_inside - self.windows).clamp_(min=0)
+        begin, grows_at_end = begin[:, :, 1:], begin[:, :, 1:] == begin[:, :, :-1]
+        place = begin + grows_at_end * (self.windows[1:] - 1)  # (A, L, k + 1, M)
+        nowhere = self.coordinates.shape[-1] - 1
+        place = torch.where(place < num_inside, place, nowhere).long()
+        found = self.coordinates.gather(-1, place.flatten(2)).view(place.shape)
+        return place, (found - centers).square_()
+
+
+def _axis_coordinates(anchor_centers: Sequence[Tensor], grid: AnchorGrid) -> Tensor:
+    """x of the columns and y of the rows of each level in pixels, then infinity, (A, L, S + 1)."""
+    longest = max(max(size) for size in grid.sizes)
+    coordinates = anchor_centers[0].new_full((2, len(grid.sizes), longest + 1), torch.inf)
+    for i, (level, (height, width)) in enumerate(zip(anchor_centers, grid.sizes)):
+        coordinates[0, i, :width] = level[0, :width]
+        coordinates[1, i, :height] = level[1, ::width]
+    return coordinates
+
+
+def _keys(squared_distance: Tensor, anchor_idxs: Tensor) -> Tensor:
+    """Keys of fp32 distances, none of them NaN, and the indices of their anchors."""
+    bits = squared_distance.view(torch.int32).to(torch.int64)
+    return bits.bitwise_left_shift_(_INDEX_BITS).add_(anchor_idxs)
+
+
+def _smallest(keys: Tensor, topk: int) -> Tensor:
+    """The smallest keys of the last dimension, in order."""
+    return keys.topk(topk, dim=-1, largest=False).values
