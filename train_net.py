@@ -31,6 +31,7 @@ from clq.engine import (
     setup,
     speak_in_turn,
 )
+from clq.modeling import fast_inference_model
 
 
 def main(args: argparse.Namespace) -> OrderedDict | None:
@@ -46,6 +47,8 @@ def main(args: argparse.Namespace) -> OrderedDict | None:
     if args.eval_only:
         model = CLQTrainer.build_model(cfg)
         CompleteCheckpointer(model, trusted=cfg.MODEL.TRUST_WEIGHTS).load(cfg.MODEL.WEIGHTS)
+        if cfg.MODEL.FAST_INFERENCE:
+            model = fast_inference_model(model)
         return CLQTrainer.test(cfg, model)
     trainer = CLQTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)

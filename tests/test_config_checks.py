@@ -212,6 +212,14 @@ def test_evaluation_needs_data(key: str, value: Any):
     )
 
 
+def test_fast_inference_is_not_for_training():
+    cfg = get_clq_cfg()
+    cfg.MODEL.FAST_INFERENCE = True
+    check_config(cfg)
+    with pytest.raises(ValueError, match="but trainings don't use it; give it with --eval-only"):
+        check_training_config(cfg)
+
+
 def test_early_stopping_needs_evaluations():
     cfg = get_clq_cfg()
     cfg.DATASETS.TEST = ("val",)

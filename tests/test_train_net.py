@@ -29,6 +29,9 @@ from reference.tiny import (
 pytestmark = pytest.mark.usefixtures("cpu_only")
 
 
+DETECTIONS = "inference/val/coco_instances_results.json"
+
+
 def train(data: TinyData, output: Path, *flags: str, **keys: Any) -> None:
     train_net.main(parse(command_line(data, output, *flags, keys=keys)))
 
@@ -63,7 +66,7 @@ def test_training_writes_numbers_of_the_data_it_was_given(trained: Path):
     assert list(results["val"]["per_class"]) == CLASS_NAMES
     assert results["val"]["AP50"] > 0, "too little training for the tests below to mean much"
     assert results["val"]["APl"] is None  # no object is that large
-    found = json.loads((trained / "inference/val/coco_instances_results.json").read_text())
+    found = json.loads((trained / DETECTIONS).read_text())
     assert {detection["category_id"] for detection in found} == {3, 17, 90}
     assert {detection["image_id"] for detection in found} == {10, 17, 24}
 
@@ -78,12 +81,24 @@ def test_evaluation_repeats_the_numbers_of_training(
     metrics = train_net.main(parse(command_line(tiny_data, tmp_path, "--eval-only", keys=keys)))
     assert metrics is not None
     assert (tmp_path / "results.json").read_text() == (trained / "results.json").read_text()
-    detections = "inference/val/coco_instances_results.json"
-    assert (tmp_path / detections).read_bytes() == (trained / detections).read_bytes()
+    assert (tmp_path / DETECTIONS).read_bytes() == (trained / DETECTIONS).read_bytes()
     assert logged_numbers(tmp_path) == logged_numbers(trained)
     written = json.loads((trained / "results.json").read_text())["val"]
     for name in METRIC_NAMES[:5]:
         assert metrics["bbox"][name] == written[name]
+
+
+def test_fast_inference_evaluates_the_fast_detector(
+    trained: Path, tiny_data: TinyData, tmp_path: Path
+):
+    keys = {"MODEL.WEIGHTS": trained / "model_final.pth", "MODEL.FAST_INFERENCE": True}
+    train_net.main(parse(command_line(tiny_data, tmp_path, "--eval-only", keys=keys)))
+    fast, slow = (
+        [found["score"] for found in json.loads((folder / DETECTIONS).read_text())]
+        for folder in (tmp_path, trained)
+    )
+    assert max(fast) == pytest.approx(max(slow), rel=0.05)
+    assert fast != slow, "norms as part of convolutions round otherwise"
 
 
 def test_evaluation_needs_only_the_json_to_evaluate_on(

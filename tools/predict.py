@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--device", metavar="D", help="such as cpu or cuda:1 (default: cuda where there is one)"
     )
     parser.add_argument(
+        "--fast", action="store_true", help="on CPU: in bf16 where the processor has it"
+    )
+    parser.add_argument(
         "--skip-unreadable", action="store_true", help="name and count files that can't be decoded"
     )
     parser.add_argument(
@@ -59,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             options.output,
             score_threshold=options.score_threshold,
             device=options.device,
+            fast=options.fast,
             skip_unreadable=options.skip_unreadable,
             pictures=options.pictures,
         )

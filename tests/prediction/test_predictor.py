@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.layers import FrozenBatchNorm2d
 
 from clq.checkpoint import dump_config, load_detector, write_detector
 from clq.data import CLQMapper
+from clq.modeling import fast_inference_model
 from clq.prediction import Predictor
 from clq.prediction.predictor import usable_device
 from reference.mmdet_style import random_detector, small_config
@@ -75,3 +77,13 @@ def test_the_device_is_that_of_the_machine_by_default(monkeypatch: pytest.Monkey
     for there, expected in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert usable_device(None) == expected
+
+
+def test_fast_prediction_is_that_of_the_fast_detector(tmp_path: Path):
+    weights = write_checkpoint(tmp_path / "model.safetensors")
+    fast, slow = (Predictor.from_checkpoint(weights, fast=fast) for fast in (True, False))
+    expected = Predictor(fast_inference_model(slow.model), slow.cfg, slow.class_names)
+    found = fast.detect(pixels())
+    assert len(found) > 0 and torch.equal(found.scores, expected.detect(pixels()).scores)
+    norms = [isinstance(module, FrozenBatchNorm2d) for module in fast.model.modules()]
+    assert not any(norms)

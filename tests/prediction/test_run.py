@@ -50,7 +50,9 @@ def broken(photos: Path) -> Path:
 @pytest.fixture
 def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a test fail whose inputs are not refused before the weights are read."""
-    monkeypatch.setattr(Predictor, "from_checkpoint", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr(
+        Predictor, "from_checkpoint", lambda *_, **__: pytest.fail("weights were read")
+    )
 
 
 def content_of(output: Path) -> dict[str, Any]:

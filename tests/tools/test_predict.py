@@ -51,6 +51,17 @@ def test_all_options(weights: Path, photos: Path, tmp_path: Path, monkeypatch, c
     assert [path.name for path in Path("predictions").iterdir()] == ["predictions.json"]
 
 
+def test_fast_finds_what_the_fast_detector_finds(weights: Path, photos: Path, tmp_path: Path):
+    scores = {}
+    for options in ([], ["--fast"]):
+        output = tmp_path / f"out{len(options)}"
+        predict.main(["--weights", str(weights), *options, str(photos), "--output", str(output)])
+        found = json.loads((output / "predictions.json").read_text())["annotations"]
+        scores[bool(options)] = [annotation["score"] for annotation in found]
+    assert max(scores[True]) == pytest.approx(max(scores[False]), rel=0.05)
+    assert scores[True] != scores[False], "norms as part of convolutions round otherwise"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

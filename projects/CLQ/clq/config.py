@@ -9,8 +9,10 @@ __all__ = ["add_clq_config", "check_config", "check_training_config", "get_clq_c
 
 def add_clq_config(cfg: CfgNode) -> None:
     """Add the keys of CLQ, with their defaults, to a configuration of Detectron2."""
-    # Keep convolution weights, and so feature maps, channels-last: far faster on CPU.
-    cfg.MODEL.CHANNELS_LAST = False
+    # On CPU, keep convolution weights, and so feature maps, channels-last, which is faster there.
+    cfg.MODEL.CHANNELS_LAST = True
+    # With --eval-only on CPU: norms as part of convolutions, and bf16 where the processor has it.
+    cfg.MODEL.FAST_INFERENCE = False
     # Let the file of MODEL.WEIGHTS run code; only for a pickle whose origin you trust.
     cfg.MODEL.TRUST_WEIGHTS = False
     # Train the affine part of the backbone's batch norms above the frozen stages, and hold the

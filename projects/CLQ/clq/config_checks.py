@@ -115,6 +115,10 @@ def check_training_config(cfg: CfgNode) -> None:
     Raises:
         ValueError: naming the key and its value.
     """
+    if cfg.MODEL.FAST_INFERENCE:
+        raise ValueError(
+            "MODEL.FAST_INFERENCE is True, but trainings don't use it; give it with --eval-only."
+        )
     schedulers = ["WarmupMultiStepLR", "WarmupCosineLR"]
     if "NUM_DECAYS" in cfg.SOLVER:  # its key; the release v0.6 has neither
         schedulers.append("WarmupStepWithFixedGammaLR")

@@ -209,13 +209,6 @@ class CLQTrainer(DefaultTrainer):
         self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
 
     @classmethod
-    def build_model(cls, cfg: CfgNode) -> nn.Module:
-        model = super().build_model(cfg)
-        if cfg.MODEL.CHANNELS_LAST:
-            model = model.to(memory_format=torch.channels_last)
-        return model
-
-    @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         """SGD as Detectron2 builds it, or AdamW with the same groups of parameters."""
         if cfg.SOLVER.OPTIMIZER == "SGD":

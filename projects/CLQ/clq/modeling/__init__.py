@@ -3,6 +3,7 @@
 from .backbones import build_clq_resnet_fpn_backbone, build_torchvision_fpn_backbone
 from .box_coding import DeltaBoxTransform, DistributionBoxTransform
 from .clq import CLQ
+from .fast_inference import fast_inference_model
 from .head import CLQHead
 from .joint_score import joint_scores
 from .matcher import ATSSMatcher
@@ -15,5 +16,6 @@ __all__ = [
     "DistributionBoxTransform",
     "build_clq_resnet_fpn_backbone",
     "build_torchvision_fpn_backbone",
+    "fast_inference_model",
     "joint_scores",
 ]

@@ -57,6 +57,7 @@ class CLQ(DenseDetector):
         max_detections_per_image: int = 100,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        channels_last: bool = False,
     ) -> None:
         """
         Args:
@@ -77,6 +78,7 @@ class CLQ(DenseDetector):
             max_detections_per_image: detections kept after NMS.
             pixel_mean: per channel, in the channel order of the images.
             pixel_std: per channel.
+            channels_last: keep convolution weights, and so feature maps, channels-last.
         """
         super().__init__(
             backbone, head, head_in_features, pixel_mean=pixel_mean, pixel_std=pixel_std
@@ -93,6 +95,8 @@ class CLQ(DenseDetector):
         self.test_candidate_rule = test_candidate_rule
         self.test_nms_thresh = test_nms_thresh
         self.max_detections_per_image = max_detections_per_image
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -131,6 +135,8 @@ class CLQ(DenseDetector):
             "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            # A GPU's GroupNorm would copy each map to the other layout and back.
+            "channels_last": cfg.MODEL.CHANNELS_LAST and cfg.MODEL.DEVICE == "cpu",
         }
 
     def forward_training(

@@ -11,6 +11,7 @@ from torch import nn
 
 from clq.checkpoint.detector import load_configured
 from clq.data.resizing import ResizeShortestEdge
+from clq.modeling import CLQ, fast_inference_model
 
 __all__ = ["Predictor", "usable_device"]
 
@@ -40,17 +41,23 @@ class Predictor(DefaultPredictor):
         self.input_format = cfg.INPUT.FORMAT
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> "Predictor":
+    def from_checkpoint(
+        cls, path: str | Path, device: str = "cpu", *, fast: bool = False
+    ) -> "Predictor":
         """The predictor of the detector that a file holds.
 
         Args:
             path: as of :func:`clq.checkpoint.load_detector`.
             device: of PyTorch.
+            fast: on CPU, prepare the detector by :func:`clq.modeling.fast_inference_model`.
 
         Raises:
-            ValueError: the file can't be read, has no configuration inside, or does not fit it.
+            ValueError: the file can't be read, has no configuration inside, or does not fit it, or
+                ``fast`` is asked for on another device.
         """
-        return cls(*load_configured(path, device))
+        model, cfg, class_names = load_configured(path, device)
+        assert isinstance(model, CLQ)
+        return cls(fast_inference_model(model) if fast else model, cfg, class_names)
 
     def detect(self, image: np.ndarray) -> Instances:
         """Detections of one image, best first, on the host.

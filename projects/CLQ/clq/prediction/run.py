@@ -26,6 +26,7 @@ def predict_files(
     *,
     score_threshold: float = 0.3,
     device: str | None = None,
+    fast: bool = False,
     skip_unreadable: bool = False,
     pictures: bool = True,
 ) -> list[str]:
@@ -40,7 +41,8 @@ def predict_files(
         inputs: images, videos and folders.
         output: folder for the json and the pictures.
         score_threshold: lowest score in the pictures; the json has all that the model gives.
-        device: of PyTorch; None takes CUDA where there is one.
+        device: of PyTorch; None takes CUDA where there is one, unless ``fast`` is asked for.
+        fast: on CPU, as fast as the processor can, see :func:`clq.modeling.fast_inference_model`.
         skip_unreadable: pass over files that can't be decoded.
         pictures: whether to draw.
 
@@ -56,7 +58,8 @@ def predict_files(
     output, unreadable = Path(output), _Unreadable(skip_unreadable)
     sources, root = _look_at_all(inputs, output, unreadable)
     targets = _picture_paths(sources, output) if pictures else {}
-    predictor = Predictor.from_checkpoint(weights, usable_device(device))
+    usable = usable_device("cpu" if fast and device is None else device)
+    predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
     _make_folder(output)
     coco = CocoFile(predictor.class_names, {"weights": str(weights), "image_root": str(root)})
     counts: dict[Source, int] = {}

@@ -1,0 +1,107 @@
+"""A detector made ready for fast inference on a processor."""
+
+import copy
+import itertools
+from typing import Any
+
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from .clq import CLQ
+
+__all__ = ["fast_inference_model", "processor_has_bf16"]
+
+# Norms that are a multiplication and an addition once their statistics no longer change.
+_FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
+
+
+def fast_inference_model(model: CLQ, *, bf16: bool | None = None) -> CLQ:
+    """A copy of a detector for inference alone, on CPU.
+
+    Norms with fixed statistics become part of the convolution before them, feature maps lie
+    channels-last, and convolutions take bf16. Offsets, decoded boxes and scores stay in fp32.
+
+    Args:
+        model: with its weights, on CPU; stays as it is.
+        bf16: whether to take bf16; None takes it where the processor has it.
+
+    Raises:
+        ValueError: the detector is on another device.
+    """
+    if model.device.type != "cpu":
+        raise ValueError(
+            f"MODEL.FAST_INFERENCE, or --fast, is for CPU, but the detector is on {model.device}; "
+            "leave it out, or choose the device cpu."
+        )
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    _fold_norms(model)
+    model.to(memory_format=torch.channels_last)
+    if processor_has_bf16() if bf16 is None else bf16:
+        _take_bf16(model)
+    return model
+
+
+def processor_has_bf16() -> bool:
+    """Whether this processor itself multiplies in bf16."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return torch.cpu._is_avx512_bf16_supported()
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _fold_norms(model: nn.Module) -> None:
+    """Make norms with fixed statistics part of the convolutions before them."""
+    for module in model.modules():
+        norm = getattr(module, "norm", None)  # of Detectron2's convolutions
+        if isinstance(module, nn.Conv2d) and isinstance(norm, _FIXED_NORMS):
+            _fold(module, norm)
+            setattr(module, "norm", None)
+        elif isinstance(module, fx.GraphModule):
+            _fold_in_graph(module)
+        elif isinstance(module, nn.Sequential):
+            for i, (conv, norm) in enumerate(itertools.pairwise(module), start=1):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, _FIXED_NORMS):
+                    _fold(conv, norm)
+                    module[i] = nn.Identity()
+
+
+def _fold_in_graph(network: fx.GraphModule) -> None:
+    """Likewise in a network that was traced, whose graph tells what is before a norm."""
+    modules = dict(network.named_modules())
+    for node in network.graph.nodes:
+        norm = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(norm, _FIXED_NORMS):
+            continue
+        (before,) = node.all_input_nodes
+        conv = modules.get(str(before.target)) if before.op == "call_module" else None
+        if isinstance(conv, nn.Conv2d) and len(before.users) == 1:
+            _fold(conv, norm)
+            network.set_submodule(str(node.target), nn.Identity())
+
+
+def _fold(conv: nn.Conv2d, norm: Any) -> None:
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight,
+        conv.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+    )
+
+
+def _take_bf16(model: CLQ) -> None:
+    """Let the convolutions take bf16, but for the one that gives the offsets."""
+    offset = getattr(model.head.alignment, "offset", None)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module is not offset:
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.bfloat16()
+    model.backbone.register_forward_pre_hook(_to_bf16)
+
+
+def _to_bf16(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
+    return tuple(x.bfloat16() for x in inputs)
