@@ -26,7 +26,10 @@ from .cells import ROOT, Cell, DataSet, member_keys
 from .ranking import rank_correlation
 
 # What decides a result.
-_CODE = ("projects", "configs", "benchmarks/accuracy", "benchmarks/overfit.py", "requirements.txt")
+_CODE = (
+    *("projects", "configs", "requirements.txt"),
+    *("benchmarks/accuracy", "benchmarks/overfit.py", "benchmarks/speed.py", "benchmarks/timing"),
+)
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _TRUTH = "truth.json"
 _T = TypeVar("_T")

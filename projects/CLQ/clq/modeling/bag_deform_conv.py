@@ -19,7 +19,7 @@ from torch import Tensor
 
 NUM_TAPS = 9
 # Cells whose columns lie in memory at a time: few enough for a processor's cache.
-_BLOCK = 2048
+_BLOCK = 1536
 # Cells of zeros before and after a map, so that a sample at its border, or beyond, is no exception.
 _BEFORE, _AFTER = 1, 2
 
@@ -57,9 +57,9 @@ def _gradients(
     kernel = _kernel(weight).to(dtype)
     grad_kernel = torch.zeros_like(kernel, dtype=weight.dtype)
     grad_offset = torch.empty_like(offset, memory_format=torch.contiguous_format)
-    grad_tables = []
+    grad_padded = feature.new_zeros(n, *_padded(h, w), c)
     for image, table in enumerate(_tables(feature, offset)):
-        grad_table = torch.zeros_like(table)
+        grad_table = grad_padded[image].view(table.shape)
         for cells, shifts in _blocks(offset[image]):
             grad = grads[image, cells.start : cells.stop]  # (B, C_out)
             grad_bags = (grad @ kernel.T).to(table.dtype).view(-1, table.shape[1])
@@ -67,17 +67,12 @@ def _gradients(
             weights = samples.weights()
             columns = _bags(table, samples.rows, weights).view(len(cells), -1)  # (B, T*C)
             grad_kernel += columns.to(dtype).T @ grad
+            del columns
             grad_table += _scatter(grad_bags, samples.rows, weights, len(table))
-            slopes = [_bags(table, samples.rows, slope) for slope in samples.slopes()]
-            grad_shifts = [torch.linalg.vecdot(slope, grad_bags) for slope in slopes]
-            grad_offset[image].flatten(1)[:, cells.start : cells.stop] = (
-                (torch.stack(grad_shifts).view(2, len(cells), NUM_TAPS, -1))  # (2, B, T, G)
-                .permute(3, 2, 0, 1)
-                .flatten(0, 2)
-            )
-        grad_tables.append(grad_table)
-    padded = torch.stack(grad_tables).view(n, *_padded(h, w), c)
-    grad_feature = padded[:, _BEFORE : _BEFORE + h, _BEFORE : _BEFORE + w].contiguous()
+            grad_shifts = _shift_gradient(table, samples, grad_bags)  # (2, B*T*G)
+            grad_shifts = grad_shifts.view(2, len(cells), NUM_TAPS, -1).permute(3, 2, 0, 1)
+            grad_offset[image].flatten(1)[:, cells.start : cells.stop] = grad_shifts.flatten(0, 2)
+    grad_feature = grad_padded[:, _BEFORE : _BEFORE + h, _BEFORE : _BEFORE + w]
     grad_weight = grad_kernel.view(3, 3, c, -1).permute(3, 2, 0, 1).contiguous()
     return grad_feature.permute(0, 3, 1, 2), grad_offset, grad_weight
 
@@ -170,6 +165,16 @@ def _bags(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     return F.embedding_bag(rows, table, per_sample_weights=weights.to(table.dtype), mode="sum")
 
 
+def _shift_gradient(table: Tensor, samples: _Samples, grad_bags: Tensor) -> Tensor:
+    """Gradient of each sample's dy and dx, (2, B*T*G)."""
+    return torch.stack(
+        [
+            torch.linalg.vecdot(_bags(table, samples.rows, slope), grad_bags)
+            for slope in samples.slopes()
+        ]
+    )
+
+
 def _scatter(grad_bags: Tensor, rows: Tensor, weights: Tensor, length: int) -> Tensor:
     """Gradient of a table of that length: each row's weighted sum over the bags that it is in.
 
@@ -197,7 +202,8 @@ def _(
     grad_output: Tensor, feature: Tensor, offset: Tensor, weight: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     n, c, h, w = feature.shape
-    grad_feature = feature.new_empty(n, h, w, c).permute(0, 3, 1, 2)
+    grad_padded = feature.new_empty(n, *_padded(h, w), c)
+    grad_feature = grad_padded[:, :h, :w].permute(0, 3, 1, 2)
     return grad_feature, offset.new_empty(offset.shape), weight.new_empty(weight.shape)
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cases_data
+from benchmarks.timing import data_cases
 
 
 def test_both_evaluations_give_the_same_numbers_each_time():
-    ours, peer = cases_data.evaluation(num_images=40, detections=30)
+    ours, peer = data_cases.evaluation(num_images=40, detections=30)
     expected = peer()
     assert len(expected) == 12 and all(1 < value < 99 for value in expected)
     for run in (ours, peer, ours):
@@ -19,7 +19,7 @@ def test_both_evaluations_give_the_same_numbers_each_time():
 def test_both_loaders_read_as_many_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read: list[str] = []
     for name in ("CLQMapper", "DatasetMapper"):
-        original = getattr(cases_data, name)
+        original = getattr(data_cases, name)
 
         class Counting(original):
             def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -29,10 +29,10 @@ def test_both_loaders_read_as_many_images(tmp_path: Path, monkeypatch: pytest.Mo
                 read.append(record["file_name"])
                 return mapped
 
-        monkeypatch.setattr(cases_data, name, Counting)
-    monkeypatch.setattr(cases_data, "_FILES", 4)
-    monkeypatch.setattr(cases_data, "_LOADED", 6)
-    runs = cases_data.data_loading(tmp_path)
+        monkeypatch.setattr(data_cases, name, Counting)
+    monkeypatch.setattr(data_cases, "_FILES", 4)
+    monkeypatch.setattr(data_cases, "_LOADED", 6)
+    runs = data_cases.data_loading(tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
     for run in (*runs, *runs):
         read.clear()

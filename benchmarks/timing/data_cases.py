@@ -28,7 +28,7 @@ from clq.evaluation import METRIC_NAMES, evaluate_boxes
 
 __all__ = ["data_loading", "evaluation"]
 
-_CONFIG = Path(__file__).parents[1] / "configs" / "Base-CLQ.yaml"
+_CONFIG = Path(__file__).parents[2] / "configs" / "Base-CLQ.yaml"
 _NUM_CLASSES = 80
 _BOXES = 7  # an image
 _SIZE = np.array([640, 480])  # width and height of a wide image

@@ -1,0 +1,1 @@
+"""Time what is ours beside its peers; ``benchmarks/speed.py`` is the command."""
