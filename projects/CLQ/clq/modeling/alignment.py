@@ -1,7 +1,6 @@
 """Deformable alignment of the classified features, steered by the predicted box shape."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .deform_conv import NUM_TAPS, deform_conv3x3
@@ -44,4 +43,4 @@ class DeformableAlignment(nn.Module):
         # In half precision the offset of a large box would be off by a good part of a cell.
         with torch.autocast(feature.device.type, enabled=False):
             offset = self.offset(distances)  # (N, G*T*2, H, W)
-        return F.relu(deform_conv3x3(feature, offset, self.conv.weight))
+        return deform_conv3x3(feature, offset, self.conv.weight).relu_()

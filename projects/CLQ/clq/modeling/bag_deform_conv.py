@@ -39,13 +39,14 @@ def deform_conv3x3_by_embedding_bag(feature: Tensor, offset: Tensor, weight: Ten
 def _convolve(feature: Tensor, offset: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     n, _, h, w = feature.shape
     kernel = _kernel(weight).to(dtype)  # (T*C, C_out)
-    output = kernel.new_empty(n, h * w, kernel.shape[1])
+    output = _empty_maps(feature, (n, len(weight), h, w), dtype)
+    rows = output.permute(0, 2, 3, 1).view(n, h * w, -1)
     for image, table in enumerate(_tables(feature, offset)):
         for cells, shifts in _blocks(offset[image]):
             samples = _locate(shifts, cells, h, w)
             columns = _bags(table, samples.rows, samples.weights()).view(len(cells), -1)
-            torch.mm(columns.to(dtype), kernel, out=output[image, cells.start : cells.stop])
-    return output.view(n, h, w, -1).permute(0, 3, 1, 2)
+            torch.mm(columns.to(dtype), kernel, out=rows[image, cells.start : cells.stop])
+    return output
 
 
 @torch.library.custom_op("clq::bag_deform_conv3x3_backward", mutates_args=())
@@ -155,6 +156,12 @@ def _blocks(offset: Tensor) -> Iterator[tuple[range, Tensor]]:
         start += shifts.shape[1]
 
 
+def _empty_maps(like: Tensor, shape: tuple[int, int, int, int], dtype: torch.dtype) -> Tensor:
+    """Channels-last, and no view of a tensor, so that it may be changed in place."""
+    layout = torch.channels_last
+    return torch.empty(shape, dtype=dtype, device=like.device, memory_format=layout)
+
+
 def _kernel(weight: Tensor) -> Tensor:
     """The weight (C_out, C, 3, 3) as the other factor of the product, (T*C, C_out)."""
     return weight.permute(2, 3, 1, 0).flatten(0, 2)
@@ -194,7 +201,7 @@ def _scatter(grad_bags: Tensor, rows: Tensor, weights: Tensor, length: int) -> T
 @_convolve.register_fake
 def _(feature: Tensor, offset: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
     n, _, h, w = feature.shape
-    return feature.new_empty(n, h, w, len(weight), dtype=dtype).permute(0, 3, 1, 2)
+    return _empty_maps(feature, (n, len(weight), h, w), dtype)
 
 
 @_gradients.register_fake

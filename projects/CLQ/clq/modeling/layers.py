@@ -11,7 +11,7 @@ def conv_tower(channels: int, num_convs: int, num_groups: int) -> nn.Sequential:
     for _ in range(num_convs):
         norm = nn.GroupNorm(num_groups, channels)
         options = {"kernel_size": 3, "padding": 1, "bias": False}
-        block = Conv2d(channels, channels, **options, norm=norm, activation=F.relu)
+        block = Conv2d(channels, channels, **options, norm=norm, activation=F.relu_)
         nn.init.normal_(block.weight, std=0.01)
         blocks.append(block)
     return nn.Sequential(*blocks)
