@@ -175,6 +175,8 @@ def test_such_waits_are_seen():
     weight = torch.ones(3, 2, requires_grad=True)
     assert host_waits(lambda: weight[weight[:, 0] > 0].sum().item())
     assert host_waits(lambda: weight.prod(dim=1).sum().backward())  # in its backward only
+    assert host_waits(lambda: weight.detach().cpu()) == ["Tensor.cpu"]
+    assert host_waits(lambda: weight.detach().tolist()) == ["Tensor.tolist"]
 
 
 def test_dense_distances_steer_the_alignment():
