@@ -16,12 +16,11 @@ from detectron2.structures import Boxes
 
 from ...modeling.box_coding import ANCHOR_SCALE
 from ...modeling.matcher import ATSSMatcher
+from ...modeling.nearest_anchors import AnchorGrid
 from .coco_table import CocoTable, evenly_spaced
 from .findings import Finding, find
 
 __all__ = ["DetectorScale", "ScaledObjects", "check_scale", "check_matches", "scale_objects"]
-
-_MOST_OBJECTS = 1000  # of an image that is matched; more take gigabytes
 
 
 class DetectorScale(NamedTuple):
@@ -153,7 +152,7 @@ def check_matches(
     """
     image_idxs = table.image_idxs[objects.rows]
     counts = np.bincount(image_idxs, minlength=len(table.file_names))[images]
-    images = images[(counts > 0) & (counts <= _MOST_OBJECTS)]
+    images = images[counts > 0]
     images = images[evenly_spaced(len(images), most)]
     order = np.argsort(image_idxs, kind="stable")
     starts, ends = (np.searchsorted(image_idxs[order], images, side) for side in ("left", "right"))
@@ -162,7 +161,8 @@ def check_matches(
         members = order[start:end]
         padded = -(-objects.sizes[image] // scale.size_divisibility) * scale.size_divisibility
         boxes = Boxes(torch.as_tensor(objects.corners[members], dtype=torch.float32))
-        matched_idxs, labels = matcher(_anchors(scale.strides, *padded.tolist()), boxes)
+        anchors, grid = _anchors(scale.strides, *padded.tolist())
+        matched_idxs, labels = matcher(anchors, boxes, grid=grid)
         has_anchor = np.isin(np.arange(len(members)), matched_idxs[labels == 1].numpy())
         unmatched.append(objects.rows[members[~has_anchor]])
         total += len(members)
@@ -189,12 +189,13 @@ def _build_without_weights(cfg: CfgNode) -> Backbone:
 
 
 @lru_cache(maxsize=8)
-def _anchors(strides: tuple[int, ...], width: int, height: int) -> list[Boxes]:
-    """The anchors of the detector for a padded image: a square of 8 strides in each cell."""
+def _anchors(strides: tuple[int, ...], width: int, height: int) -> tuple[list[Boxes], AnchorGrid]:
+    """The anchors of the detector for a padded image, a square of 8 strides in each cell."""
     generator = DefaultAnchorGenerator(
         sizes=[[ANCHOR_SCALE * stride] for stride in strides],
         aspect_ratios=[1.0],
         strides=list(strides),
         offset=0.0,
     )
-    return generator([torch.empty(1, 1, -(-height // s), -(-width // s)) for s in strides])
+    maps = [torch.empty(0, -(-height // s), -(-width // s)) for s in strides]
+    return generator(maps), AnchorGrid.of(strides, maps)
