@@ -40,3 +40,11 @@ def test_keys_of_another_release(caplog: pytest.LogCaptureFixture):
 def test_no_yaml(text: str):
     with pytest.raises(ValueError, match="not valid yaml"):
         parse_config(text)
+
+
+def test_an_older_file_does_not_decide_what_belongs_to_one_run():
+    """Files of before had the layout inside, and its default of then."""
+    cfg = parse_config("MODEL: {CHANNELS_LAST: false, FAST_INFERENCE: true, DEVICE: cuda:7}")
+    defaults = get_clq_cfg().MODEL
+    assert cfg.MODEL.CHANNELS_LAST is defaults.CHANNELS_LAST is True
+    assert cfg.MODEL.FAST_INFERENCE is False and cfg.MODEL.DEVICE == defaults.DEVICE

@@ -54,6 +54,7 @@ def test_checkpoints_are_not_overwritten(folder: Path):
         ("SOLVER.MAX_ITER", 9, "SOLVER.STEPS", (5,), "TEST.EVAL_PERIOD", 3),
         ("MODEL.WEIGHTS", "x.pth", "MODEL.DEVICE", "cpu", "MODEL.CLQ.NMS_THRESH_TEST", 0.4),
         ("DATALOADER.NUM_WORKERS", 7),
+        ("MODEL.CHANNELS_LAST", False),
     ],
 )
 def test_what_may_change(opts: tuple, folder: Path):

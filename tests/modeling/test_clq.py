@@ -6,7 +6,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances
 
 from clq.config import get_clq_cfg
-from clq.modeling import DistributionBoxTransform
+from clq.modeling import CLQ, DistributionBoxTransform
 from clq.modeling.loss_sums import Total, dividing
 from reference.golden import PyramidStub, golden_detector
 from reference.host_waits import host_waits
@@ -152,15 +152,26 @@ def test_boxes_are_clipped_before_suppression():
     assert len(result) == 1
 
 
-def test_a_training_step_makes_the_host_wait_once(detector):
+@pytest.mark.parametrize("batch", ("ordinary", "batch empty", "crowd"))
+def test_a_training_step_makes_the_host_wait_once(detector, batch):
     """Once, to learn which anchors are positive.
 
     Detectron2's ImageList also reads two numbers, but of a tensor that is on the host anyway.
     """
     detector.train().zero_grad()
-    waits = host_waits(lambda: sum(detector(BATCHES["ordinary"]).values()).backward())
+    waits = host_waits(lambda: sum(detector(BATCHES[batch]).values()).backward())
     assert [name for name in waits if name != "aten::_local_scalar_dense"] == ["aten::nonzero"]
     assert len(waits) <= 3
+
+
+@pytest.mark.parametrize("device, channels_last", [("cpu", True), ("cuda", False)])
+def test_weights_are_channels_last_on_cpu(device: str, channels_last: bool):
+    cfg = get_clq_cfg()
+    cfg.merge_from_file("configs/Demo/clq_trees.yaml")
+    cfg.MODEL.DEVICE = device
+    assert CLQ.from_config(cfg)["channels_last"] is channels_last
+    cfg.MODEL.CHANNELS_LAST = False
+    assert CLQ.from_config(cfg)["channels_last"] is False
 
 
 @pytest.mark.parametrize("batch", BATCHES)

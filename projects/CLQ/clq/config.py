@@ -9,9 +9,10 @@ __all__ = ["add_clq_config", "check_config", "check_training_config", "get_clq_c
 
 def add_clq_config(cfg: CfgNode) -> None:
     """Add the keys of CLQ, with their defaults, to a configuration of Detectron2."""
-    # On CPU, keep convolution weights, and so feature maps, channels-last, which is faster there.
+    # On CPU, keep convolution weights, and so feature maps, channels-last, which is faster there. A
+    # GPU's GroupNorm would copy each map to the other layout and back, so there this does nothing.
     cfg.MODEL.CHANNELS_LAST = True
-    # With --eval-only on CPU: norms as part of convolutions, and bf16 where the processor has it.
+    # With --eval-only, on CPU: norms as part of convolutions, bf16 where the processor has it.
     cfg.MODEL.FAST_INFERENCE = False
     # Let the file of MODEL.WEIGHTS run code; only for a pickle whose origin you trust.
     cfg.MODEL.TRUST_WEIGHTS = False

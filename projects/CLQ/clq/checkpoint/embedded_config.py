@@ -19,7 +19,9 @@ _OF_ONE_RUN = (
     "DATASETS.TEST",
     "DATASETS.TRAIN_JSON",
     "DATASETS.VAL_JSON",
+    "MODEL.CHANNELS_LAST",
     "MODEL.DEVICE",
+    "MODEL.FAST_INFERENCE",
     "MODEL.TRUST_WEIGHTS",
     "MODEL.WEIGHTS",
     "OUTPUT_DIR",
@@ -48,7 +50,8 @@ def dump_config(cfg: CfgNode) -> str:
 def parse_config(text: str) -> CfgNode:
     """The configuration that :func:`dump_config` wrote, not frozen.
 
-    A key of another release of Detectron2 is left out; one of CLQ must be known.
+    A key of another release of Detectron2 is left out, and what belongs to one run; one of CLQ must
+    be known.
 
     Raises:
         ValueError: the text is no such configuration.
@@ -66,7 +69,7 @@ def parse_config(text: str) -> CfgNode:
     if unknown:
         logger.info("The configuration inside has keys unknown here: %s.", ", ".join(unknown))
     for key, value in leaves:
-        if key in known:
+        if key in known and key not in _OF_ONE_RUN:
             try:
                 cfg.merge_from_list([key, value])
             except (AssertionError, KeyError, ValueError):

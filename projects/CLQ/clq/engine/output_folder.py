@@ -13,9 +13,11 @@ __all__ = ["check_output_folder", "check_writable"]
 _LEAST_SPACE = 1 << 20  # bytes; a detector of any use takes more
 # Keys of the model that may change when a training goes on; those that end in _TEST may, too.
 _FREE = (
+    "MODEL.CHANNELS_LAST",
     "MODEL.COMPILE.BACKEND",
     "MODEL.COMPILE.ENABLED",
     "MODEL.DEVICE",
+    "MODEL.FAST_INFERENCE",
     "MODEL.TRUST_WEIGHTS",
     "MODEL.WEIGHTS",
 )

@@ -135,7 +135,6 @@ class CLQ(DenseDetector):
             "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            # A GPU's GroupNorm would copy each map to the other layout and back.
             "channels_last": cfg.MODEL.CHANNELS_LAST and cfg.MODEL.DEVICE == "cpu",
         }
 
