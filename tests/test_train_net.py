@@ -360,9 +360,14 @@ def test_debug_shows_the_traceback(tiny_data: TinyData, tmp_path: Path):
     ("flags", "keys", "message"),
     [
         ((), {"MODEL.DEVICE": "cuda"}, "MODEL.DEVICE is cuda, but this machine has no CUDA"),
+        (
+            ("--eval-only",),
+            {"MODEL.DEVICE": "cuda", "MODEL.FAST_INFERENCE": True},
+            "MODEL.FAST_INFERENCE is for CPU, but MODEL.DEVICE is cuda; leave one of them out.",
+        ),
         (("--num-gpus", "2"), {"MODEL.CLQ.NO_SUCH": 1}, "there is no key MODEL.CLQ.NO_SUCH"),
     ],
-    ids=["cuda", "two processes"],
+    ids=["cuda", "fast on cuda", "two processes"],
 )
 def test_the_command_ends_in_one_sentence(
     flags: tuple[str, ...], keys: dict[str, Any], message: str, tiny_data: TinyData, tmp_path: Path

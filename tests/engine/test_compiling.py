@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from clq.engine.compiling import check_backend, compile_network
-from clq.modeling import CLQ
+from clq.modeling import CLQ, fast_inference_model
 from reference.members import build
 
 # PyTorch traces the network as for any other backend, and runs what it traced operator by operator.
@@ -77,6 +77,18 @@ def test_a_copy_is_not_compiled_and_infers(compiled: CLQ):
         found, _ = twin.eval()(batch())
     assert len(found["instances"]) > 0
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+
+
+def test_the_fast_detector_can_be_compiled():
+    fast = fast_inference_model(build("clq", **SMALL), bf16=False)
+    both = (fast, copy.deepcopy(fast))
+    compile_network(both[1], BACKEND)
+    with torch.no_grad():
+        plain, compiled = ([found["instances"] for found in model(batch())] for model in both)
+    assert all(len(found) > 0 for found in plain)
+    for found, expected in zip(compiled, plain):
+        torch.testing.assert_close(found.scores, expected.scores)
+    torch.compiler.reset()
 
 
 def test_a_backend_that_is_not_there():

@@ -18,6 +18,12 @@ BACKBONES = {
     "batch norm": {"MODEL.RESNETS.NORM": "BN"},
     "torchvision": TORCHVISION,
     "torchvision batch norm": {**TORCHVISION, "MODEL.TORCHVISION.FREEZE_NORM": False},
+    # Layers other than convolutions, and parameters beside layers.
+    "convnext": {
+        **TORCHVISION,
+        "MODEL.TORCHVISION.NAME": "convnext_tiny",
+        "MODEL.TORCHVISION.OUT_NODES": ["features.3", "features.5", "features.7"],
+    },
     "deformable": {
         "MODEL.RESNETS.NORM": "FrozenBN",
         "MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True],

@@ -244,6 +244,14 @@ def _use_available_device(cfg: CfgNode, args: argparse.Namespace) -> None:
         ) from None
     if device.type != "cuda":
         return
+    if cfg.MODEL.FAST_INFERENCE:
+        if "MODEL.DEVICE" in args.opts:
+            raise ValueError(
+                f"MODEL.FAST_INFERENCE is for CPU, but MODEL.DEVICE is {name}; leave one of them "
+                "out."
+            )
+        cfg.MODEL.DEVICE = "cpu"
+        return
     if not torch.cuda.is_available():
         if "MODEL.DEVICE" in args.opts:
             raise ValueError(

@@ -9,6 +9,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from .backbones import TorchvisionDeformConv
 from .clq import CLQ
 
 __all__ = ["fast_inference_model", "processor_has_bf16"]
@@ -94,10 +95,11 @@ def _fold(conv: nn.Conv2d, norm: Any) -> None:
 
 
 def _take_bf16(model: CLQ) -> None:
-    """Let the convolutions take bf16, but for the one that gives the offsets."""
+    """Let the network take bf16, but for its norms and for the convolution that gives offsets."""
+    exact = (*_FIXED_NORMS, nn.GroupNorm, nn.LayerNorm, TorchvisionDeformConv)
     offset = getattr(model.head.alignment, "offset", None)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module is not offset:
+    for module in (*model.backbone.modules(), *model.head.modules()):
+        if not isinstance(module, exact) and module not in (offset, model.head):
             for parameter in module.parameters(recurse=False):
                 parameter.data = parameter.data.bfloat16()
     model.backbone.register_forward_pre_hook(_to_bf16)
