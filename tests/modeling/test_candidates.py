@@ -5,6 +5,7 @@ import torch
 
 from clq.modeling import joint_scores
 from clq.modeling.candidates import CANDIDATE_RULES, best_pairs
+from reference.host_waits import host_waits
 
 
 def plain_pairs(pred_logits, pred_quality, *, alpha, score_thresh, topk):
@@ -41,8 +42,8 @@ def as_triples(found):
 
 @pytest.mark.parametrize("rule", CANDIDATE_RULES)
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16))
-@pytest.mark.parametrize("mean", (-4.0, 0.0, 20.0))
-@pytest.mark.parametrize("score_thresh", (0.0, 0.05, 0.5, 0.9))
+@pytest.mark.parametrize("mean", (-9.0, -4.0, 0.0, 20.0))
+@pytest.mark.parametrize("score_thresh", (0.0, 1.2278e-4, 0.05, 0.5, 0.9, 0.9999))
 @pytest.mark.parametrize("alpha", (0.0, 0.3, 1.0))
 def test_equal_to_scoring_all(rule, dtype, mean, score_thresh, alpha):
     """Few candidates, many, and scores that saturate; no pair near a threshold is lost."""
@@ -53,6 +54,33 @@ def test_equal_to_scoring_all(rule, dtype, mean, score_thresh, alpha):
         assert sorted(found) == sorted(PLAIN[rule](*pred, **options))
         scores = [score for *_, score in found]
         assert scores == sorted(scores, reverse=True)
+
+
+def test_half_precision_loses_no_logit_at_any_threshold():
+    """All bf16 logits from -40 to 40, each with the threshold just below its own score."""
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
+    logits = bits.view(torch.bfloat16)
+    logits = logits[(logits.float().abs() < 40) & (logits.float().abs() > 2**-6)]
+    scores = joint_scores(logits, None, 0.0)[0].exp()
+    lower = torch.nextafter(scores, torch.zeros(()))
+    for logit, threshold in zip(logits[::7], lower[::7].tolist()):
+        found = best_pairs(logit.view(1, 1), None, alpha=0.0, score_thresh=threshold, topk=1)
+        assert len(found.rows) == 1, (logit, threshold)
+
+
+@pytest.mark.parametrize("rule", CANDIDATE_RULES)
+def test_what_is_not_a_number_is_no_candidate_and_takes_no_place(rule):
+    c, q = logits(6, 1, mean=0.0)
+    c[1], c[4], q[2] = torch.nan, torch.nan, torch.nan
+    found = CANDIDATE_RULES[rule](c, q, alpha=0.3, score_thresh=0.0, topk=3)
+    assert set(found.rows.tolist()) == {0, 3, 5} and found.scores.isfinite().all()
+
+
+def test_a_level_makes_the_host_wait_twice():
+    """To learn which logits, and then which scores, are above the threshold."""
+    pred = logits(50, 3, mean=0.0)
+    waits = host_waits(lambda: best_pairs(*pred, alpha=0.3, score_thresh=0.05, topk=20))
+    assert waits == ["aten::nonzero", "aten::nonzero"]
 
 
 def test_without_quality_branch():

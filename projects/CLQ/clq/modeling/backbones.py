@@ -33,7 +33,8 @@ class LastLevelP6P7NoReLU(LastLevelP6P7):
         super().__init__(channels, channels, in_feature="p5")
 
     def forward(self, p5: Tensor) -> list[Tensor]:
-        # Not by autocast: of maps one cell wide, oneDNN's bf16 gives weights a random gradient.
+        # Not in half precision, on any device: oneDNN's bf16 leaves the weights' gradient unwritten
+        # where maps are one cell wide.
         with torch.autocast(p5.device.type, enabled=False):
             p6 = self.p6(p5.to(self.p6.weight.dtype))
             return [p6, self.p7(p6)]

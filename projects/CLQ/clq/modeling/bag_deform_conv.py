@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NUM_TAPS = 9
-# Cells whose columns lie in memory at a time: few enough for a processor's cache.
-_BLOCK = 1536
+# Cells whose columns lie in memory at a time: on CPU few enough for a cache, on a GPU, where this
+# form serves for its fixed order of sums, so many that starting the kernels takes no time.
+_CPU_BLOCK, _GPU_BLOCK = 1536, 1 << 15
 # Cells of zeros before and after a map, so that a sample at its border, or beyond, is no exception.
 _BEFORE, _AFTER = 1, 2
 
@@ -40,7 +41,7 @@ def _convolve(feature: Tensor, offset: Tensor, weight: Tensor, dtype: torch.dtyp
     n, _, h, w = feature.shape
     kernel = _kernel(weight).to(dtype)  # (T*C, C_out)
     output = _empty_maps(feature, (n, len(weight), h, w), dtype)
-    rows = output.permute(0, 2, 3, 1).view(n, h * w, -1)
+    rows = output.permute(0, 2, 3, 1).view(n, h * w, len(weight))
     for image, table in enumerate(_tables(feature, offset)):
         for cells, shifts in _blocks(offset[image]):
             samples = _locate(shifts, cells, h, w)
@@ -150,8 +151,8 @@ def _tables(feature: Tensor, offset: Tensor) -> Iterator[Tensor]:
 
 def _blocks(offset: Tensor) -> Iterator[tuple[range, Tensor]]:
     """Cells and their offsets, (G*T*2, B), block by block, of one image's (G*T*2, H, W)."""
-    start = 0
-    for shifts in offset.flatten(1).split(_BLOCK, dim=1):
+    start, size = 0, _CPU_BLOCK if offset.is_cpu else _GPU_BLOCK
+    for shifts in offset.flatten(1).split(size, dim=1):
         yield range(start, start + shifts.shape[1]), shifts
         start += shifts.shape[1]
 

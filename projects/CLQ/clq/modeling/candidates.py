@@ -16,8 +16,8 @@ from .joint_score import joint_scores
 
 __all__ = ["CANDIDATE_RULES", "Candidates", "best_anchors", "best_pairs"]
 
-# How far below its bound a logit is let pass: more than half precision rounds by.
-_SLACK = 0.02
+# How far below its bound a logit is let pass, relative to it and at least; bf16 rounds by less.
+_SLACK = 1 / 64
 
 
 class Candidates(NamedTuple):
@@ -43,16 +43,17 @@ def best_pairs(
         pred_quality: quality logits, (R, 1), or None without quality branch.
         alpha: exponent of the quality in the score.
         score_thresh: score that a candidate must exceed.
-        topk: most candidates; None keeps all. At equal scores the lower row and class comes first.
+        topk: most candidates; None keeps all. At equal log scores the lower row and class comes
+            first.
     """
     num_classes = pred_logits.shape[1]
     logits = pred_logits.flatten()  # (R*K,)
-    pairs = (logits > _logit(score_thresh) - _SLACK).nonzero().squeeze(1)
+    pairs = (logits > _least_logit(score_thresh)).nonzero().squeeze(1)
     quality = None if pred_quality is None else pred_quality[pairs // num_classes]  # (Q, 1)
     log_scores, _ = joint_scores(logits[pairs].unsqueeze(1), quality, alpha)
-    passes = log_scores.squeeze(1).exp() > score_thresh  # (Q,)
+    passes = (log_scores.squeeze(1).exp() > score_thresh).nonzero().squeeze(1)
     log_scores, order = log_scores[passes, 0].sort(descending=True, stable=True)
-    best = pairs[passes][order[:topk]]
+    best = pairs[passes[order[:topk]]]
     return Candidates(best // num_classes, best % num_classes, log_scores[:topk].exp())
 
 
@@ -69,6 +70,7 @@ def best_anchors(
     Arguments are those of :func:`best_pairs`, with ``topk`` anchors.
     """
     log_scores, _ = joint_scores(pred_logits.amax(dim=1, keepdim=True), pred_quality, alpha)
+    log_scores = log_scores.nan_to_num(nan=-math.inf)  # what is not a number takes no place
     rows = log_scores.squeeze(1).sort(descending=True, stable=True).indices[:topk]
     quality = None if pred_quality is None else pred_quality[rows]
     found = best_pairs(
@@ -84,8 +86,9 @@ CANDIDATE_RULES: dict[str, Callable[..., Candidates]] = {
 }
 
 
-def _logit(probability: float) -> float:
-    """Infinite where no probability, or each, is above."""
-    if probability <= 0:
-        return -math.inf
-    return math.log(probability / (1 - probability)) if probability < 1 else math.inf
+def _least_logit(probability: float) -> float:
+    """Below that of any probability that is higher; infinite where none is, or each."""
+    if not 0 < probability < 1:
+        return math.copysign(math.inf, probability - 0.5)
+    logit = math.log(probability / (1 - probability))
+    return logit - _SLACK * max(abs(logit), 1)
