@@ -27,15 +27,17 @@ What is timed
   matching_*      boxes on an image of 800 x 1344, anchors made before, beside the slow reference
                   of the tests, one box at a time; _mb is how much a process grows
   evaluation      the 12 numbers of COCO from 5,000 images with 100 detections each, in memory,
-                  beside pycocotools; both give the same numbers, which is checked
-  data_loading    512 images from JPEG files to batches of 2, in the process itself, beside
+                  beside pycocotools; both give the same numbers, which is checked. hotcoco
+                  takes all cores, pycocotools one
+  data_loading    400 images from JPEG files to batches of 2, in the process itself, beside
                   Detectron2's loader with its default mapper
 
 The peers are Detectron2's RetinaNet and FCOS R-50-FPN from its own configs, and torchvision's
 retinanet_resnet50_fpn_v2 and fcos_resnet50_fpn. No model is trained; all backbones are scaled
 alike so that activations and losses are of the size that they have in a training and no model has
-boxes to suppress, which is checked. Detectron2's peers divide no pixels by a standard deviation
-and have the stride in the 1x1 convolutions, as its configs say.
+boxes to suppress, which is checked. Each model is as its own configuration builds it: CLQ keeps
+weights and maps channels-last (MODEL.CHANNELS_LAST), the peers do not. Detectron2's peers divide no
+pixels by a standard deviation and have the stride in the 1x1 convolutions, as its configs say.
 """
 
 import argparse
@@ -69,7 +71,7 @@ from benchmarks.timing.turns import take_turns  # noqa: E402
 from clq.engine import exit_on_user_error  # noqa: E402
 from clq.engine.machine import cpu_name  # noqa: E402
 
-RESULTS = Path("benchmarks/results/speed.json")
+RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 
 
 def environment(options: argparse.Namespace) -> dict[str, Any]:

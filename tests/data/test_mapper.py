@@ -120,6 +120,12 @@ def test_else_it_is_the_mapper_of_detectron2(pair: Pair, is_train: bool, ignore_
         assert torch.equal(gt.gt_classes, expected.gt_classes) and len(gt) == 1
 
 
+def test_annotations_are_not_looked_at_for_inference(pair: Pair):
+    cfg, one = record(pair)
+    one = {**one, "annotations": [{"category_id": 0, "segmentation": []}]}
+    assert "instances" not in CLQMapper(cfg, is_train=False)(one)
+
+
 def test_its_augmentations_are_those_of_the_configuration_by_default(pair: Pair):
     cfg, _ = record(pair)
     ours, theirs = (repr(m(cfg, is_train=True).augmentations) for m in (CLQMapper, DatasetMapper))

@@ -78,6 +78,7 @@ def test_planes_lie_as_the_network_takes_them():
         np.random.default_rng(0).random((12, 20, 3), np.float32),
         np.random.default_rng(0).random((12, 20)),
         np.random.default_rng(0).integers(0, 256, (12, 20), dtype=np.uint8),
+        np.random.default_rng(0).integers(0, 256, (12, 20, 4), dtype=np.uint8),
     ],
 )
 def test_other_images_are_resized_by_detectron2(image: np.ndarray):

@@ -45,7 +45,7 @@ class CLQMapper(DatasetMapper):
         return {**options, "keep_crowds": is_train and cfg.MODEL.CLQ.IGNORE_CROWD}
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        if "annotations" in dataset_dict:
+        if self.is_train and "annotations" in dataset_dict:
             annotations = [self._prepared(anno) for anno in dataset_dict["annotations"]]
             dataset_dict = {**dataset_dict, "annotations": annotations}
         return super().__call__(dataset_dict)

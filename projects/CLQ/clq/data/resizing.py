@@ -27,7 +27,9 @@ class ResizeTransform(T.ResizeTransform):
             interp: one of Pillow's filters in place of the transform's own.
         """
         resample = self.interp if interp is None else interp
-        if img.dtype != np.uint8 or img.ndim != 3 or resample != Image.Resampling.BILINEAR:
+        # Pillow multiplies colours by the opacity, and takes two dimensions for a mask.
+        is_picture = img.dtype == np.uint8 and img.ndim == 3 and img.shape[2] in (1, 3)
+        if not is_picture or resample != Image.Resampling.BILINEAR:
             return super().apply_image(img, interp)
         assert img.shape[:2] == (self.h, self.w), img.shape
         # PyTorch takes neither what can't be written to nor what is flipped.
