@@ -177,7 +177,7 @@ def _shift_gradient(table: Tensor, samples: _Samples, grad_bags: Tensor) -> Tens
     """Gradient of each sample's dy and dx, (2, B*T*G)."""
     return torch.stack(
         [
-            torch.linalg.vecdot(_bags(table, samples.rows, slope), grad_bags)
+            _bags(table, samples.rows, slope).mul_(grad_bags).sum(dim=-1)
             for slope in samples.slopes()
         ]
     )
