@@ -26,6 +26,7 @@ What is timed
                   a process grows during forward and backward
   matching_*      boxes on an image of 800 x 1344, anchors made before, beside the slow reference
                   of the tests, one box at a time; _mb is how much a process grows
+                  (of growth, the median of three processes)
   evaluation      the 12 numbers of COCO from 5,000 images with 100 detections each, in memory,
                   beside pycocotools; both give the same numbers, which is checked. hotcoco
                   takes all cores, pycocotools one
@@ -115,9 +116,9 @@ def measure_peaks(group: Peaks, options: argparse.Namespace) -> list[dict[str, A
     """The rows of a group of peaks; no timing, so that other load does not matter."""
     series = {}
     for name in dict.fromkeys(name for row in group.rows for name in row.series()):
-        found = run_apart(peak, group.prepare[name], options.threads)
-        series[name] = [found.whole if group.whole else found.growth]
-    return [result(row, series, "MB", rounds=1, disturbed=0) for row in group.rows]
+        found = [run_apart(peak, group.prepare[name], options.threads) for _ in range(group.rounds)]
+        series[name] = [one.whole if group.whole else one.growth for one in found]
+    return [result(row, series, "MB", rounds=group.rounds, disturbed=0) for row in group.rows]
 
 
 def measure(

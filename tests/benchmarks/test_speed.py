@@ -1,5 +1,6 @@
 """The command, with cases that take no time."""
 
+import argparse
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -72,7 +73,7 @@ class Made:
         return [
             Timed("first", self.build, self.check, ROWS, 2, 30),
             Timed("second", self.build, self.check, BATCH, 2, 10, 1, {"batch": 3}),
-            Peaks("memory", prepare, MEMORY, False, 1),
+            Peaks("memory", prepare, MEMORY, False, 1, 1),
             last,
         ]
 
@@ -271,3 +272,12 @@ def test_the_number_of_rounds(made: Made, tmp_path: Path, option: list[str], cou
     path = tmp_path / "speed.json"
     speed.main(["--only", "slower", "--json", str(path), *option])
     assert written(path)["slower"]["rounds"] == count
+
+
+def test_a_peak_is_the_median_of_its_processes(monkeypatch: pytest.MonkeyPatch):
+    found = iter([Peak(5, 1), Peak(9, 4), Peak(7, 2)])
+    monkeypatch.setattr(speed, "run_apart", lambda *_: next(found))
+    rows = (Row("memory", ("one",), None, 10),)
+    group = Peaks("memory", {"one": lambda: lambda: None}, rows, False, 3, 1)
+    (row,) = speed.measure_peaks(group, argparse.Namespace(threads=1))
+    assert row["ours"] == 2 and row["rounds"] == 3 and row["ok"] is True
