@@ -98,7 +98,7 @@ def _training() -> list[Group]:
     names = ("clq", "fcos", "retinanet")
     prepare = {name: partial(models.training_step, name, first_size=(128, 160)) for name in names}
     return [
-        Timed("step", models.step, models.check_losses, times, 3, 170),
+        Timed("step", models.step, models.check_losses, times, 5, 240),
         Timed("losses", models.losses, models.check_losses, losses, 5, 20),
         Peaks("step memory", prepare, peaks, True, 1, 60),
     ]

@@ -1,5 +1,7 @@
 """Pyramids over ResNet and over torchvision's networks."""
 
+import copy
+
 import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d, ModulatedDeformConv, ShapeSpec
@@ -8,6 +10,7 @@ from detectron2.modeling import build_backbone, build_resnet_backbone
 from clq.config import get_clq_cfg
 from clq.modeling.backbones import (
     LastLevelP6P7NoReLU,
+    OnePassFrozenBatchNorm2d,
     TorchvisionDeformConv,
     TorchvisionFeatures,
 )
@@ -40,6 +43,34 @@ def resnet_config(**keys):
     keys = {**small, "MODEL.RESNETS.NORM": "FrozenBN", **keys}
     cfg.merge_from_list([item for pair in keys.items() for item in pair])
     return cfg
+
+
+@pytest.mark.parametrize("dtype, atol", ((torch.float32, 1e-6), (torch.bfloat16, 1 / 64)))
+def test_frozen_norms_are_detectron2s_in_one_pass(dtype, atol):
+    generator = torch.Generator().manual_seed(0)
+    theirs = FrozenBatchNorm2d(5)
+    for tensor in (theirs.weight, theirs.bias, theirs.running_mean, theirs.running_var):
+        tensor.copy_(torch.rand(5, generator=generator) + 0.5)
+    ours = torch.nn.Sequential(copy.deepcopy(theirs))
+    OnePassFrozenBatchNorm2d.take_place_in(ours)
+    assert type(ours[0]) is OnePassFrozenBatchNorm2d
+    assert ours[0].state_dict().keys() == theirs.state_dict().keys()
+    x = torch.randn(2, 5, 3, 4, generator=generator).to(dtype).requires_grad_()
+    upstream = torch.randn(2, 5, 3, 4, generator=generator).to(dtype)
+    found, expected = ours(x), theirs(x)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+    gradients = [torch.autograd.grad(y, x, upstream)[0] for y in (found, expected)]
+    assert torch.equal(*gradients)
+    torch.testing.assert_close(ours(x.detach()), theirs(x.detach()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("norm, count", (("FrozenBN", 53), ("BN", 11)))
+def test_every_frozen_norm_of_a_backbone_takes_one_pass(norm, count):
+    """With trained norms, those of the stem and the first stage alone are frozen."""
+    backbone = build_backbone(resnet_config(**{"MODEL.RESNETS.NORM": norm}))
+    frozen = [m for m in backbone.modules() if isinstance(m, FrozenBatchNorm2d)]
+    assert len(frozen) == count and {type(m) for m in frozen} == {OnePassFrozenBatchNorm2d}
 
 
 DEFORMABLE = {"MODEL.RESNETS.DEFORM_ON_PER_STAGE": [False, True, True, True]}

@@ -40,6 +40,28 @@ class LastLevelP6P7NoReLU(LastLevelP6P7):
             return [p6, self.p7(p6)]
 
 
+class OnePassFrozenBatchNorm2d(FrozenBatchNorm2d):
+    """Detectron2's, which takes a map that is trained through in one pass instead of two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.requires_grad:
+            return super().forward(x)
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        bias = self.bias - self.running_mean * scale
+        scale, bias = (vector.to(x.dtype).view(1, -1, 1, 1) for vector in (scale, bias))
+        return torch.addcmul(bias, x, scale)
+
+    @classmethod
+    def take_place_in(cls, module: nn.Module) -> None:
+        """Of every frozen batch norm below a module."""
+        for parent in list(module.modules()):
+            for name, norm in list(parent.named_children()):
+                if type(norm) is FrozenBatchNorm2d:
+                    own = cls(norm.num_features, norm.eps)
+                    own.load_state_dict(norm.state_dict())
+                    setattr(parent, name, own)
+
+
 class TorchvisionDeformConv(nn.Module):
     """A deformable convolution of Detectron2's ResNet, run by torchvision's operator.
 
@@ -158,6 +180,7 @@ def _build_fpn(cfg: CfgNode, bottom_up: Backbone, fpn: type[FPN] = FPN) -> FPN:
             f"MODEL.FPN.IN_FEATURES names {', '.join(sorted(missing))}, but the backbone gives "
             f"{', '.join(bottom_up.output_shape())} (res3 has stride 8, res4 16, res5 32)."
         )
+    OnePassFrozenBatchNorm2d.take_place_in(bottom_up)
     return fpn(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,
