@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from clq.modeling import ATSSMatcher
+from clq.modeling.box_coding import build_anchor_generator
 from clq.modeling.deform_conv import deform_conv3x3
 from clq.modeling.nearest_anchors import AnchorGrid
 
@@ -100,9 +100,7 @@ def _match(anchors: list[Boxes], boxes: Boxes) -> tuple[Tensor, Tensor]:
 
 def _anchors() -> list[Boxes]:
     """CLQ's, of each level."""
-    generator = DefaultAnchorGenerator(
-        sizes=[[8 * s] for s in _STRIDES], aspect_ratios=[1.0], strides=_STRIDES, offset=0.0
-    )
+    generator = build_anchor_generator(_STRIDES)
     return generator([torch.zeros(1, 1, *size) for size in _level_sizes()])
 
 

@@ -4,7 +4,10 @@ Letters: P boxes, B = reg_max + 1 bins, D channels of a coded box. Distances are
 bottom), "ltrb", from the centre of an anchor to the sides of the box, in strides.
 """
 
+from collections.abc import Sequence
+
 import torch
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
@@ -12,6 +15,16 @@ from .losses import distribution_focal_loss
 
 # The side of an anchor, in strides.
 ANCHOR_SCALE = 8
+
+
+def build_anchor_generator(strides: Sequence[int]) -> DefaultAnchorGenerator:
+    """One square anchor of ``ANCHOR_SCALE`` strides in each cell, centred on index times stride."""
+    return DefaultAnchorGenerator(
+        sizes=[[ANCHOR_SCALE * stride] for stride in strides],
+        aspect_ratios=[1.0],
+        strides=list(strides),
+        offset=0.0,
+    )
 
 
 def anchor_strides(anchors: Tensor) -> Tensor:

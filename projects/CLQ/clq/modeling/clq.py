@@ -16,7 +16,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from .box_coding import ANCHOR_SCALE
+from .box_coding import build_anchor_generator
 from .candidates import CANDIDATE_RULES
 from .criterion import CLQCriterion
 from .crowd import is_in_crowd, separate_crowds
@@ -110,12 +110,7 @@ class CLQ(DenseDetector):
             "backbone": backbone,
             "head": head,
             "head_in_features": head_in_features,
-            "anchor_generator": DefaultAnchorGenerator(
-                sizes=[[ANCHOR_SCALE * stride] for stride in strides],
-                aspect_ratios=[1.0],
-                strides=strides,
-                offset=0.0,
-            ),
+            "anchor_generator": build_anchor_generator(strides),
             "anchor_matcher": ATSSMatcher(options.ATSS_TOPK),
             "criterion": CLQCriterion(
                 box2box_transform=head.box2box_transform,

@@ -11,10 +11,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import Backbone, build_backbone
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes
 
-from ...modeling.box_coding import ANCHOR_SCALE
+from ...modeling.box_coding import ANCHOR_SCALE, build_anchor_generator
 from ...modeling.matcher import ATSSMatcher
 from ...modeling.nearest_anchors import AnchorGrid
 from .coco_table import CocoTable, evenly_spaced
@@ -191,11 +190,5 @@ def _build_without_weights(cfg: CfgNode) -> Backbone:
 @lru_cache(maxsize=8)
 def _anchors(strides: tuple[int, ...], width: int, height: int) -> tuple[list[Boxes], AnchorGrid]:
     """The anchors of the detector for a padded image, a square of 8 strides in each cell."""
-    generator = DefaultAnchorGenerator(
-        sizes=[[ANCHOR_SCALE * stride] for stride in strides],
-        aspect_ratios=[1.0],
-        strides=list(strides),
-        offset=0.0,
-    )
     maps = [torch.empty(0, -(-height // s), -(-width // s)) for s in strides]
-    return generator(maps), AnchorGrid.of(strides, maps)
+    return build_anchor_generator(strides)(maps), AnchorGrid.of(strides, maps)
