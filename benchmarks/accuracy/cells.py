@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clq.config import get_clq_cfg
-from clq.data import CocoFiles
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = Path(__file__).parent
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
+ABLATION_SEEDS = SEEDS[:3]
 TREES, BLOOD_CELLS = "trees", "blood_cells"
 BASELINE = "atss"
 
@@ -17,16 +16,19 @@ BASELINE = "atss"
 FAMILY = {
     "atss": "COCO-Detection/atss_R_50_FPN_1x.yaml",
     "atss_clq": "COCO-Detection/atss_clq_R_50_FPN_1x.yaml",
+    "atss_clq_align": "COCO-Detection/atss_clq_align_R_50_FPN_1x.yaml",
     "gfl": "COCO-Detection/gfl_R_50_FPN_1x.yaml",
     "clq": "COCO-Detection/clq_R_50_FPN_1x.yaml",
 }
+# Of CLQ, with one key changed each.
 ABLATIONS = {
     "clq_alignment_off": "ablations/clq_alignment_off.yaml",
     "clq_offsets_detached": "ablations/clq_offsets_detached.yaml",
+    "clq_quality_off": "ablations/clq_quality_off.yaml",
     "clq_alpha_0.0": "ablations/clq_alpha_0.0.yaml",
     "clq_alpha_0.5": "ablations/clq_alpha_0.5.yaml",
     "clq_alpha_1.0": "ablations/clq_alpha_1.0.yaml",
-    "atss_clq_align": "COCO-Detection/atss_clq_align_R_50_FPN_1x.yaml",
+    "clq_hard_target": "ablations/clq_hard_target.yaml",
 }
 MEMBERS = {**FAMILY, **ABLATIONS}
 
@@ -52,52 +54,30 @@ class Cell(NamedTuple):
         return f"{self.data} {self.member} seed {self.seed}"
 
 
-class DataSet(NamedTuple):
-    """A data set of the study.
-
-    Attributes:
-        name: in the results.
-        settings: the config that all members share on it: backbone, schedule, augmentation.
-        train: files to train on; None where the settings name a registered data set.
-        val: files to evaluate on, likewise.
-    """
-
-    name: str
-    settings: Path
-    train: CocoFiles | None = None
-    val: CocoFiles | None = None
-
-    def arguments(self) -> list[str]:
-        """The data set as arguments of ``clq_argument_parser()``."""
-        pairs = {"--train": self.train, "--val": self.val}
-        files = [part for flag, pair in pairs.items() if pair for part in (flag, *map(str, pair))]
-        return ["--config-file", str(self.settings), *files]
-
-
 def study_cells(
-    data: Iterable[str], members: Iterable[str] = MEMBERS, seeds: Sequence[int] = SEEDS
+    data: Iterable[str],
+    members: Iterable[str] = MEMBERS,
+    seeds: Sequence[int] | None = None,
 ) -> list[Cell]:
     """The cells of the study in the order in which they run.
 
-    The first seed of the whole family comes first, on every data set, so that a study that is
-    stopped early compares like with like. The ablations come last, and not on the trees.
+    The family comes first, data set by data set and seed by seed, so that a study that is stopped
+    early compares like with like. The ablations come last, not on the trees, and with fewer seeds.
+
+    Args:
+        data: names of data sets.
+        members: keys of ``MEMBERS``.
+        seeds: by default those of the study.
     """
     data, members = list(data), list(members)
-    family = [
+    return [
         Cell(name, member, seed)
-        for seed in seeds
+        for group, default in ((FAMILY, SEEDS), (ABLATIONS, ABLATION_SEEDS))
         for name in data
+        for seed in (default if seeds is None else seeds)
         for member in members
-        if member in FAMILY
+        if member in group and (group is FAMILY or name != TREES)
     ]
-    ablations = [
-        Cell(name, member, seed)
-        for seed in seeds
-        for name in data
-        for member in members
-        if member in ABLATIONS and name != TREES
-    ]
-    return family + ablations
 
 
 def member_keys(member: str) -> list[Any]:

@@ -1,157 +1,150 @@
-"""The report: a table for each data set, the differences, and what was not run."""
+"""The report: tables of every group of comparable rows, what was not run, and two figures."""
 
 import json
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tabulate import tabulate
 
 from clq.files import write_atomically
 
-from .cells import ABLATIONS, BASELINE, FAMILY, MEMBERS
-from .figure import draw_figure
-from .rows import read_rows
-from .summary import (
-    Row,
-    Spread,
-    baselines,
-    data_names,
-    not_run,
-    rows_of,
-    spread,
-    update_differences,
-)
+from .bootstrap import Difference
+from .cells import ABLATIONS, BASELINE, FAMILY
+from .figures import draw_curves, draw_scores
+from .matches import IOU_THRESHOLDS
+from .summary import ALL, AT_75, Group, Spread, read_groups, spread
 
-_METRICS = ("AP", "AP50", "AP75")
 _EMPTY = "not run"
 _INTRODUCTION = """# The study on real data
 
-Written by `python -m benchmarks.accuracy --report` from [{results}]({results}) and
-[{differences}]({differences}). What is measured and how to repeat it:
-[docs/accuracy.md](../../docs/accuracy.md).
+Written by `python -m benchmarks.accuracy --report` from [{csv}]({csv}) and the matches beside it.
+The protocol, and how to repeat it: [docs/accuracy.md](../../docs/accuracy.md).
 
 AP in percent, mean ± sample standard deviation over the seeds. A difference is the mean over the
-seeds; in square brackets stands its 95 % interval over images (paired bootstrap), after ± the
-sample standard deviation of the single seeds' differences. The trees are tiles of one
-photograph, so that their interval is a lower bound. The settings were chosen on these images too,
-by training CLQ more than the others. Rank correlation: Spearman's, between score and true IoU of
-the detections. Seconds: median of a training iteration, on a machine shared with other work.
+seeds, in percentage points, with its 95 % interval over seeds and images in square brackets. Each
+section holds rows of one hash of settings and data.
 """
 
 
-def write_report(results: Path, output: Path, figure: Path) -> list[Path]:
-    """Write the report, the differences and the figure of the results.
+def write_report(results: Path, figures: Path | None = None) -> list[Path]:
+    """Write the report and the figures of the results.
 
     Args:
-        results: csv of the finished cells; report and differences go beside it.
-        output: folder of the runs, whose detections give the intervals.
-        figure: picture to write.
+        results: csv of the finished cells; the report goes beside it.
+        figures: folder of the pictures; by default that of the results.
 
     Returns:
         The files written; none where there are no results.
     """
-    rows = read_rows(results)
-    if not rows:
+    groups = read_groups(results)
+    if not groups:
         print(f"{results} has no row yet, so there is nothing to report.")
         return []
-    differences_file = results.with_name(f"{results.stem}_differences.csv")
-    differences = update_differences(differences_file, rows, output)
+    sections = [_INTRODUCTION.format(csv=results.name), *map(_section, groups)]
     report = results.with_suffix(".md")
-    links = {"results": results.name, "differences": differences_file.name}
-    sections = [_INTRODUCTION.format(**links)]
-    sections += [_section(data, rows, differences) for data in data_names(rows)]
-    sections += [_missing(rows), _machines(rows)]
-    write_atomically(report, "\n".join(sections).encode())
-    draw_figure(rows, differences, figure)
-    return [report, differences_file, figure]
+    write_atomically(report, "\n".join([*sections, _machines(groups)]).encode())
+    folder = figures or results.parent
+    curves, scores = (folder / f"{results.stem}{end}.png" for end in ("", "_scores"))
+    draw_curves(groups, curves)
+    draw_scores(groups, scores)
+    return [report, curves, scores]
 
 
-def _section(data: str, rows: Sequence[Row], differences: Sequence[Row]) -> str:
-    """One data set: the family, the ablations if one of them ran, and the AP of each class."""
-    tables = [f"## {data}\n", _table(data, list(FAMILY), rows, differences, [BASELINE])]
-    ablations = [member for member in ABLATIONS if rows_of(rows, data, member)]
-    if ablations:
-        members = ["clq", "atss_clq", *ABLATIONS]
-        tables += ["\nAblations, with the difference to what each changes too:\n"]
-        tables += [_table(data, members, rows, differences, [BASELINE, "the member it changes"])]
-    return "\n".join([*tables, _class_table(data, rows)])
+def _section(group: Group) -> str:
+    """One group: the family, where its differences come from, its scores, and the ablations."""
+    parts = [f"## {group.data}, {group.hash}\n", _table(group, FAMILY, [BASELINE])]
+    parts += ["\nDifference to ATSS at each IoU threshold:\n", _thresholds(group)]
+    parts += ["\nHow well the score tells the IoU:\n", _scores(group)]
+    if any(member in ABLATIONS for member in group.members):
+        parts += ["\nAblations of CLQ:\n", _table(group, ["clq", *ABLATIONS], ["clq"])]
+    parts += ["\nAP of each class, and what a cell takes:\n", _classes(group)]
+    missing = [
+        f"- {member}, seeds {' '.join(map(str, seeds))}"
+        for member, seeds in group.not_run().items()
+    ]
+    parts += ["\nNot run:\n", "\n".join(missing) or "- nothing: every cell has its row", ""]
+    return "\n".join(parts)
 
 
-def _table(
-    data: str,
-    members: Sequence[str],
-    rows: Sequence[Row],
-    differences: Sequence[Row],
-    against: Sequence[str],
-) -> str:
-    by_pair = {
-        (row["member"], row["baseline"], row["metric"]): row
-        for row in differences
-        if row["data"] == data
-    }
-    headers = ["member", "seeds", *_METRICS]
-    headers += [f"AP minus {name}" for name in against]
-    headers += ["rank correlation", "seconds"]
+def _table(group: Group, members: Iterable[str], baselines: Sequence[str]) -> str:
     lines = []
     for member in members:
-        found = list(rows_of(rows, data, member).values())
-        line = [member, len(found), *(_cell(spread(found, metric), 1) for metric in _METRICS)]
-        parents = baselines(member)
-        for i in range(len(against)):
-            pair = by_pair.get((member, parents[i], "AP")) if i < len(parents) else None
-            line.append(_difference(pair) if pair else "")
-        line.append(_cell(spread(found, "rank_correlation"), 2) if found else _EMPTY)
-        steps = spread(found, "seconds_per_iteration")
-        lines.append([*line, f"{statistics.median(steps.values):.2f}" if steps else _EMPTY])
-    return tabulate(lines, headers, tablefmt="github", disable_numparse=True) + "\n"
+        metrics = [_cell(spread(group.values(member, name))) for name in ("AP", "AP50", "AP75")]
+        line = [member, len(group.of(member)), *metrics]
+        for baseline in baselines:
+            line += [_interval(group.difference(member, baseline, t)) for t in (ALL, AT_75)]
+        lines.append(line)
+    headers = ["member", "seeds", "AP", "AP50", "AP75"]
+    headers += [f"{metric} minus {name}" for name in baselines for metric in ("AP", "AP75")]
+    return _grid(lines, headers)
 
 
-def _cell(value: Spread | None, digits: int) -> str:
+def _thresholds(group: Group) -> str:
+    members = [member for member in FAMILY if member != BASELINE]
+    curves = {member: group.curve(member, BASELINE) for member in members}
+    lines = [
+        [f"{threshold:.2f}", *(_interval(curve[t] if curve else None) for curve in curves.values())]
+        for t, threshold in enumerate(IOU_THRESHOLDS)
+    ]
+    return _grid(lines, ["IoU", *members])
+
+
+def _scores(group: Group) -> str:
+    lines = []
+    for member in group.members:
+        lines.append(
+            [
+                member,
+                _cell(spread(group.rank_correlations(member)), 3),
+                _cell(spread(group.calibration_errors(member)), 3),
+                _cell(spread(group.values(member, "AP_by_score"))),
+                _cell(spread(group.values(member, "AP_by_true_IoU"))),
+                _cell(spread(group.shares(member))),
+            ]
+        )
+    headers = ["member", "rank correlation", "calibration error", "AP by score"]
+    return _grid(lines, [*headers, "AP by true IoU", "share in percent"])
+
+
+def _classes(group: Group) -> str:
+    lines, names = [], []
+    for member in group.members:
+        rows = group.of(member).values()
+        classes: list[Mapping[str, float]] = [json.loads(row["class_AP"]) for row in rows]
+        names = list(classes[0])
+        minutes = statistics.median(group.values(member, "cpu_seconds")) / 60
+        aps = [_cell(spread([each[name] for each in classes])) for name in names]
+        lines.append([member, *aps, f"{minutes:.1f}"])
+    return _grid(lines, ["member", *(f"AP {name}" for name in names), "minutes of processor time"])
+
+
+def _cell(value: Spread | None, digits: int = 1) -> str:
     if value is None:
         return _EMPTY
     std = "" if value.std is None else f" ± {value.std:.{digits}f}"
     return f"{value.mean:.{digits}f}{std}"
 
 
-def _difference(row: Row) -> str:
-    value, low, high = (float(row[field]) for field in ("difference", "low", "high"))
-    std = f" ± {float(row['spread']):.1f}" if row["spread"] else ""
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]{std}"
-
-
-def _class_table(data: str, rows: Sequence[Row]) -> str:
-    """Mean AP of each class over the seeds; nothing for a single class or without rows."""
-    lines, names = [], []
-    for member in MEMBERS:
-        classes: list[Mapping[str, float]] = [
-            json.loads(row["class_AP"]) for row in rows_of(rows, data, member).values()
-        ]
-        if classes:
-            names = list(classes[0])
-            means = [statistics.mean(each[name] for each in classes) for name in names]
-            lines.append([member, *(f"{mean:.1f}" for mean in means)])
-    if len(names) < 2:
+def _interval(value: Difference | None) -> str:
+    if value is None:
         return ""
-    headers = ["member", *(f"AP {name}" for name in names)]
-    return "\n" + tabulate(lines, headers, tablefmt="github", disable_numparse=True) + "\n"
+    if math.isnan(value.low):  # of one seed
+        return f"{value.value:+.1f}"
+    return f"{value.value:+.1f} [{value.low:+.1f}, {value.high:+.1f}]"
 
 
-def _missing(rows: Sequence[Row]) -> str:
-    cells = not_run(rows)
-    listed = "".join(f"- {cell}\n" for cell in cells) or "None: every cell of the study ran.\n"
-    return f"## Not run\n\n{listed}"
-
-
-def _machines(rows: Sequence[Row]) -> str:
+def _machines(groups: Sequence[Group]) -> str:
     """Where and from which code the rows come, and the time they took."""
-    groups: dict[tuple[str, ...], list[float]] = {}
-    for row in rows:
-        where = tuple(row[field] for field in ("machine", "torch", "commit", "date"))
-        groups.setdefault(where, []).append(float(row["seconds"]))
-    lines = [
-        [*where, len(seconds), f"{sum(seconds) / 60:.0f}"] for where, seconds in groups.items()
-    ]
-    headers = ["machine", "torch", "commit", "date", "cells", "minutes"]
-    table = tabulate(lines, headers, tablefmt="github", disable_numparse=True)
-    return f"## Made by\n\n{table}\n"
+    made: dict[tuple[str, ...], list[float]] = {}
+    for row in (row for group in groups for row in group.rows):
+        where = tuple(row[field] for field in ("hash", "machine", "torch", "commit", "date"))
+        made.setdefault(where, []).append(float(row["seconds"]))
+    lines = [[*where, len(times), f"{sum(times) / 60:.0f}"] for where, times in made.items()]
+    headers = ["hash", "machine", "torch", "commit", "date", "cells", "minutes"]
+    return f"## Made by\n\n{_grid(lines, headers)}"
+
+
+def _grid(lines: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
+    return tabulate(lines, headers, tablefmt="github", disable_numparse=True) + "\n"

@@ -1,8 +1,9 @@
-"""The results on disk: one csv row for each cell that finished."""
+"""The results on disk: one csv row for each cell that finished, and beside it what it detected."""
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from clq.files import write_atomically
 
 from .cells import Cell
 
-CELL_FIELDS = ("data", "member", "seed")
 FIELDS = (
-    *CELL_FIELDS,
-    *("AP", "AP50", "AP75", "APs", "APm", "APl", "class_AP", "rank_correlation"),
+    *("data", "member", "seed", "hash", "keys"),
+    *("AP", "AP50", "AP75", "APs", "APm", "APl", "class_AP"),
+    *("AP_by_score", "AP_by_true_IoU"),
     *("iterations", "seconds", "seconds_per_iteration", "cpu_seconds"),
     *("machine", "torch", "commit", "date"),
 )
@@ -27,26 +28,41 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write_rows(path: Path, fields: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a csv in one step: a reader sees the old file or the new one, never a half."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(fields), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
+def add_result(path: Path, row: Mapping[str, Any], matches: Path) -> None:
+    """Append the row of a finished cell, and keep its matches.
 
+    A reader sees the old file or the new one, never a half.
 
-def add_result(path: Path, row: Mapping[str, Any]) -> None:
-    """Append the row of a finished cell.
+    Args:
+        path: the csv.
+        row: of ``run_cell``.
+        matches: file that the cell left.
 
     Raises:
         ValueError: the cell has a row already.
     """
     rows = read_rows(path)
-    if cell_of(row) in {cell_of(other) for other in rows}:
-        raise ValueError(f"{path} already has a row of {cell_of(row)}.")
-    write_rows(path, FIELDS, [*rows, row])
+    if identity(row) in map(identity, rows):
+        raise ValueError(f"{path} already has a row of {cell_of(row)} with these settings.")
+    kept = matches_file(path, row)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(matches, kept)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*rows, row])
+    write_atomically(path, text.getvalue().encode())
+
+
+def matches_file(path: Path, row: Mapping[str, Any]) -> Path:
+    """Where the matches of a row of the csv ``path`` lie."""
+    return path.with_suffix("") / row["hash"] / f"{cell_of(row).folder}.npz"
 
 
 def cell_of(row: Mapping[str, Any]) -> Cell:
     return Cell(row["data"], row["member"], int(row["seed"]))
+
+
+def identity(row: Mapping[str, Any]) -> tuple[Cell, str]:
+    """The cell, and the hash of the settings and the data that it ran with."""
+    return cell_of(row), row["hash"]

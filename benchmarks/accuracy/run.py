@@ -1,55 +1,64 @@
 """Run one cell: train, evaluate, and describe it in one row of the results."""
 
+import argparse
 import contextlib
 import datetime
 import io
 import json
-import multiprocessing
-import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from detectron2.data import MetadataCatalog
 
-from clq.checkpoint import remove_checkpoints
-from clq.engine import CLQTrainer, clq_argument_parser, setup
+from clq.engine import CLQTrainer, build_config, clq_argument_parser, setup
 from clq.engine.machine import cpu_name, cpu_seconds
-from clq.evaluation import box_results_by_dataset
+from clq.evaluation import box_results_by_dataset, evaluate_boxes
 from clq.evaluation.results import class_aps
 
-from .cells import ROOT, Cell, DataSet, member_keys
-from .ranking import rank_correlation
+from .candidates import best_candidates, ranked_by_iou, suppressed
+from .cells import ROOT, Cell, member_keys
+from .data_sets import DataSet
+from .identity import shared_hash
+from .matches import match_detections, save_matches
 
 # What decides a result.
 _CODE = (
-    *("projects", "configs", "benchmarks", "tests/reference", "train_net.py", "requirements.txt"),
+    *("projects", "configs", "benchmarks", "train_net.py", "requirements.txt"),
     ":!benchmarks/results",
 )
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-_TRUTH = "truth.json"
-_T = TypeVar("_T")
+MATCHES = "matches.npz"
 
 
-def run_cell(cell: Cell, data: DataSet, output: Path, opts: Sequence[str]) -> dict[str, Any]:
+def cell_hash(cell: Cell, data: DataSet, opts: Sequence[str]) -> str:
+    """The hash of settings and data that a cell will have; arguments as those of ``run_cell``."""
+    return shared_hash(build_config(_arguments(cell, data, opts)), member_keys(cell.member)[::2])
+
+
+def _arguments(cell: Cell, data: DataSet, opts: Sequence[str]) -> argparse.Namespace:
+    keys = [*member_keys(cell.member), *opts, "SEED", cell.seed]
+    return clq_argument_parser().parse_args([*data.arguments(), *map(str, keys)])
+
+
+def run_cell(cell: Cell, data: DataSet, opts: Sequence[str], output: Path) -> dict[str, Any]:
     """Train and evaluate a cell in this process.
 
     Args:
         cell: what to run.
         data: the cell's data set.
-        output: the run's own folder; the detections and their ground truth stay in it.
         opts: further configuration keys and values, the same for every cell.
+        output: the run's own folder.
 
     Returns:
-        The row without ``commit``: AP in percent, times in seconds.
+        The row: AP in percent, times in seconds. The matches lie in the run's folder.
     """
-    keys = [*member_keys(cell.member), *opts, "SEED", cell.seed, "OUTPUT_DIR", str(output)]
-    args = clq_argument_parser().parse_args([*data.arguments(), *map(str, keys)])
-    remove_checkpoints(output)  # of the cell, where it is run again
+    keys = member_keys(cell.member)
+    made_by = commit()  # at the start: the folder may move on meanwhile
+    args = _arguments(cell, data, [*opts, "OUTPUT_DIR", str(output)])
     with contextlib.redirect_stdout(io.StringIO()):  # Detectron2 logs to log.txt alone
         cfg = setup(args)
     start, cpu_start = time.perf_counter(), cpu_seconds()
@@ -58,39 +67,34 @@ def run_cell(cell: Cell, data: DataSet, output: Path, opts: Sequence[str]) -> di
     trainer.train()
     seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu_start
 
-    metrics = box_results_by_dataset(trainer.last_results, cfg.DATASETS.TEST)[cfg.DATASETS.TEST[0]]
-    shutil.copyfile(MetadataCatalog.get(cfg.DATASETS.TEST[0]).json_file, output / _TRUTH)
-    step = trainer.storage.history("time").median(cfg.SOLVER.MAX_ITER)
+    (name,) = cfg.DATASETS.TEST
+    metrics = box_results_by_dataset(trainer.last_results, [name])[name]
+    truth = json.loads(Path(MetadataCatalog.get(name).json_file).read_text())
+    loader = CLQTrainer.build_test_loader(cfg, name)
+    candidates = best_candidates(trainer.model, loader, truth)
+    nms, limit = cfg.MODEL.CLQ.NMS_THRESH_TEST, cfg.TEST.DETECTIONS_PER_IMAGE
+    detections = suppressed(candidates, iou=nms, limit=limit)
+    save_matches(output / MATCHES, match_detections(truth, detections))
+    best = suppressed(ranked_by_iou(truth, candidates), iou=nms, limit=limit)
     return {
         **cell._asdict(),
-        **{name: round(metrics[name], 3) for name in _METRICS},
+        "hash": shared_hash(cfg, keys[::2]),
+        "keys": " ".join(map(str, keys)),
+        **{metric: round(metrics[metric], 3) for metric in _METRICS},
         "class_AP": json.dumps({name: round(ap, 2) for name, ap in class_aps(metrics).items()}),
-        "rank_correlation": round(rank_correlation(*read_detections(output)), 4),
+        "AP_by_score": round(evaluate_boxes(truth, detections)["AP"], 3),
+        "AP_by_true_IoU": round(evaluate_boxes(truth, best)["AP"], 3),
         "iterations": cfg.SOLVER.MAX_ITER,
         "seconds": round(seconds, 1),
-        "seconds_per_iteration": round(step, 4),
+        "seconds_per_iteration": round(
+            trainer.storage.history("time").median(cfg.SOLVER.MAX_ITER), 4
+        ),
         "cpu_seconds": round(cpu, 1),
         "machine": cpu_name(),
         "torch": torch.__version__,
+        "commit": made_by,
         "date": datetime.date.today().isoformat(),
     }
-
-
-def read_detections(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The ground truth and the detections, in COCO's format, that a run left in its folder."""
-    (found,) = folder.glob("inference/*/coco_instances_results.json")
-    return json.loads((folder / _TRUTH).read_text()), json.loads(found.read_text())
-
-
-def run_apart(function: Callable[..., _T], *arguments: Any) -> _T:
-    """Call a function in a process of its own, so that cells share neither memory nor loggers.
-
-    Raises:
-        Exception: what the function raised, or that its process ended.
-    """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def commit() -> str:

@@ -1,91 +1,146 @@
 """The loop over the cells: run those without a row, or run those with a row again."""
 
+import multiprocessing
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from .cells import Cell, DataSet
-from .rows import add_result, cell_of, read_rows
-from .run import commit, run_apart, run_cell
+import torch
+
+from .cells import BASELINE, Cell
+from .data_sets import DataSet
+from .rows import add_result, identity, read_rows
+from .run import MATCHES, cell_hash, run_cell
+
+_T = TypeVar("_T")
 
 
-def run_missing(
-    cells: Sequence[Cell],
-    data_sets: Mapping[str, DataSet],
-    *,
-    results: Path,
-    output: Path,
-    opts: Sequence[str] = (),
-) -> int:
-    """Run the cells that have no row yet, and add a row for each that finishes.
+@dataclass(frozen=True)
+class Study:
+    """Where cells come from and where their results go.
 
-    Args:
-        cells: in the order to run them.
+    Attributes:
         data_sets: by name.
         results: the csv.
         output: folder of the runs' own folders.
         opts: further configuration keys and values, the same for every cell.
-
-    Returns:
-        The number of cells that failed; each is told in one line.
+        parallel: cells that run side by side, each in a process of its own.
+        threads: of each.
     """
-    done = {cell_of(row) for row in read_rows(results)}
-    missing = [cell for cell in cells if cell not in done]
-    print(f"{len(missing)} cells to run, {len(cells) - len(missing)} have a row.", flush=True)
-    failed = 0
-    for i, cell in enumerate(missing, start=1):
-        row = _try(cell, data_sets[cell.data], output / cell.folder, opts, f"{i}/{len(missing)}")
-        failed += row is None
-        if row is not None:
-            add_result(results, row)
-    return failed
+
+    data_sets: Mapping[str, DataSet]
+    results: Path
+    output: Path
+    opts: Sequence[str] = ()
+    parallel: int = 1
+    threads: int = 1
+
+    def hashes(self) -> dict[str, str]:
+        """The hash of settings and data of each data set."""
+        return {
+            name: run_apart(cell_hash, Cell(name, BASELINE, 0), data, self.opts)
+            for name, data in self.data_sets.items()
+        }
+
+    def run_missing(self, cells: Sequence[Cell]) -> int:
+        """Run the cells that have no row yet, and add a row for each that finishes.
+
+        Args:
+            cells: in the order to run them.
+
+        Returns:
+            The number of cells that failed; each is told in one line.
+        """
+        hashes = self.hashes()
+        done = {identity(row) for row in read_rows(self.results)}
+        missing = [cell for cell in cells if (cell, hashes[cell.data]) not in done]
+        print(f"{len(missing)} cells to run, {len(cells) - len(missing)} have a row.", flush=True)
+        failed = 0
+        for cell, row in self._run(missing, self.output):
+            failed += row is None
+            if row is not None:
+                add_result(self.results, row, self.output / cell.folder / MATCHES)
+        return failed
+
+    def run_again(self, cells: Sequence[Cell]) -> int:
+        """Run cells that have a row once more, and print old beside new; the csv stays as it is.
+
+        Args:
+            cells: those without a row are left out. The runs go to the output folder's ``again``.
+
+        Returns:
+            The number of cells that failed, or whose AP lies outside the spread of their seeds.
+        """
+        hashes = self.hashes()
+        rows = {identity(row): row for row in read_rows(self.results)}
+        without = [str(cell) for cell in cells if (cell, hashes[cell.data]) not in rows]
+        cells = [cell for cell in cells if (cell, hashes[cell.data]) in rows]
+        print(f"{len(cells)} cells have a row and run again.", flush=True)
+        if without:
+            print(f"Left out, since they have none: {', '.join(without)}.", flush=True)
+        failed = 0
+        for cell, row in self._run(cells, self.output / "again"):
+            failed += row is None
+            if row is not None:
+                shared = hashes[cell.data]
+                aps = [
+                    float(old["AP"])
+                    for (other, hash_), old in rows.items()
+                    if other[:2] == cell[:2] and hash_ == shared
+                ]
+                within = is_within_spread(row["AP"], aps)
+                failed += not within
+                print(
+                    f"  AP {row['AP']:.2f} now, {float(rows[cell, shared]['AP']):.2f} in "
+                    f"{self.results}: {'within' if within else 'OUTSIDE'} the spread of its seeds, "
+                    f"{min(aps):.2f} to {max(aps):.2f}",
+                    flush=True,
+                )
+        return failed
+
+    def _run(
+        self, cells: Sequence[Cell], output: Path
+    ) -> Iterator[tuple[Cell, dict[str, Any] | None]]:
+        """Each cell as it finishes, with its row, or None after a line on what failed."""
+        with ThreadPoolExecutor(self.parallel) as pool:
+            running = {pool.submit(self._row, cell, output): cell for cell in cells}
+            try:
+                for i, future in enumerate(as_completed(running), start=1):
+                    cell, place = running[future], f"[{i}/{len(cells)}]"
+                    try:
+                        row = future.result()
+                    except Exception as error:  # of any kind: the others don't depend on this one
+                        sentence = " ".join(str(error).split()) or type(error).__name__
+                        print(f"{place} {cell} failed: {sentence}", flush=True)
+                        yield cell, None
+                        continue
+                    figures = f"AP {row['AP']:.2f}, AP75 {row['AP75']:.2f}, {row['seconds']:.0f} s"
+                    print(f"{place} {cell}: {figures}", flush=True)
+                    yield cell, row
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _row(self, cell: Cell, output: Path) -> dict[str, Any]:
+        shutil.rmtree(output / cell.folder, ignore_errors=True)
+        arguments = (cell, self.data_sets[cell.data], self.opts, output / cell.folder)
+        return run_apart(run_cell, *arguments, threads=self.threads)
 
 
-def run_again(
-    cells: Sequence[Cell],
-    data_sets: Mapping[str, DataSet],
-    *,
-    results: Path,
-    output: Path,
-    opts: Sequence[str] = (),
-) -> int:
-    """Run cells that have a row once more, and print old beside new; the csv stays as it is.
+def run_apart(function: Callable[..., _T], *arguments: Any, threads: int = 1) -> _T:
+    """Call a function in a process of its own, so that cells share neither memory nor loggers.
 
-    Args:
-        cells: those without a row are left out.
-        data_sets: by name.
-        results: the csv.
-        output: folder of the runs; they go to its folder ``again``.
-        opts: further configuration keys and values, the same for every cell.
-
-    Returns:
-        The number of cells that failed, or whose AP lies outside the spread of their seeds:
-        further from their mean than three sample standard deviations.
+    Raises:
+        Exception: what the function raised, or that its process ended.
     """
-    rows = {cell_of(row): row for row in read_rows(results)}
-    without = [str(cell) for cell in cells if cell not in rows]
-    cells = [cell for cell in cells if cell in rows]
-    print(f"{len(cells)} cells have a row and run again.", flush=True)
-    if without:
-        print(f"Left out, since they have none: {', '.join(without)}.", flush=True)
-    failed = 0
-    for i, cell in enumerate(cells, start=1):
-        folder = output / "again" / cell.folder
-        row = _try(cell, data_sets[cell.data], folder, opts, f"{i}/{len(cells)}")
-        failed += row is None
-        if row is not None:
-            aps = [float(old["AP"]) for other, old in rows.items() if other[:2] == cell[:2]]
-            within = is_within_spread(row["AP"], aps)
-            failed += not within
-            print(
-                f"  AP {row['AP']:.2f} now, {float(rows[cell]['AP']):.2f} in {results}: "
-                f"{'within' if within else 'OUTSIDE'} the spread of its seeds, "
-                f"{min(aps):.2f} to {max(aps):.2f}",
-                flush=True,
-            )
-    return failed
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        1, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)
+    ) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def is_within_spread(value: float, seeds: Sequence[float]) -> bool:
@@ -95,22 +150,3 @@ def is_within_spread(value: float, seeds: Sequence[float]) -> bool:
     """
     spread = statistics.stdev(seeds) if len(seeds) > 1 else 0.0
     return abs(value - statistics.mean(seeds)) <= 3 * spread + 0.01
-
-
-def _try(
-    cell: Cell, data: DataSet, folder: Path, opts: Sequence[str], place: str
-) -> dict[str, Any] | None:
-    """Run a cell in a fresh folder and process; its row, or None after a line on what failed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    at = commit()
-    try:
-        row = {**run_apart(run_cell, cell, data, folder, opts), "commit": at}
-    except Exception as error:  # of any kind: the other cells don't depend on this one
-        sentence = " ".join(str(error).split()) or type(error).__name__
-        print(f"[{place}] {cell} failed: {sentence}", flush=True)
-        return None
-    print(
-        f"[{place}] {cell}: AP {row['AP']:.2f}, AP50 {row['AP50']:.2f}, {row['seconds']:.0f} s",
-        flush=True,
-    )
-    return row

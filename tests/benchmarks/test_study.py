@@ -1,5 +1,7 @@
 """The loop over cells: what is skipped, what is added, and what a failure does."""
 
+import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,25 +10,28 @@ import pytest
 
 from benchmarks.accuracy import __main__ as command
 from benchmarks.accuracy import study
-from benchmarks.accuracy.cells import (
-    ABLATIONS,
-    FAMILY,
-    MEMBERS,
-    SETTINGS,
-    Cell,
-    DataSet,
-    member_keys,
-    study_cells,
-)
-from benchmarks.accuracy.rows import FIELDS, add_result, cell_of, read_rows
+from benchmarks.accuracy.cells import ABLATIONS, FAMILY, MEMBERS, Cell, member_keys, study_cells
+from benchmarks.accuracy.data_sets import SETTINGS, DataSet, hold_out
+from benchmarks.accuracy.matches import match_detections, save_matches
+from benchmarks.accuracy.rows import FIELDS, add_result, cell_of, matches_file, read_rows
+from benchmarks.accuracy.run import MATCHES
 from clq.data import CocoFiles
+from reference.made_up_detections import detections, truth
 
-DATA = {name: DataSet(name, SETTINGS / "trees.yaml") for name in ("blood_cells", "trees")}
+FILES = CocoFiles(Path("a.json"), Path("images"))
+DATA = {
+    name: DataSet(name, SETTINGS / "trees.yaml", FILES, FILES) for name in ("blood_cells", "trees")
+}
 CELLS = study_cells(DATA, FAMILY, seeds=(0, 1))
 
 
 def row(cell: Cell, **values: Any) -> dict[str, Any]:
-    return {**dict.fromkeys(FIELDS, 1.5), **cell._asdict(), "commit": "abc", **values}
+    return {**dict.fromkeys(FIELDS, 1.5), **cell._asdict(), "hash": "abc", **values}
+
+
+def leave_matches(folder: Path) -> Path:
+    save_matches(folder / MATCHES, match_detections(truth(), detections(9)))
+    return folder / MATCHES
 
 
 @pytest.fixture
@@ -35,64 +40,93 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
     cells: list[Cell] = []
 
     def run(
-        function: Callable, cell: Cell, data: DataSet, folder: Path, opts: Sequence[str]
-    ) -> dict[str, Any]:
+        function: Callable,
+        cell: Cell,
+        data: DataSet,
+        opts: Sequence[str],
+        folder: Path | None = None,
+        threads: int = 1,
+    ) -> Any:
+        shared = "other" if opts else "abc"
+        if folder is None:
+            return shared
         cells.append(cell)
         if cell.member == "gfl":
             raise ValueError("it has\nno luck")
-        return row(cell, AP=30 + cell.seed)
+        leave_matches(folder)
+        return row(cell, AP=30 + cell.seed, hash=shared)
 
     monkeypatch.setattr(study, "run_apart", run)
     return cells
 
 
-def test_the_first_seed_of_the_family_comes_first_and_the_ablations_last():
+@pytest.fixture
+def small_study(tmp_path: Path) -> study.Study:
+    return study.Study(DATA, results=tmp_path / "new" / "accuracy.csv", output=tmp_path / "runs")
+
+
+def test_the_family_comes_first_seed_by_seed_and_the_ablations_last():
     cells = study_cells(["blood_cells", "trees"])
-    assert [cell[:2] for cell in cells[:8]] == [
-        (data, member) for data in ("blood_cells", "trees") for member in FAMILY
-    ]
-    assert {cell.seed for cell in cells[:8]} == {0}
-    assert len(cells) == len(set(cells)) == 3 * (2 * len(FAMILY) + len(ABLATIONS))
-    assert {cell.data for cell in cells[24:]} == {"blood_cells"}
-    assert {cell.member for cell in cells[24:]} == set(ABLATIONS)
+    assert [cell[1:] for cell in cells[:10]] == [(m, seed) for seed in (0, 1) for m in FAMILY]
+    assert len(cells) == len(set(cells)) == 2 * 5 * len(FAMILY) + 3 * len(ABLATIONS)
+    assert {cell.data for cell in cells[:25]} == {"blood_cells"}
+    assert {cell.data for cell in cells[25:50]} == {"trees"}
+    assert {cell.data for cell in cells[50:]} == {"blood_cells"}
+    assert {cell.member for cell in cells[50:]} == set(ABLATIONS)
 
 
-def test_finished_cells_are_rows_and_run_once(ran: list[Cell], tmp_path: Path):
-    results = tmp_path / "new" / "accuracy.csv"
+def test_finished_cells_are_rows_and_run_once(ran: list[Cell], small_study: study.Study):
+    results = small_study.results
     some = [cell for cell in CELLS if cell.member != "gfl"]
-    keywords = {"results": results, "output": tmp_path}
-    assert study.run_missing(some[:3], DATA, **keywords) == 0
+    assert small_study.run_missing(some[:3]) == 0
     assert [cell_of(r) for r in read_rows(results)] == some[:3]
-    assert study.run_missing(some, DATA, **keywords) == 0
+    assert small_study.run_missing(some) == 0
     assert ran == some
     assert [cell_of(r) for r in read_rows(results)] == some
-    assert study.run_missing(some, DATA, **keywords) == 0
+    assert small_study.run_missing(some) == 0
     assert ran == some
-    assert [path.name for path in results.parent.iterdir()] == ["accuracy.csv"]
+    assert sorted(path.name for path in results.parent.iterdir()) == ["accuracy", "accuracy.csv"]
+    assert all(matches_file(results, r).is_file() for r in read_rows(results))
+
+
+def test_other_settings_run_anew(ran: list[Cell], small_study: study.Study):
+    assert small_study.run_missing(CELLS[:1]) == 0
+    other = study.Study(**{**vars(small_study), "opts": ["SOLVER.MAX_ITER", "3"]})
+    assert other.run_missing(CELLS[:1]) == 0
+    assert ran == [CELLS[0], CELLS[0]]
+    assert [r["hash"] for r in read_rows(small_study.results)] == ["abc", "other"]
+
+
+def test_cells_side_by_side_are_all_run(ran: list[Cell], small_study: study.Study):
+    cells = [cell for cell in CELLS if cell.member != "gfl"]
+    wide = study.Study(**{**vars(small_study), "parallel": 3})
+    assert wide.run_missing(cells) == 0
+    assert sorted(ran) == sorted(map(cell_of, read_rows(wide.results))) == sorted(cells)
 
 
 def test_a_failure_is_one_line_without_a_row(
-    ran: list[Cell], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ran: list[Cell], small_study: study.Study, capsys: pytest.CaptureFixture[str]
 ):
-    results = tmp_path / "accuracy.csv"
-    failed = study.run_missing(CELLS, DATA, results=results, output=tmp_path)
-    assert failed == 4 and len(ran) == len(CELLS) == 16
-    assert {cell.member for cell in map(cell_of, read_rows(results))} == set(FAMILY) - {"gfl"}
+    assert small_study.run_missing(CELLS) == 4 and len(ran) == len(CELLS) == 20
+    rows = read_rows(small_study.results)
+    assert {cell.member for cell in map(cell_of, rows)} == set(FAMILY) - {"gfl"}
     lines = [line for line in capsys.readouterr().out.splitlines() if "gfl" in line]
-    assert lines[0] == "[3/16] blood_cells gfl seed 0 failed: it has no luck"
+    assert lines[0].endswith("/20] blood_cells gfl seed 0 failed: it has no luck")
     assert len(lines) == 4
 
 
 def test_again_compares_and_leaves_the_csv_alone(
-    ran: list[Cell], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ran: list[Cell],
+    small_study: study.Study,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
-    results = tmp_path / "accuracy.csv"
+    results = small_study.results
     cells = [Cell("trees", "clq", seed) for seed in (0, 1)]
     for cell in cells:
-        add_result(results, row(cell, AP=28 + 5 * cell.seed))
+        add_result(results, row(cell, AP=28 + 5 * cell.seed), leave_matches(tmp_path))
     before = results.read_bytes()
-    again = [*cells, Cell("trees", "atss", 0)]
-    assert study.run_again(again, DATA, results=results, output=tmp_path) == 0
+    assert small_study.run_again([*cells, Cell("trees", "atss", 0)]) == 0
     assert ran == cells and results.read_bytes() == before
     printed = capsys.readouterr().out
     assert "AP 30.00 now, 28.00 in" in printed and "within the spread" in printed
@@ -100,12 +134,13 @@ def test_again_compares_and_leaves_the_csv_alone(
 
 
 def test_a_result_outside_the_spread_is_told_and_counted(
-    ran: list[Cell], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ran: list[Cell],
+    small_study: study.Study,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ):
-    results = tmp_path / "accuracy.csv"
-    add_result(results, row(Cell("trees", "clq", 0), AP=40))
-    again = [Cell("trees", "clq", 0)]
-    assert study.run_again(again, DATA, results=results, output=tmp_path) == 1
+    add_result(small_study.results, row(Cell("trees", "clq", 0), AP=40), leave_matches(tmp_path))
+    assert small_study.run_again([Cell("trees", "clq", 0)]) == 1
     assert "OUTSIDE" in capsys.readouterr().out
 
 
@@ -115,18 +150,50 @@ def test_the_spread_is_three_deviations_around_the_mean():
     assert study.is_within_spread(12.0, [12.0]) and not study.is_within_spread(12.1, [12.0])
 
 
-def test_a_cell_has_one_row(tmp_path: Path):
-    add_result(tmp_path / "a.csv", row(CELLS[0]))
+def test_a_cell_has_one_row_of_a_hash(tmp_path: Path):
+    matches = leave_matches(tmp_path)
+    add_result(tmp_path / "a.csv", row(CELLS[0]), matches)
+    add_result(tmp_path / "a.csv", row(CELLS[0], hash="other"), matches)
     with pytest.raises(ValueError, match="already has a row of blood_cells atss seed 0"):
-        add_result(tmp_path / "a.csv", row(CELLS[0]))
+        add_result(tmp_path / "a.csv", row(CELLS[0]), matches)
 
 
 def test_exit_code_and_report(ran: list[Cell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(command, "write_report", lambda *paths: [])
-    folders = ["--results", str(tmp_path / "a.csv"), "--output", str(tmp_path)]
+    monkeypatch.setattr(command, "trees", lambda: DATA["trees"])
+    folders = ["--results", str(tmp_path / "a.csv"), "--output", str(tmp_path), "--parallel", "1"]
     assert command.main(["--members", "clq", "--seeds", "5", *folders]) == 0
     assert command.main(["--members", "clq", "gfl", "--seeds", "5", *folders]) == 1
     assert ran == [Cell("trees", "clq", 5), Cell("trees", "gfl", 5)]
+
+
+def test_a_function_runs_in_a_process_of_its_own():
+    assert study.run_apart(math.hypot, 3, 4) == 5
+    with pytest.raises(ValueError):
+        study.run_apart(math.sqrt, -1)
+
+
+def test_a_hold_out_parts_the_training_files_by_their_names(tmp_path: Path):
+    """The same files whatever the order in the json, about a fifth, and all boxes of an image."""
+    images = [{"id": i, "file_name": f"sub/{i}.png"} for i in range(200)]
+    annotations = [{"id": i, "image_id": i // 2} for i in range(400)]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
+    parts = []
+    for name, listed in (("a", images), ("b", images[::-1])):
+        files = CocoFiles(tmp_path / f"{name}.json", tmp_path / "images")
+        files.json_file.write_text(json.dumps({**content, "images": listed}))
+        found = hold_out(DataSet("cells", Path("a.yaml"), files, FILES), tmp_path / name)
+        assert found.name == "cells_hold_out" and found.train.image_root == files.image_root
+        parts.append([json.loads(part.json_file.read_text()) for part in found[2:]])
+    (train, val), other = parts
+    ids = [{image["id"] for image in part["images"]} for part in (train, val)]
+    assert ids[0] | ids[1] == set(range(200)) and not ids[0] & ids[1]
+    assert 20 < len(ids[1]) < 60
+    assert {image["id"] for image in other[1]["images"]} == ids[1]
+    assert [a["id"] for a in val["annotations"]] == sorted(
+        a["id"] for a in annotations if a["image_id"] in ids[1]
+    )
+    assert train["categories"] == val["categories"] == content["categories"]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +203,7 @@ def test_exit_code_and_report(ran: list[Cell], tmp_path: Path, monkeypatch: pyte
         (["--train", "a.json", "images"], "give --train, --val and --name"),
         (["--train", "a.json", "b", "--val", "c.json", "d"], "as --name blood_cells"),
         (["--opts", "SOLVER.MAX_ITER", "3"], "--results of their own"),
+        (["--hold-out"], "--results of their own"),
     ],
 )
 def test_what_cannot_run_is_told_in_a_sentence(arguments: list[str], message: str):
@@ -144,7 +212,8 @@ def test_what_cannot_run_is_told_in_a_sentence(arguments: list[str], message: st
 
 
 def test_a_json_pair_becomes_arguments():
-    data = DataSet("mine", Path("a.yaml"), CocoFiles("t", "i"), CocoFiles("v", "j"))
+    files = [CocoFiles(Path(x), Path(y)) for x, y in (("t", "i"), ("v", "j"))]
+    data = DataSet("mine", Path("a.yaml"), *files)
     expected = ["--config-file", "a.yaml", "--train", "t", "i", "--val", "v", "j"]
     assert data.arguments() == expected
 
