@@ -23,7 +23,7 @@ from tabulate import tabulate
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 import train_net  # noqa: E402
-from benchmarks.accuracy.run import commit  # noqa: E402
+from benchmarks.common import commit  # noqa: E402
 from clq.engine import clq_argument_parser, exit_on_user_error  # noqa: E402
 from clq.engine.machine import cpu_name  # noqa: E402
 from clq.modeling.fast_inference import processor_has_bf16  # noqa: E402

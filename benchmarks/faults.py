@@ -33,8 +33,7 @@ from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks.accuracy.rows import write_rows  # noqa: E402
-from benchmarks.accuracy.run import commit  # noqa: E402
+from benchmarks.common import commit, write_rows  # noqa: E402
 from clq.engine import exit_on_user_error  # noqa: E402
 from clq.engine.machine import cpu_name  # noqa: E402
 

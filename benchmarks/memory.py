@@ -23,7 +23,7 @@ from detectron2.engine import HookBase
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks.accuracy.run import commit  # noqa: E402
+from benchmarks.common import commit  # noqa: E402
 from clq.engine import CLQTrainer, clq_argument_parser, exit_on_user_error, setup  # noqa: E402
 from clq.engine.machine import cpu_name  # noqa: E402
 

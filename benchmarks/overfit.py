@@ -22,9 +22,10 @@ from typing import Any
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks.accuracy.cells import MEMBERS, Cell, DataSet  # noqa: E402
-from benchmarks.accuracy.rows import read_rows, write_rows  # noqa: E402
-from benchmarks.accuracy.run import commit, run_apart, run_cell  # noqa: E402
+from benchmarks.accuracy.cells import FAMILY, MEMBERS, Cell  # noqa: E402
+from benchmarks.accuracy.data_sets import DataSet  # noqa: E402
+from benchmarks.accuracy.run import run_cell  # noqa: E402
+from benchmarks.common import read_rows, run_apart, write_rows  # noqa: E402
 from clq.data import CocoFiles, prepare_trees  # noqa: E402
 from clq.engine import exit_on_user_error  # noqa: E402
 from clq.files import write_atomically  # noqa: E402
@@ -69,9 +70,9 @@ def few_tiles(folder: Path) -> CocoFiles:
 def overfit(member: str, seed: int, output: Path, opts: Sequence[str]) -> dict[str, Any]:
     """The row of results of one member."""
     tiles = few_tiles(output)
-    data, at = DataSet("tiles", SETTINGS, tiles, tiles), commit()
+    data = DataSet("tiles", SETTINGS, tiles, tiles)
     cell = Cell(data.name, member, seed)
-    row = {**run_apart(run_cell, cell, data, output / cell.folder, opts), "commit": at}
+    row = run_apart(run_cell, cell, data, opts, output / cell.folder)
     print(f"{member}: AP {row['AP']:.1f}, {row['seconds']:.0f} s", flush=True)
     return {field: row[field] for field in FIELDS}
 
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    members = ["atss", "atss_clq", "atss_clq_align", "gfl", "clq"]
+    members = list(FAMILY)
     parser.add_argument("--members", nargs="+", choices=MEMBERS, default=members, help="to train")
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     folder = Path("output/overfit")

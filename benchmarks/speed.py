@@ -62,7 +62,7 @@ import torchvision
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks.accuracy.run import commit, run_apart  # noqa: E402
+from benchmarks.common import commit, run_apart  # noqa: E402
 from benchmarks.timing.groups import Group, Peaks, Timed, groups  # noqa: E402
 from benchmarks.timing.models import SIZE  # noqa: E402
 from benchmarks.timing.peak import peak  # noqa: E402

@@ -1,12 +1,11 @@
 """What is compared: each cell of the study is one data set, one member and one seed."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.common import ROOT
 from clq.config import get_clq_cfg
 
-ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1, 2, 3, 4)
 ABLATION_SEEDS = SEEDS[:3]
 TREES, BLOOD_CELLS = "trees", "blood_cells"

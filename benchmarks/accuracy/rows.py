@@ -1,13 +1,11 @@
 """The results on disk: one csv row for each cell that finished, and beside it what it detected."""
 
-import csv
-import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clq.files import write_atomically
+from benchmarks.common import read_rows, write_rows
 
 from .cells import Cell
 
@@ -20,18 +18,8 @@ FIELDS = (
 )
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a csv as text; none where there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def add_result(path: Path, row: Mapping[str, Any], matches: Path) -> None:
     """Append the row of a finished cell, and keep its matches.
-
-    A reader sees the old file or the new one, never a half.
 
     Args:
         path: the csv.
@@ -47,11 +35,7 @@ def add_result(path: Path, row: Mapping[str, Any], matches: Path) -> None:
     kept = matches_file(path, row)
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(matches, kept)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([*rows, row])
-    write_atomically(path, text.getvalue().encode())
+    write_rows(path, FIELDS, [*rows, row])
 
 
 def matches_file(path: Path, row: Mapping[str, Any]) -> Path:

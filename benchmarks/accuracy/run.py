@@ -5,7 +5,6 @@ import contextlib
 import datetime
 import io
 import json
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,22 +13,18 @@ from typing import Any
 import torch
 from detectron2.data import MetadataCatalog
 
+from benchmarks.common import commit
 from clq.engine import CLQTrainer, build_config, clq_argument_parser, setup
 from clq.engine.machine import cpu_name, cpu_seconds
 from clq.evaluation import box_results_by_dataset, evaluate_boxes
 from clq.evaluation.results import class_aps
 
 from .candidates import best_candidates, ranked_by_iou, suppressed
-from .cells import ROOT, Cell, member_keys
+from .cells import Cell, member_keys
 from .data_sets import DataSet
 from .identity import shared_hash
 from .matches import match_detections, save_matches
 
-# What decides a result.
-_CODE = (
-    *("projects", "configs", "benchmarks", "train_net.py", "requirements.txt"),
-    ":!benchmarks/results",
-)
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 MATCHES = "matches.npz"
 
@@ -95,16 +90,3 @@ def run_cell(cell: Cell, data: DataSet, opts: Sequence[str], output: Path) -> di
         "commit": made_by,
         "date": datetime.date.today().isoformat(),
     }
-
-
-def commit() -> str:
-    """The commit that the code is at, with "-dirty" where a file that decides a result differs.
-
-    "unknown" outside a git checkout.
-    """
-    git = ["git", "--no-optional-locks", "-C", str(ROOT)]
-    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    if head.returncode:
-        return "unknown"
-    differs = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *_CODE])
-    return head.stdout.strip() + ("-dirty" if differs.returncode else "")

@@ -1,22 +1,19 @@
 """The loop over the cells: run those without a row, or run those with a row again."""
 
-import multiprocessing
 import shutil
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
+from benchmarks.common import read_rows, run_apart
 
 from .cells import BASELINE, Cell
 from .data_sets import DataSet
-from .rows import add_result, identity, read_rows
+from .rows import add_result, identity
 from .run import MATCHES, cell_hash, run_cell
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -128,19 +125,6 @@ class Study:
         shutil.rmtree(output / cell.folder, ignore_errors=True)
         arguments = (cell, self.data_sets[cell.data], self.opts, output / cell.folder)
         return run_apart(run_cell, *arguments, threads=self.threads)
-
-
-def run_apart(function: Callable[..., _T], *arguments: Any, threads: int = 1) -> _T:
-    """Call a function in a process of its own, so that cells share neither memory nor loggers.
-
-    Raises:
-        Exception: what the function raised, or that its process ended.
-    """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        1, mp_context=context, initializer=torch.set_num_threads, initargs=(threads,)
-    ) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def is_within_spread(value: float, seeds: Sequence[float]) -> bool:

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.common import read_rows
+
 from .bootstrap import Difference, Resampled, difference, resample
 from .cells import MEMBERS, study_cells
 from .matches import IOU_THRESHOLDS, Matches, load_matches
-from .rows import cell_of, matches_file, read_rows
+from .rows import cell_of, matches_file
 from .scores import calibration_error, rank_correlation
 
 Row = Mapping[str, str]

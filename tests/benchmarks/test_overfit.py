@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import overfit
 from benchmarks.accuracy.cells import Cell
-from benchmarks.accuracy.rows import read_rows
+from benchmarks.common import read_rows
 from clq.engine import build_config, clq_argument_parser
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -79,21 +78,3 @@ def test_members_see_the_same_images_in_the_same_order(tiny_data: TinyData, tmp_
         assert first["file_name"] == second["file_name"]
         assert torch.equal(first["image"], second["image"])  # flipped alike too
     assert len({record["file_name"] for record in batches[0]}) > 1
-
-
-def test_commit_tells_when_the_code_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run, "ROOT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert run.commit() == "unknown"
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for name in ("configs/a.yaml", "README.md"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("one")
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
-        subprocess.run([*git, *command], check=True)
-    clean = run.commit()
-    assert len(clean) >= 7 and "-" not in clean
-    (tmp_path / "README.md").write_text("two")
-    assert run.commit() == clean
-    (tmp_path / "configs/a.yaml").write_text("two")
-    assert run.commit() == f"{clean}-dirty"

@@ -1,7 +1,6 @@
 """The loop over cells: what is skipped, what is added, and what a failure does."""
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from benchmarks.accuracy import study
 from benchmarks.accuracy.cells import ABLATIONS, FAMILY, MEMBERS, Cell, member_keys, study_cells
 from benchmarks.accuracy.data_sets import SETTINGS, DataSet, hold_out
 from benchmarks.accuracy.matches import match_detections, save_matches
-from benchmarks.accuracy.rows import FIELDS, add_result, cell_of, matches_file, read_rows
+from benchmarks.accuracy.rows import FIELDS, add_result, cell_of, matches_file
 from benchmarks.accuracy.run import MATCHES
+from benchmarks.common import read_rows
 from clq.data import CocoFiles
 from reference.made_up_detections import detections, truth
 
@@ -23,6 +23,7 @@ DATA = {
     name: DataSet(name, SETTINGS / "trees.yaml", FILES, FILES) for name in ("blood_cells", "trees")
 }
 CELLS = study_cells(DATA, FAMILY, seeds=(0, 1))
+FOUND = match_detections(truth(), detections(9))  # here: it redirects what all threads print
 
 
 def row(cell: Cell, **values: Any) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def row(cell: Cell, **values: Any) -> dict[str, Any]:
 
 
 def leave_matches(folder: Path) -> Path:
-    save_matches(folder / MATCHES, match_detections(truth(), detections(9)))
+    save_matches(folder / MATCHES, FOUND)
     return folder / MATCHES
 
 
@@ -165,12 +166,6 @@ def test_exit_code_and_report(ran: list[Cell], tmp_path: Path, monkeypatch: pyte
     assert command.main(["--members", "clq", "--seeds", "5", *folders]) == 0
     assert command.main(["--members", "clq", "gfl", "--seeds", "5", *folders]) == 1
     assert ran == [Cell("trees", "clq", 5), Cell("trees", "gfl", 5)]
-
-
-def test_a_function_runs_in_a_process_of_its_own():
-    assert study.run_apart(math.hypot, 3, 4) == 5
-    with pytest.raises(ValueError):
-        study.run_apart(math.sqrt, -1)
 
 
 def test_a_hold_out_parts_the_training_files_by_their_names(tmp_path: Path):
