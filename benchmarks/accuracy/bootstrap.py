@@ -53,7 +53,7 @@ def resample(runs: Sequence[Matches], draws: int = DRAWS_OF_IMAGES) -> Resampled
     )  # (B, N)
     return Resampled(
         np.stack([average_precision(run) for run in runs]),
-        np.stack([[average_precision(run, weights) for run in runs] for weights in counts]),
+        np.stack([average_precision(run, counts) for run in runs], axis=1),
     )
 
 

@@ -74,10 +74,10 @@ def match_detections(truth: Truth, detections: Detections) -> Matches:
         if not annotation.get("iscrowd"):
             num_objects[images[annotation["image_id"]], labels[annotation["category_id"]]] += 1
     found = Matches(
-        image=np.array([images[d["image_id"]] for d in detections], dtype=np.uint16),
-        label=np.array([labels[d["category_id"]] for d in detections], dtype=np.uint8),
+        image=np.array([images[d["image_id"]] for d in detections], dtype=np.uint32),
+        label=np.array([labels[d["category_id"]] for d in detections], dtype=np.uint16),
         score=np.array([d["score"] for d in detections]),
-        is_match=is_match,
+        is_match=is_match & ~is_ignored,
         is_ignored=is_ignored,
         iou=best_ious(truth, detections).astype(np.float16),
         num_objects=num_objects,
@@ -111,28 +111,45 @@ def _boxes(rows: Any) -> Boxes:
 
 
 def average_precision(matches: Matches, weights: np.ndarray | None = None) -> np.ndarray:
-    """COCO's AP of each threshold and class, in percent, nan where a class has no object, (T, K).
+    """COCO's AP of each threshold and class, in percent, nan where a class has no object.
 
     Args:
         matches: of a run.
-        weights: how often each image counts, (N,); by default once.
+        weights: how often each image counts, (N,), or (B, N) for many draws of images at once; by
+            default each counts once.
+
+    Returns:
+        (T, K), or (B, T, K).
     """
     if weights is None:
         weights = np.ones(len(matches.num_objects), dtype=int)
-    num_objects = weights @ matches.num_objects  # (K,)
-    ap = np.full((len(IOU_THRESHOLDS), len(num_objects)), np.nan)
-    for k in np.flatnonzero(num_objects):
+    draws = np.atleast_2d(weights)
+    num_objects = draws @ matches.num_objects  # (B, K)
+    ap = np.full((len(draws), len(IOU_THRESHOLDS), num_objects.shape[1]), np.nan)
+    for k in range(num_objects.shape[1]):
         one = matches[matches.label == k]
-        counts = (weights[one.image, None] * ~one.is_ignored).T  # (T, D)
-        hits = np.cumsum(counts * one.is_match.T, axis=1)
-        precision = hits / np.maximum(np.cumsum(counts, axis=1), 1)
-        # The best precision at this recall or a higher one.
-        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        precision = np.pad(precision, ((0, 0), (0, 1)))  # 0 where a recall is never reached
-        for t, (hit, height) in enumerate(zip(hits, precision)):
-            first = np.searchsorted(hit / num_objects[k], _RECALL_POINTS)
-            ap[t, k] = 100 * height[first].mean()
-    return ap
+        # Precision has its peaks where an object is found, so only these are looked at.
+        peaks = np.flatnonzero(one.is_match.any(axis=1))
+        is_match, counts = one.is_match[peaks].T, ~one.is_ignored.T  # (T, P), (T, D)
+        if counts.all():
+            counts = counts[:1]
+        for b in np.flatnonzero(num_objects[:, k]):
+            weight = draws[b, one.image]  # (D,)
+            hits = np.cumsum(weight[peaks] * is_match, axis=1)
+            precision = hits / np.maximum(np.cumsum(weight * counts, axis=1)[:, peaks], 1)
+            ap[b, :, k] = _mean_precision(hits / num_objects[b, k], precision)
+    return ap.reshape(*weights.shape[:-1], *ap.shape[1:])
+
+
+def _mean_precision(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Mean over COCO's points of recall, in percent, (T,), of curves (T, P).
+
+    At a point counts the best precision that is reached at this recall or a higher one.
+    """
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    best = np.pad(best, ((0, 0), (0, 1)))  # 0 where a recall is never reached
+    first = [np.searchsorted(curve, _RECALL_POINTS) for curve in recall]
+    return 100 * np.take_along_axis(best, np.stack(first), axis=1).mean(axis=1)
 
 
 def save_matches(path: Path, matches: Matches) -> None:

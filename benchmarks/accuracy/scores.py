@@ -15,7 +15,7 @@ def rank_correlation(matches: Matches) -> float:
     another number of detections for each member. nan where scores or IoUs do not differ.
     """
     chosen = best_of_each_image(matches, DETECTIONS_PER_IMAGE)
-    chosen = chosen[chosen.is_match[:, 0] & ~chosen.is_ignored[:, 0]]
+    chosen = chosen[chosen.is_match[:, 0]]
     return spearman(chosen.score, chosen.iou)
 
 
