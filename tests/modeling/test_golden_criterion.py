@@ -7,7 +7,6 @@ from torch import Tensor
 
 from clq.modeling import CLQ
 from reference.golden import (
-    BACKGROUND,
     golden,
     golden_detector,
     golden_names,
@@ -75,14 +74,15 @@ def relative_error(actual, expected, name: str, scale: float) -> float:
 def test_golden_labels(name):
     arrays = golden(name)
     detector = golden_detector(name.split("_")[1])
+    background = int(golden(f"head_{name.split('_')[1]}_params")["num_classes"])
     images, instances = read_batch(arrays)
     anchors = detector.anchor_generator(read_features(name))
     gt_labels, gt_boxes = detector.label_anchors(anchors, instances, images.image_sizes)
 
     expected = torch.cat(levels(arrays, "labels"), dim=1)
     has_loss = torch.cat(levels(arrays, "label_weights"), dim=1) > 0
-    is_positive = has_loss & (expected != BACKGROUND)
-    expected = expected.masked_fill(expected == BACKGROUND, detector.num_classes)
+    is_positive = has_loss & (expected != background)
+    expected = expected.masked_fill(expected == background, detector.num_classes)
     expected = expected.masked_fill(~has_loss, -1)
     torch.testing.assert_close(torch.stack(gt_labels), expected, rtol=0, atol=0)
     targets = torch.cat(levels(arrays, "bbox_targets"), dim=1)

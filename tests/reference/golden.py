@@ -18,13 +18,15 @@ from clq.modeling.alignment import DeformableAlignment
 from clq.modeling.box_coding import ANCHOR_SCALE, DistributionBoxTransform
 from clq.modeling.clq import CLQ
 from clq.modeling.criterion import CLQCriterion
+from clq.modeling.deform_conv import NUM_TAPS
 from clq.modeling.head import CLQHead
 from clq.modeling.matcher import ATSSMatcher
 from clq.modeling.quality import LocalizationQuality
 
 GOLDEN_DIR = Path(os.environ.get("CLQ_GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
+# What the method fixes and no file of a head holds.
 STRIDES = (8, 16, 32, 64, 128)
-BACKGROUND = 7  # label of the reference's 7-class heads
+ALPHA, TOPK = 0.3, 9
 
 
 def golden(name: str) -> dict[str, Tensor]:
@@ -76,13 +78,14 @@ def golden_detector(head_name: str, **options) -> CLQ:
     """A CLQ over :class:`PyramidStub` with the weights of ``head_<name>_params``.
 
     The reference has a spare class channel. Where it is silent it is dropped; where it is active
-    (head_small) it is kept as an eighth class that no object has.
+    it is kept as one more class that no object has.
     """
     params = golden(f"head_{head_name}_params")
-    num_classes = BACKGROUND + int(params["bg_channel_active"])
+    num_classes = int(params["num_classes"]) + int(params["bg_channel_active"])
     reference = {key[3:]: value for key, value in params.items() if key.startswith("sd.")}
     channels = int(params["in_channels"])
-    transform = DistributionBoxTransform(16)
+    offset_groups = len(reference["feature_alignment.conv_offset.weight"]) // (2 * NUM_TAPS)
+    transform = DistributionBoxTransform(len(reference["clq_reg.bias"]) // 4 - 1)
     head = CLQHead(
         in_channels=channels,
         num_levels=len(STRIDES),
@@ -90,8 +93,8 @@ def golden_detector(head_name: str, **options) -> CLQ:
         num_convs=int(params["stacked_convs"]),
         num_groups=int(params["gn_groups"]),
         box2box_transform=transform,
-        quality=LocalizationQuality(channels, 0.3),
-        alignment=DeformableAlignment(channels),
+        quality=LocalizationQuality(channels, ALPHA),
+        alignment=DeformableAlignment(channels, offset_groups),
     )
     state = {"scales": torch.cat([reference[f"scales.{i}.scale"] for i in range(len(STRIDES))])}
     for reference_name, name in head_parameter_names(list(reference)).items():
@@ -108,7 +111,7 @@ def golden_detector(head_name: str, **options) -> CLQ:
             strides=STRIDES,
             offset=0.0,
         ),
-        anchor_matcher=ATSSMatcher(9),
+        anchor_matcher=ATSSMatcher(TOPK),
         criterion=CLQCriterion(transform, head.quality, **criterion),
         num_classes=num_classes,
         pixel_mean=[0.0, 0.0, 0.0],
