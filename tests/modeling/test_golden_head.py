@@ -4,17 +4,18 @@ import pytest
 import torch
 
 from clq.modeling import joint_scores
-from reference.golden import golden, golden_detector, levels
+from reference.golden import golden, golden_detector, heads_with, levels
 
 
-@pytest.mark.parametrize("name", ("tiny", "default", "small"))
+@pytest.mark.parametrize("name", heads_with("cls_score_l0", "forward"))
 def test_golden_head_forward(name):
     arrays = golden(f"head_{name}_forward")
     detector = golden_detector(name).eval()
+    alpha = detector.head.quality.test_alpha
     with torch.no_grad():
         logits, dists, quality = detector.head(levels(arrays, "feat"))
     for level, (c, d, q) in enumerate(zip(logits, dists, quality)):
-        scores = joint_scores(c.movedim(1, -1), q.movedim(1, -1), alpha=0.3)[0].exp()
+        scores = joint_scores(c.movedim(1, -1), q.movedim(1, -1), alpha)[0].exp()
         expected = arrays[f"cls_score_l{level}"][:, : detector.num_classes].movedim(1, -1)
         torch.testing.assert_close(scores, expected, rtol=5e-5, atol=5e-5)
         torch.testing.assert_close(d, arrays[f"bbox_pred_l{level}"], rtol=5e-5, atol=5e-5)

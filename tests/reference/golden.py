@@ -42,6 +42,13 @@ def golden_names(pattern: str) -> list[str]:
     return names
 
 
+def heads_with(key: str, kind: str) -> list[str]:
+    """Names of the heads whose file ``head_<name>_<kind>`` has that array; at least one."""
+    names = [name for name in golden_names(f"head_*_{kind}") if key in golden(name)]
+    assert names, f"{GOLDEN_DIR} has no head_*_{kind}.npz with {key}"
+    return [name.split("_")[1] for name in names]
+
+
 def levels(arrays: dict[str, Tensor], key: str) -> list[Tensor]:
     """The arrays ``key_l0`` .. ``key_l4`` in order."""
     return [arrays[f"{key}_l{level}"] for level in range(len(STRIDES))]
