@@ -11,6 +11,7 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from clq.checkpoint.mmdet_names import name_of_mmdet
@@ -125,6 +126,25 @@ def golden_detector(head_name: str, **options) -> CLQ:
         pixel_std=[1.0, 1.0, 1.0],
         **options,
     )
+
+
+def assert_same_detections(
+    actual: Instances,
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    box_atol: float = 1e-3,
+    score_atol: float = 1e-5,
+) -> None:
+    """Same count, and each has a partner of its class; those of equal score in any order."""
+    assert len(actual) == len(scores)
+    torch.testing.assert_close(actual.scores, scores, rtol=0, atol=score_atol)
+    is_pair = (scores[None] - actual.scores[:, None]).abs() <= score_atol
+    is_pair &= actual.pred_classes[:, None] == labels[None]
+    distance = (actual.pred_boxes.tensor[:, None] - boxes[None]).abs().amax(dim=2)
+    is_pair &= distance <= box_atol
+    assert is_pair.any(dim=1).all() and is_pair.any(dim=0).all()
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
