@@ -1,5 +1,7 @@
 """Loss functions, distance coding and the joint score against the reference arrays."""
 
+import re
+
 import pytest
 import torch
 from detectron2.structures import Boxes
@@ -13,11 +15,11 @@ from clq.modeling.losses import (
     quality_focal_loss,
     quality_loss,
 )
-from reference.golden import golden
+from reference.golden import golden, golden_names
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
-# Rows whose gradient depends on a convention: they sit on ties of max and min.
-GIOU_TIES = [0, 4, 5]
+# In probabilities that saturate the reference clamps, and ours differs on purpose.
+SATURATED = "losses_qfl_prob_extreme"
 
 
 def qfl_on_probabilities(prob: Tensor, arrays: dict[str, Tensor]) -> Tensor:
@@ -25,15 +27,14 @@ def qfl_on_probabilities(prob: Tensor, arrays: dict[str, Tensor]) -> Tensor:
     logits = torch.logit(prob)
     log_p, log_1mp = joint_scores(logits, torch.full_like(logits[:, :1], 200.0), alpha=0.3)
     target = torch.zeros_like(prob)
-    is_object = arrays["label"] < 7
-    rows = is_object.nonzero().squeeze(1)
+    rows = (arrays["score"] > 0).nonzero().squeeze(1)  # those of background have none
     target[rows, arrays["label"][rows]] = arrays["score"][rows].to(prob.dtype)
     return quality_focal_loss(log_p, log_1mp, target, float(arrays["beta"]))
 
 
-@pytest.mark.parametrize("name", ("prob_c", "prob_c_plus_1", "prob_realistic"))
+@pytest.mark.parametrize("name", [n for n in golden_names("losses_qfl_*") if n != SATURATED])
 def test_golden_quality_focal_loss(name):
-    arrays = golden(f"losses_qfl_{name}")
+    arrays = golden(name)
     prob = arrays["pred"].double().requires_grad_()
     loss_elem = qfl_on_probabilities(prob, arrays).sum(dim=1)
     torch.testing.assert_close(loss_elem.float(), arrays["loss_elem"], **CLOSE)
@@ -53,16 +54,16 @@ def test_golden_quality_focal_loss_in_single_precision():
 
 def test_golden_quality_focal_loss_saturated():
     """Where the probability form clamps, ours differs on purpose: finite and right-signed."""
-    arrays = golden("losses_qfl_prob_extreme")
+    arrays = golden(SATURATED)
     prob = arrays["pred"].clamp(1e-30, 1 - 1e-7).requires_grad_()
     loss = qfl_on_probabilities(prob, arrays)
     assert loss.isfinite().all() and (loss >= 0).all()
     (gradient,) = torch.autograd.grad(loss.sum(), prob)
     assert gradient.isfinite().all()
-    is_background = arrays["label"] >= 7
-    assert (gradient[is_background] >= 0).all()
-    at_object = gradient[~is_background, arrays["label"][~is_background]]
-    below = prob[~is_background, arrays["label"][~is_background]] < arrays["score"][~is_background]
+    is_object = arrays["score"] > 0
+    assert (gradient[~is_object] >= 0).all()
+    at_object = gradient[is_object, arrays["label"][is_object]]
+    below = prob[is_object, arrays["label"][is_object]] < arrays["score"][is_object]
     assert (at_object[below] <= 0).all() and (at_object[~below] >= 0).all()
 
 
@@ -79,6 +80,13 @@ def test_golden_distribution_focal_loss():
     torch.testing.assert_close(gradient, arrays["grad_pred"], **CLOSE)
 
 
+def has_ties(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Rows on ties of max and min, where the gradient depends on a convention."""
+    low1, high1, low2, high2 = boxes1[:, :2], boxes1[:, 2:], boxes2[:, :2], boxes2[:, 2:]
+    pairs = ((low1, low2), (high1, high2), (low1, high2), (high1, low2), (low1, high1))
+    return torch.stack([(one == other).any(dim=1) for one, other in pairs]).any(dim=0)
+
+
 def test_golden_giou_loss_and_iou():
     arrays = golden("losses_giou")
     pred = arrays["pred"].requires_grad_()
@@ -86,7 +94,7 @@ def test_golden_giou_loss_and_iou():
     loss_elem = 1 - giou
     torch.testing.assert_close(loss_elem, arrays["loss_elem"], **CLOSE)
     (gradient,) = torch.autograd.grad(loss_elem.sum(), pred)
-    smooth = torch.ones(len(pred), dtype=torch.bool).index_fill(0, torch.tensor(GIOU_TIES), False)
+    smooth = ~has_ties(pred, arrays["target"])
     torch.testing.assert_close(gradient[smooth], arrays["grad_pred_elem_sum"][smooth], **CLOSE)
     torch.testing.assert_close(iou, arrays["iou_aligned"], **CLOSE)
 
@@ -113,11 +121,15 @@ def test_golden_integral():
 
 
 def test_golden_distance_coding():
-    """Points with a stride of 1 and of 8: an anchor is a square of 8 strides around its point."""
+    """Points with a stride of 1 and of another: an anchor is a square of 8 strides around each."""
     arrays = golden("losses_misc")
-    transform = DistributionBoxTransform(16)
+    reg_max = len(arrays["project"]) - 1
+    transform = DistributionBoxTransform(reg_max)
+    # The name of one array says by what points are multiplied and in what image boxes end.
+    (clamped,) = [key for key in arrays if key.startswith("distance2bbox_x")]
+    larger, height, width = map(int, re.findall(r"(?<=_[xhw])\d+", clamped))
     points = arrays["points"].double()
-    for stride in (1, 8):
+    for stride in (1, larger):
         half = 4 * stride
         anchors = torch.cat((points * stride - half, points * stride + half), dim=1)
         boxes = transform.apply_deltas(arrays["logits"].double(), anchors)
@@ -125,10 +137,10 @@ def test_golden_distance_coding():
             boxes.float(), arrays["distance2bbox"] * stride, rtol=1e-5, atol=1e-5
         )
         targets = transform.get_deltas(anchors, arrays["gt_boxes"].double() * stride)
-        torch.testing.assert_close(targets.float(), arrays["bbox2distance_max16"], **CLOSE)
+        torch.testing.assert_close(targets.float(), arrays[f"bbox2distance_max{reg_max}"], **CLOSE)
     clipped = Boxes(boxes)
-    clipped.clip((300, 350))
-    expected = arrays["distance2bbox_x8_clamped_h300_w350"]
+    clipped.clip((height, width))
+    expected = arrays[clamped]
     torch.testing.assert_close(clipped.tensor.float(), expected, rtol=1e-5, atol=1e-4)
 
 
