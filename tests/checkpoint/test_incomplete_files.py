@@ -15,7 +15,7 @@ from clq.checkpoint.mmdet_names import is_no_weight
 from reference.golden import GOLDEN_DIR
 from reference.mmdet_style import FAMILY, mmdet_state, random_detector, small_config
 
-GOLDEN = GOLDEN_DIR / "mmdet_style_checkpoint_r50_base8.pth"
+GOLDEN = min(GOLDEN_DIR.glob("mmdet_style_checkpoint_*.pth"))
 CONTENT = torch.load(GOLDEN, map_location="cpu", weights_only=True)
 STATE: dict[str, Tensor] = CONTENT["state_dict"]
 ONE = torch.ones(1)
@@ -104,6 +104,9 @@ def test_a_part_of_another_head_does_not_choose_the_head(head: str, name: str, t
 
 
 PREDICTOR = "bbox_head.clq_cls.weight"
+BIAS = "bbox_head.clq_cls.bias"
+COUNT = len(STATE[PREDICTOR])  # of classes, the spare one included
+WIDTH = len(STATE["backbone.bn1.weight"])
 
 
 @pytest.mark.parametrize(
@@ -112,8 +115,8 @@ PREDICTOR = "bbox_head.clq_cls.weight"
         ("bbox_head.scales.2.scale", torch.ones(2), "shape (2,), but must be one number"),
         (PREDICTOR, torch.tensor(1.0), "shape (), but must have 4 dimensions"),
         (PREDICTOR, torch.ones(8), "shape (8,), but must have 4 dimensions"),
-        (PREDICTOR, torch.ones(1, 64, 3, 3), "has 1 channels, but bbox_head.clq_cls.bias 8"),
-        ("bbox_head.clq_cls.bias", torch.ones(7), "has 8 channels, but bbox_head.clq_cls.bias 7"),
+        (PREDICTOR, torch.ones(1, 64, 3, 3), f"has 1 channels, but {BIAS} {COUNT}"),
+        (BIAS, torch.ones(COUNT - 1), f"has {COUNT} channels, but {BIAS} {COUNT - 1}"),
         ("bbox_head.clq_reg.weight", torch.ones(9, 64, 3, 3), "has 9 channels"),
         ("bbox_head.clq_reg.weight", torch.tensor(1.0), "must have 4 dimensions"),
         ("backbone.conv1.weight", torch.tensor(1.0), "must have 4 dimensions"),
@@ -125,7 +128,11 @@ PREDICTOR = "bbox_head.clq_cls.weight"
         ("backbone.bn1.weight", torch.ones(8, dtype=torch.complex64), "of complex64, not of"),
         ("backbone.bn1.weight", torch.full((8,), float("nan")), "not finite"),
         ("backbone.bn1.weight", torch.ones(8, device="meta"), "without values"),
-        ("backbone.bn1.weight", torch.ones(9), "(there backbone.bn1.weight) (9,) for (8,)"),
+        (
+            "backbone.bn1.weight",
+            torch.ones(WIDTH + 1),
+            f"(there backbone.bn1.weight) ({WIDTH + 1},) for ({WIDTH},)",
+        ),
     ],
 )
 def test_values_that_are_no_weights_are_named(

@@ -132,7 +132,8 @@ def test_candidate_rules_choose_pairs_or_anchors(rule, expected):
     anchors = [Boxes(torch.tensor([[0.0, 0, 64, 64], [64, 0, 128, 64], [0, 64, 64, 128]]))]
     logits = [torch.tensor([[0.9, 0.8], [0.04, 0.5], [0.4, 0.3]]).logit()]
     sure = [torch.full((3, 1), 50.0)]
-    found = detector.candidates(anchors, logits, [torch.zeros(3, 68)], sure, (128, 128))
+    dists = [torch.zeros(3, detector.box2box_transform.num_channels)]
+    found = detector.candidates(anchors, logits, dists, sure, (128, 128))
     centers = found.pred_boxes.get_centers()
     rows = [
         (Boxes.cat(anchors).get_centers() - c).abs().sum(dim=1).argmin().item() for c in centers
@@ -144,7 +145,7 @@ def test_boxes_are_clipped_before_suppression():
     """Two boxes that differ only outside the image are one detection."""
     detector = golden_detector("tiny")
     anchors = [Boxes(torch.tensor([[-32.0, -32.0, 32.0, 32.0], [-32.0, -24.0, 32.0, 40.0]]))]
-    dists = torch.full((2, 4, 17), -50.0)
+    dists = torch.full((2, 4, detector.box2box_transform.reg_max + 1), -50.0)
     dists[:, :, 6] = 50.0  # 48 px to every side
     dists[1, 0, 6], dists[1, 0, 16] = -50.0, 50.0  # 128 px to the left
     logits, quality = [torch.tensor([[2.0], [1.0]])], [torch.zeros(2, 1)]
@@ -195,7 +196,8 @@ def test_dense_distances_steer_the_alignment():
     detector = golden_detector("tiny")
     transform = detector.box2box_transform
     assert isinstance(transform, DistributionBoxTransform)
-    features = [torch.randn(1, 16, 16 // 2**i, 16 // 2**i) for i in range(5)]
+    channels = detector.backbone.output_shape()["p3"].channels
+    features = [torch.randn(1, channels, 16 // 2**i, 16 // 2**i) for i in range(5)]
     logits, _, _ = detector.head(features)
     sum(x.sum() for x in logits).backward()
     assert detector.head.bbox_pred.weight.grad.abs().sum() > 0
