@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from clq.engine.machine import cpu_name
 from clq.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,13 @@ def commit() -> str:
         return "unknown"
     differs = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *_CODE])
     return head.stdout.strip() + ("-dirty" if differs.returncode else "")
+
+
+def device_name(device: str) -> str:
+    """What a run on a device of PyTorch's was made on: the GPU's name, or the processor's."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return cpu_name()
 
 
 def run_apart(function: Callable[..., _T], *arguments: Any, threads: int | None = None) -> _T:

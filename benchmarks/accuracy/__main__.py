@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace, is_ours: bool) -> int:
         data_sets,
         results=options.results,
         output=options.output,
-        opts=options.opts,
+        opts=[*options.opts, *(["MODEL.DEVICE", options.device] if options.device else [])],
         parallel=options.parallel,
         threads=options.threads,
     )
@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report", action="store_true", help="run nothing, write the report")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     parser.add_argument("--output", type=Path, help="of the runs (default: output/ and its name)")
+    parser.add_argument("--device", help="cpu or cuda (default: CUDA where there is one)")
     parser.add_argument("--parallel", type=int, default=2, help="cells side by side (default: 2)")
     parser.add_argument("--threads", type=int, default=1, help="of each cell (default: 1)")
     parser.add_argument(

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from detectron2.data import MetadataCatalog
 
-from benchmarks.common import commit
+from benchmarks.common import commit, device_name
 from clq.engine import CLQTrainer, build_config, clq_argument_parser, setup
-from clq.engine.machine import cpu_name, cpu_seconds
+from clq.engine.machine import cpu_seconds
 from clq.evaluation import box_results_by_dataset, evaluate_boxes
 from clq.evaluation.results import class_aps
 
@@ -85,7 +85,7 @@ def run_cell(cell: Cell, data: DataSet, opts: Sequence[str], output: Path) -> di
             trainer.storage.history("time").median(cfg.SOLVER.MAX_ITER), 4
         ),
         "cpu_seconds": round(cpu, 1),
-        "machine": cpu_name(),
+        "machine": device_name(cfg.MODEL.DEVICE),
         "torch": torch.__version__,
         "commit": made_by,
         "date": datetime.date.today().isoformat(),

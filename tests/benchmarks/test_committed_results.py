@@ -1,6 +1,5 @@
 """The committed rows of the accuracy study belong together, and to the members as they are."""
 
-
 import numpy as np
 import pytest
 

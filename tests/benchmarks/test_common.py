@@ -17,6 +17,12 @@ def test_a_function_runs_in_a_process_of_its_own():
     assert common.run_apart(torch.get_num_threads, threads=1) == 1
 
 
+def test_a_device_has_a_name(monkeypatch: pytest.MonkeyPatch):
+    assert common.device_name("cpu").endswith(f", {torch.get_num_threads()} threads")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU, {device}")
+    assert common.device_name("cuda:1") == "a GPU, cuda:1"
+
+
 def test_commit_tells_when_the_code_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(common, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

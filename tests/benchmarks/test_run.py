@@ -11,10 +11,11 @@ import torch
 from benchmarks.accuracy import run
 from benchmarks.accuracy.cells import FAMILY, Cell, member_keys
 from benchmarks.accuracy.data_sets import DataSet
+from benchmarks.accuracy.identity import shared_hash
 from benchmarks.accuracy.matches import average_precision, load_matches
 from benchmarks.accuracy.rows import FIELDS, cell_of
 from clq.data import CocoFiles
-from clq.engine import CLQTrainer, setup
+from clq.engine import CLQTrainer, build_config, setup
 from reference.tiny import CLASS_NAMES, CONFIG, KEYS, TinyData, command_line, options, parse
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
@@ -65,6 +66,17 @@ def test_rows_of_one_hash_share_settings_and_data(data: DataSet, tmp_path: Path)
         run.cell_hash(Cell("tiny", "clq", 0), data, [*keys, "MODEL.CLQ.ALPHA", "0.5"]),
     ]
     assert len({same, *others}) == 5
+
+
+def test_rows_of_a_gpu_share_no_hash_with_rows_of_a_processor(data: DataSet):
+    keys = member_keys("clq")[::2]
+    cfg = build_config(parse([*data.arguments(), *options(KEYS)])).clone()
+    cfg.defrost()
+    hashes = []
+    for device in ("cpu", "cuda", "cuda:1"):
+        cfg.MODEL.DEVICE = device
+        hashes.append(shared_hash(cfg, keys))
+    assert hashes[0] != hashes[1] == hashes[2]
 
 
 def test_members_see_the_same_images_in_the_same_order(tiny_data: TinyData, tmp_path: Path):
