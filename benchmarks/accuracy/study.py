@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.common import read_rows, run_apart
 
-from .cells import BASELINE, Cell
+from .cells import Cell
 from .data_sets import DataSet
 from .rows import add_result, identity
 from .run import MATCHES, cell_hash, run_cell
@@ -36,11 +36,12 @@ class Study:
     parallel: int = 1
     threads: int = 1
 
-    def hashes(self) -> dict[str, str]:
-        """The hash of settings and data of each data set."""
+    def hashes(self, cells: Sequence[Cell]) -> dict[str, str]:
+        """The hash of settings and data of each data set, which all its cells share."""
+        first = {cell.data: cell for cell in reversed(cells)}
         return {
-            name: run_apart(cell_hash, Cell(name, BASELINE, 0), data, self.opts)
-            for name, data in self.data_sets.items()
+            name: run_apart(cell_hash, cell, self.data_sets[name], self.opts)
+            for name, cell in first.items()
         }
 
     def run_missing(self, cells: Sequence[Cell]) -> int:
@@ -52,7 +53,7 @@ class Study:
         Returns:
             The number of cells that failed; each is told in one line.
         """
-        hashes = self.hashes()
+        hashes = self.hashes(cells)
         done = {identity(row) for row in read_rows(self.results)}
         missing = [cell for cell in cells if (cell, hashes[cell.data]) not in done]
         print(f"{len(missing)} cells to run, {len(cells) - len(missing)} have a row.", flush=True)
@@ -72,7 +73,7 @@ class Study:
         Returns:
             The number of cells that failed, or whose AP lies outside the spread of their seeds.
         """
-        hashes = self.hashes()
+        hashes = self.hashes(cells)
         rows = {identity(row): row for row in read_rows(self.results)}
         without = [str(cell) for cell in cells if (cell, hashes[cell.data]) not in rows]
         cells = [cell for cell in cells if (cell, hashes[cell.data]) in rows]
