@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ def draw_curves(groups: Sequence[Group], out: Path) -> None:
     for row, group in zip(panels, groups, strict=True):
         for axes, member in zip(row, members, strict=True):
             _draw_curve(axes, group, member)
-            axes.set_title(f"{NAMES[member]}, {group.data.replace('_', ' ')}", fontsize=9)
+            axes.set_title(f"{NAMES[member]}, {group.data.replace('_', ' ')}", fontsize=10)
         row[0].set_ylabel("AP minus that of ATSS")
     for axes in panels[-1]:
         axes.set_xlabel("IoU threshold")
@@ -68,8 +69,8 @@ def draw_scores(groups: Sequence[Group], out: Path) -> None:
         _draw_headroom(left, group, members)
         _draw_correlation(right, group, members)
         title = group.data.replace("_", " ")
-        left.set_title(f"AP as ranked, of AP if ranked by true IoU; {title}", fontsize=9)
-        right.set_title(f"rank correlation of score and IoU; {title}", fontsize=9)
+        left.set_title(f"{title}: AP by score (blue), by true IoU (grey)", fontsize=10)
+        right.set_title(f"{title}: rank correlation of score and IoU", fontsize=10)
     _save(figure, out)
 
 
@@ -81,15 +82,10 @@ def _draw_headroom(axes: Axes, group: Group, members: Sequence[str]) -> None:
             continue
         axes.barh(y, pair[1].mean, color=_GREY, height=0.6)
         axes.barh(y, pair[0].mean, color=_BLUE, height=0.6)
-        axes.text(
-            pair[0].mean,
-            y,
-            f"{share.mean:.1f} % ",
-            ha="right",
-            va="center",
-            color="white",
-            fontsize=8,
-        )
+        text = f"{pair[0].mean:.1f}, {share.mean:.0f} % of the possible "
+        style: dict[str, Any] = {"va": "center", "fontsize": 8}
+        axes.text(pair[0].mean, y, text, ha="right", color="white", **style)
+        axes.text(pair[1].mean, y, f"{pair[1].mean:.1f} ", ha="right", **style)
     _label(axes, members)
 
 
