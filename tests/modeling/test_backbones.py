@@ -65,6 +65,54 @@ def test_frozen_norms_are_detectron2s_in_one_pass(dtype, atol):
     torch.testing.assert_close(ours(x.detach()), theirs(x.detach()), rtol=0, atol=0)
 
 
+def norm_with_numbers(seed: int) -> OnePassFrozenBatchNorm2d:
+    generator = torch.Generator().manual_seed(seed)
+    norm = OnePassFrozenBatchNorm2d(5)
+    for buffer in norm.buffers():
+        buffer.copy_(torch.rand(5, generator=generator) + 0.5)
+    return norm
+
+
+CHANGES = {
+    "weights are loaded": lambda norm: norm.load_state_dict(norm_with_numbers(1).state_dict()),
+    "weights are assigned": lambda norm: norm.load_state_dict(
+        norm_with_numbers(1).state_dict(), assign=True
+    ),
+    "a buffer is written to": lambda norm: norm.running_var.mul_(2),
+    "a buffer is replaced": lambda norm: setattr(norm, "bias", torch.full((5,), 3.0)),
+    "it is cast": lambda norm: norm.to(torch.float64).running_mean.add_(1),
+    "it goes through half precision": lambda norm: norm.half().float(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("is_copied", (False, True))
+def test_what_a_norm_keeps_does_not_go_stale(change, is_copied):
+    norm = norm_with_numbers(0)
+    x = torch.randn(2, 5, 3, 4, requires_grad=True)
+    before = norm(x)
+    assert torch.equal(norm(x), before)
+    norm = copy.deepcopy(norm) if is_copied else norm
+    CHANGES[change](norm)
+    fresh = OnePassFrozenBatchNorm2d(5).to(norm.weight.dtype)
+    fresh.load_state_dict(norm.state_dict())
+    assert torch.equal(norm(x), fresh(x)) and not torch.equal(norm(x), before)
+    assert len(norm.state_dict()) == len(OnePassFrozenBatchNorm2d(5).state_dict())
+
+
+def test_a_norm_computes_scale_and_shift_once_for_each_precision(monkeypatch):
+    norm, roots = norm_with_numbers(0), []
+    rsqrt = torch.Tensor.rsqrt
+    monkeypatch.setattr(torch.Tensor, "rsqrt", lambda x: roots.append(x) or rsqrt(x))
+    x = torch.randn(2, 5, 3, 4, requires_grad=True)
+    for dtype in (torch.float32, torch.bfloat16, torch.float32, torch.bfloat16):
+        assert norm(x.to(dtype)).dtype == dtype
+    assert len(roots) == 2
+    with torch.no_grad():
+        torch.compile(norm, backend="eager")(x)
+    torch.testing.assert_close(torch.compile(norm, backend="eager", fullgraph=True)(x), norm(x))
+
+
 @pytest.mark.parametrize("norm, count", (("FrozenBN", 53), ("BN", 11)))
 def test_every_frozen_norm_of_a_backbone_takes_one_pass(norm, count):
     """With trained norms, those of the stem and the first stage alone are frozen."""

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import deform_conv2d
 
+from .frozen_norm import OnePassFrozenBatchNorm2d
+from .precision import full_precision
+
 
 class LastLevelP6P7NoReLU(LastLevelP6P7):
     """P6 from P5 and P7 from P6 by stride-2 convolutions with nothing between them.
@@ -40,28 +43,6 @@ class LastLevelP6P7NoReLU(LastLevelP6P7):
             return [p6, self.p7(p6)]
 
 
-class OnePassFrozenBatchNorm2d(FrozenBatchNorm2d):
-    """Detectron2's, which takes a map that is trained through in one pass instead of two."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not x.requires_grad:
-            return super().forward(x)
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        bias = self.bias - self.running_mean * scale
-        scale, bias = (vector.to(x.dtype).view(1, -1, 1, 1) for vector in (scale, bias))
-        return torch.addcmul(bias, x, scale)
-
-    @classmethod
-    def take_place_in(cls, module: nn.Module) -> None:
-        """Of every frozen batch norm below a module."""
-        for parent in list(module.modules()):
-            for name, norm in list(parent.named_children()):
-                if type(norm) is FrozenBatchNorm2d:
-                    own = cls(norm.num_features, norm.eps)
-                    own.load_state_dict(norm.state_dict())
-                    setattr(parent, name, own)
-
-
 class TorchvisionDeformConv(nn.Module):
     """A deformable convolution of Detectron2's ResNet, run by torchvision's operator.
 
@@ -81,7 +62,7 @@ class TorchvisionDeformConv(nn.Module):
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
         """Convolve x (N, C, H, W) by offsets (dy, dx) in cells, (N, G*T*2, H', W')."""
         # In fp32 or better: the operator has no half precision on CPU.
-        full = torch.promote_types(x.dtype, torch.float32)
+        full = full_precision(x.dtype)
         parts = [None if part is None else part.to(full) for part in (x, offset, self.weight, mask)]
         with torch.autocast(x.device.type, enabled=False):
             y = deform_conv2d(*parts[:3], mask=parts[3], **self.geometry)
