@@ -1,5 +1,7 @@
 """The search on a grid against the search of all: the same keys, however rounding falls."""
 
+import functools
+
 import pytest
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
@@ -20,8 +22,8 @@ def searches(strides, sizes, *, offset=0.0, scale=8, topk=9, limits=((INFINITY, 
     )
     levels = [boxes.get_centers().t() for boxes in generator(maps)]
     ends = torch.tensor(limits).t()
-    grid = NearestOnGrid(levels, ends, topk, AnchorGrid.of(strides, maps))
-    return NearestOfAll(levels, ends, topk), grid
+    grid = NearestOnGrid(levels, topk, AnchorGrid.of(strides, maps))
+    return [functools.partial(s, limits=ends) for s in (NearestOfAll(levels, topk), grid)]
 
 
 def assert_equal(both, points, images=None):
@@ -140,4 +142,4 @@ def test_any_layout(layout):
 def test_a_grid_of_other_anchors_is_refused():
     levels = [Boxes(torch.zeros(6, 4)).get_centers().t()]
     with pytest.raises(AssertionError):
-        NearestOnGrid(levels, torch.tensor([[INFINITY]] * 2), 9, AnchorGrid((8,), ((2, 4),)))
+        NearestOnGrid(levels, 9, AnchorGrid((8,), ((2, 4),)))

@@ -7,19 +7,20 @@ bottom), "ltrb", from the centre of an anchor to the sides of the box, in stride
 from collections.abc import Sequence
 
 import torch
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
+from .anchors import KeepingAnchorGenerator
 from .losses import distribution_focal_loss
+from .precision import full_precision
 
 # The side of an anchor, in strides.
 ANCHOR_SCALE = 8
 
 
-def build_anchor_generator(strides: Sequence[int]) -> DefaultAnchorGenerator:
+def build_anchor_generator(strides: Sequence[int]) -> KeepingAnchorGenerator:
     """One square anchor of ``ANCHOR_SCALE`` strides in each cell, centred on index times stride."""
-    return DefaultAnchorGenerator(
+    return KeepingAnchorGenerator(
         sizes=[[ANCHOR_SCALE * stride] for stride in strides],
         aspect_ratios=[1.0],
         strides=list(strides),
@@ -44,7 +45,7 @@ def expected_distances(dist_logits: Tensor, dim: int = -1) -> Tensor:
 
     Source: Generalized Focal Loss (arXiv 2006.04388), equation 4.
     """
-    dtype = torch.promote_types(dist_logits.dtype, torch.float32)
+    dtype = full_precision(dist_logits.dtype)
     prob = dist_logits.softmax(dim, dtype=dtype)
     bins = torch.arange(prob.shape[dim], dtype=dtype, device=prob.device)
     with torch.autocast(prob.device.type, enabled=False):  # would take the product in half
@@ -89,7 +90,8 @@ class DistributionBoxTransform:
             Boxes xyxy in pixels, (P, 4), fp32 or better, not clipped.
         """
         distances = expected_distances(dist_logits.unflatten(-1, (4, self.reg_max + 1)))
-        return self._centers(anchors) + self._signed(distances) * anchor_strides(anchors)
+        ltrb, centers = distances * anchor_strides(anchors), self._centers(anchors)
+        return torch.cat((centers - ltrb[:, :2], centers + ltrb[:, 2:]), dim=1)
 
     def get_deltas(self, anchors: Tensor, boxes: Tensor) -> Tensor:
         """Regression targets.
@@ -102,8 +104,9 @@ class DistributionBoxTransform:
             ltrb in strides, (P, 4), clamped to [0, reg_max - 0.1], so that a bin lies on
             either side of each.
         """
-        distances = self._signed(boxes - self._centers(anchors)) / anchor_strides(anchors)
-        return distances.clamp(min=0, max=self.reg_max - 0.1)
+        centers = self._centers(anchors)
+        ltrb = torch.cat((centers - boxes[:, :2], boxes[:, 2:] - centers), dim=1)
+        return (ltrb / anchor_strides(anchors)).clamp(min=0, max=self.reg_max - 0.1)
 
     def losses(self, dist_logits: Tensor, anchors: Tensor, gt_boxes: Tensor) -> dict[str, Tensor]:
         """Losses beside that of the decoded box, unreduced: ``loss_dfl``, mean of the sides, (P,).
@@ -119,13 +122,8 @@ class DistributionBoxTransform:
 
     @staticmethod
     def _centers(anchors: Tensor) -> Tensor:
-        """Centre of each anchor as (x, y, x, y) in pixels, (P, 4)."""
-        return ((anchors[:, :2] + anchors[:, 2:]) / 2).repeat(1, 2)
-
-    @staticmethod
-    def _signed(ltrb: Tensor) -> Tensor:
-        """Turn (l, t, r, b) into offsets (-l, -t, r, b) and back, (P, 4)."""
-        return torch.cat((-ltrb[:, :2], ltrb[:, 2:]), dim=1)
+        """Centres of anchors, xy in pixels, (P, 2)."""
+        return (anchors[:, :2] + anchors[:, 2:]) / 2
 
 
 class DeltaBoxTransform:

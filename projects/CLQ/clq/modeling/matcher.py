@@ -5,11 +5,13 @@ batch, C candidates of a box (topk a level, over all levels).
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from detectron2.structures import Boxes
 from torch import Tensor
 
+from .kept import Kept
 from .nearest_anchors import (
     AnchorGrid,
     NearestAnchors,
@@ -25,6 +27,24 @@ _INSIDE_MARGIN = 0.01
 _FAR = 1e30
 # The low bits of a bid, see _bids.
 _TURN_BITS = 32
+# Of how many sets of anchors it is kept what follows from them; one takes about 1 MB.
+_MOST_LAYOUTS = 32
+
+
+class _Layout(NamedTuple):
+    """What is known of anchors before there is any box.
+
+    As long as the anchors are held here, no other tensors have their ids.
+    """
+
+    anchors: list[Tensor]
+    traits: Tensor  # xyxy, centre xy and area of all anchors, in pixels, (7, R)
+    nearest: NearestAnchors
+
+    @property
+    def centers(self) -> Tensor:
+        """Centres xy, (2, R)."""
+        return self.traits[4:6]
 
 
 class ATSSMatcher:
@@ -46,6 +66,7 @@ class ATSSMatcher:
         """
         self.topk = topk
         self.num_pairs = num_pairs
+        self._layouts: Kept[_Layout] = Kept(_MOST_LAYOUTS)
 
     def __call__(
         self,
@@ -93,40 +114,55 @@ class ATSSMatcher:
                 one after the other, int64 (N, R); M where the label is not 1.
             labels: int8 (N, R).
         """
-        corners = Boxes.cat(anchors).tensor.t().contiguous()  # (4, R)
-        centers = _centers(corners)  # (2, R)
+        layout = self._layout(anchors, grid)
         sizes = [hw or (torch.inf, torch.inf) for hw in valid_hw]
         ends = [width for _, width in sizes] + [height for height, _ in sizes]
-        limits = row_of(centers, ends).view(2, -1)  # (2, N)
-        levels = centers.split([len(boxes) for boxes in anchors], dim=1)
-        nearest: NearestAnchors = (
-            NearestOfAll(levels, limits, self.topk)
-            if grid is None
-            else NearestOnGrid(levels, limits, self.topk, grid)
-        )
-        best_bids = self._best_bids(nearest, corners, gt_boxes)  # (N, R)
-        is_outside = (centers[:, None] >= limits[..., None]).any(dim=0)
+        limits = row_of(layout.traits, ends).view(2, -1)  # (2, N)
+        best_bids = self._best_bids(layout, gt_boxes, limits)  # (N, R)
+        is_outside = (layout.centers[:, None] >= limits[..., None]).any(dim=0)
         labels = (best_bids > 0).to(torch.int8).masked_fill_(is_outside, -1)
         return sum(map(len, gt_boxes)) - (best_bids & (2**_TURN_BITS - 1)), labels
 
-    def _best_bids(
-        self, nearest: NearestAnchors, corners: Tensor, gt_boxes: Sequence[Boxes]
-    ) -> Tensor:
+    def _layout(self, anchors: list[Boxes], grid: AnchorGrid | None) -> _Layout:
+        levels = [boxes.tensor for boxes in anchors]
+
+        def make() -> _Layout:
+            corners = torch.cat(levels).t()  # (4, R)
+            centers, area = _centers(corners), _area(corners)
+            counts = [len(level) for level in levels]
+            nearest: NearestAnchors = (
+                NearestOfAll(centers.split(counts, dim=1), self.topk)
+                if grid is None
+                else NearestOnGrid(centers.split(counts, dim=1), self.topk, grid)
+            )
+            return _Layout(levels, torch.cat((corners, centers, area[None])), nearest)
+
+        key = None if grid is None else (tuple(grid.strides), tuple(map(tuple, grid.sizes)))
+        return self._layouts.get((*map(id, levels), key, self.topk), make)
+
+    def _best_bids(self, layout: _Layout, gt_boxes: Sequence[Boxes], limits: Tensor) -> Tensor:
         """The highest bid for each anchor of each image, see :func:`_bids`, 0 for none, (N, R).
 
         Some boxes at a time; the highest bid is the same in any order.
+
+        Args:
+            layout: of the anchors.
+            gt_boxes: of each image.
+            limits: x and y in pixels where an image ends, (2, N).
         """
-        boxes = torch.cat([per_image.tensor for per_image in gt_boxes]).t().contiguous()  # (4, M)
+        boxes = torch.cat([per_image.tensor for per_image in gt_boxes]).t()  # (4, M)
         image_idxs = torch.cat(
-            [corners.new_full((len(b),), i, dtype=torch.int64) for i, b in enumerate(gt_boxes)]
+            [boxes.new_full((len(b),), i, dtype=torch.int64) for i, b in enumerate(gt_boxes)]
         )
-        best_bids = image_idxs.new_zeros(len(gt_boxes) * corners.shape[1])
-        step = max(self.num_pairs // nearest.num_examined, 1)
+        num_anchors = layout.traits.shape[1]
+        best_bids = image_idxs.new_zeros(len(gt_boxes) * num_anchors)
+        step = max(self.num_pairs // layout.nearest.num_examined, 1)
         for start in range(0, len(image_idxs), step):
             some, images = boxes[:, start : start + step], image_idxs[start : start + step]
-            keys = nearest(_centers(some).nan_to_num(_FAR, _FAR, -_FAR), images)  # (M, C)
-            candidates, bids = _bids(keys, some, corners, len(image_idxs) - start)
-            places = candidates.add_(images[:, None] * corners.shape[1])
+            centers = _centers(some).nan_to_num(_FAR, _FAR, -_FAR)
+            keys = layout.nearest(centers, images, limits)  # (M, C)
+            candidates, bids = _bids(keys, some, layout.traits, len(image_idxs) - start)
+            places = candidates.add_(images[:, None] * num_anchors)
             best_bids.scatter_reduce_(0, places.flatten(), bids.flatten(), "amax")
         return best_bids.view(len(gt_boxes), -1)
 
@@ -136,7 +172,7 @@ def _centers(corners: Tensor) -> Tensor:
     return (corners[:2] + corners[2:]) / 2
 
 
-def _bids(keys: Tensor, boxes: Tensor, corners: Tensor, turn: int) -> tuple[Tensor, Tensor]:
+def _bids(keys: Tensor, boxes: Tensor, traits: Tensor, turn: int) -> tuple[Tensor, Tensor]:
     """What each box bids for its candidates; the highest bid gets the anchor.
 
     A bid is the IoU, its fp32 bits, above the box's turn, which falls with the box's index: at
@@ -145,32 +181,37 @@ def _bids(keys: Tensor, boxes: Tensor, corners: Tensor, turn: int) -> tuple[Tens
     Args:
         keys: of the candidates, (M, C).
         boxes: xyxy in pixels, (4, M).
-        corners: the anchors of all levels, xyxy in pixels, (4, R).
+        traits: of the anchors of all levels, see :class:`_Layout`, (7, R).
         turn: of the first box.
 
     Returns:
         Anchor indices and bids, int64 (M, C).
     """
     is_candidate, candidates = read_keys(keys)
-    found = corners.index_select(1, candidates.flatten()).view(4, *keys.shape)  # (4, M, C)
+    found = traits.index_select(1, candidates.flatten()).view(-1, *keys.shape)  # (7, M, C)
+    corners, points, area = found[:4], found[4:6], found[6]
     boxes = boxes[..., None]  # (4, M, 1)
-    iou = _iou(found, boxes)  # (M, C)
-    points = _centers(found)  # (2, M, C)
+    iou = _iou(corners, boxes, area)  # (M, C)
     margins = torch.minimum(points - boxes[:2], boxes[2:] - points).amin(dim=0)  # (M, C)
     threshold = _iou_threshold(iou, is_candidate)
     is_positive = is_candidate & (iou >= threshold) & (margins > _INSIDE_MARGIN)
     turns = torch.arange(turn, turn - len(keys), -1, device=keys.device)
     bids = iou.view(torch.int32).to(torch.int64).bitwise_left_shift_(_TURN_BITS)
-    return candidates, bids.add_(turns[:, None]).masked_fill_(~is_positive, 0)
+    return candidates, bids.add_(turns[:, None]).mul_(is_positive)
 
 
-def _iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """IoU of boxes xyxy, (4, ...), that are broadcast against each other."""
-    area1, area2 = ((b[2] - b[0]) * (b[3] - b[1]) for b in (boxes1, boxes2))
+def _area(corners: Tensor) -> Tensor:
+    """Areas, (...), of boxes xyxy, (4, ...)."""
+    width, height = corners[2:] - corners[:2]
+    return width * height
+
+
+def _iou(boxes1: Tensor, boxes2: Tensor, area1: Tensor) -> Tensor:
+    """IoU of boxes xyxy, (4, ...), that are broadcast against each other; areas of the first."""
     begin, end = torch.maximum(boxes1[:2], boxes2[:2]), torch.minimum(boxes1[2:], boxes2[2:])
     width, height = (end - begin).clamp_(min=0)
     intersection = width * height
-    return intersection / (area1 + area2 - intersection)
+    return intersection / (area1 + _area(boxes2) - intersection)
 
 
 def _iou_threshold(iou: Tensor, is_candidate: Tensor) -> Tensor:

@@ -48,11 +48,12 @@ class NearestAnchors(Protocol):
 
     num_examined: int
 
-    def __call__(self, centers: Tensor, image_idxs: Tensor) -> Tensor:
+    def __call__(self, centers: Tensor, image_idxs: Tensor, limits: Tensor) -> Tensor:
         """
         Args:
             centers: of M boxes, x and y in pixels, none of them NaN, (A, M).
             image_idxs: to which image a box belongs, (M,).
+            limits: x and y in pixels where an image ends: anchors there are not its own, (A, N).
 
         Returns:
             Keys of the k nearest anchors of each level, nearest first, (M, L*k). Where a level has
@@ -63,7 +64,7 @@ class NearestAnchors(Protocol):
 def read_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
     """Whether keys are of candidates, and which anchors they name, 0 where they are of none."""
     is_candidate = keys < _NO_ANCHOR
-    return is_candidate, (keys & (2**_INDEX_BITS - 1)).masked_fill_(~is_candidate, 0)
+    return is_candidate, (keys & (2**_INDEX_BITS - 1)).mul_(is_candidate)
 
 
 def row_of(like: Tensor, values: Sequence[float]) -> Tensor:
@@ -74,18 +75,17 @@ def row_of(like: Tensor, values: Sequence[float]) -> Tensor:
 class NearestOfAll:
     """Looks at every anchor, wherever anchors lie. See :class:`NearestAnchors`."""
 
-    def __init__(self, anchor_centers: Sequence[Tensor], limits: Tensor, topk: int) -> None:
+    def __init__(self, anchor_centers: Sequence[Tensor], topk: int) -> None:
         """
         Args:
             anchor_centers: of each level, x and y in pixels, (A, R_l).
-            limits: x and y in pixels where an image ends: anchors there are not its own, (A, N).
             topk: k.
         """
-        self.anchor_centers, self.limits, self.topk = anchor_centers, limits, topk
+        self.anchor_centers, self.topk = anchor_centers, topk
         self.num_examined = sum(level.shape[1] for level in anchor_centers)
 
-    def __call__(self, centers: Tensor, image_idxs: Tensor) -> Tensor:
-        limits = self.limits[:, image_idxs, None]  # (A, M, 1)
+    def __call__(self, centers: Tensor, image_idxs: Tensor, limits: Tensor) -> Tensor:
+        limits = limits[:, image_idxs, None]  # (A, M, 1)
         nearest, start = [], 0
         for level in self.anchor_centers:
             x_square, y_square = (level[:, None] - centers[..., None]).square_()  # (M, R_l) each
@@ -116,13 +116,10 @@ class NearestOnGrid:
     the box's centre is within a thousand strides of the level. Beyond, tied rows may be missed.
     """
 
-    def __init__(
-        self, anchor_centers: Sequence[Tensor], limits: Tensor, topk: int, grid: AnchorGrid
-    ) -> None:
+    def __init__(self, anchor_centers: Sequence[Tensor], topk: int, grid: AnchorGrid) -> None:
         """
         Args:
             anchor_centers: of each level, x and y in pixels, (A, R_l).
-            limits: x and y in pixels where an image ends: anchors there are not its own, (A, N).
             topk: k.
             grid: how the anchors lie.
         """
@@ -130,28 +127,29 @@ class NearestOnGrid:
         assert counts == [level.shape[1] for level in anchor_centers], (counts, grid)
         self.topk = topk
         self.coordinates = _axis_coordinates(anchor_centers, grid)  # (A, L, S + 1)
-        self.strides = row_of(limits, grid.strides)[:, None, None]  # (L, 1, 1)
-        # The rows and columns of an image are the first of the level.
-        is_inside = self.coordinates[:, :, None] < limits[:, None, :, None]  # (A, L, N, S + 1)
-        self.num_inside = is_inside.sum(dim=-1, dtype=limits.dtype)  # (A, L, N)
-        self.windows = torch.arange(topk + 2, device=limits.device)[:, None]  # (k + 2, 1)
-        self.widths = row_of(self.windows, [width for _, width in grid.sizes])[:, None, None]
+        self.strides = row_of(self.coordinates, grid.strides)[:, None, None]  # (L, 1, 1)
+        ranks = torch.arange(topk + 2, device=self.coordinates.device)[:, None]  # (k + 2, 1)
+        self.windows, self.half_windows = ranks, ranks / 2
+        self.steps = ranks[1:] - 1  # (k + 1, 1)
+        self.widths = row_of(ranks, [width for _, width in grid.sizes])[:, None, None]
         starts = [sum(counts[:i]) for i in range(len(counts))]
-        self.starts = row_of(self.windows, starts)[:, None, None]  # (L, 1, 1)
-        ranks = range(1, topk + 2)
-        num_cells = sum(min((topk + 3) // a, topk + 1) for a in ranks)
-        products = self.windows[1:] * self.windows[1:].T  # (k + 1, k + 1)
+        self.starts = row_of(ranks, starts)[:, None, None]  # (L, 1, 1)
+        num_cells = sum(min((topk + 3) // a, topk + 1) for a in range(1, topk + 2))
+        products = ranks[1:] * ranks[1:].T  # (k + 1, k + 1)
         cells = products.flatten().argsort(stable=True)[:num_cells]  # (E,)
-        self.cell_rows, self.cell_columns = cells // len(ranks), cells % len(ranks)
+        self.cell_rows, self.cell_columns = cells // (topk + 1), cells % (topk + 1)
         self.num_examined = num_cells * len(counts)
 
-    def __call__(self, centers: Tensor, image_idxs: Tensor) -> Tensor:
-        places, squares = self._ranked(centers[:, None, None], self.num_inside[..., image_idxs])
+    def __call__(self, centers: Tensor, image_idxs: Tensor, limits: Tensor) -> Tensor:
+        # The rows and columns of an image are the first of the level.
+        is_inside = self.coordinates[:, :, None] < limits[:, None, :, None]  # (A, L, N, S + 1)
+        num_inside = is_inside.sum(dim=-1, dtype=limits.dtype)  # (A, L, N)
+        places, squares = self._ranked(centers[:, None, None], num_inside[..., image_idxs])
         columns, rows = places  # (L, k + 1, M)
         x_squares, y_squares = squares
         distance = x_squares.index_select(1, self.cell_columns)  # (L, E, M)
         distance += y_squares.index_select(1, self.cell_rows)
-        anchor_idxs = (rows * self.widths + self.starts).index_select(1, self.cell_rows)
+        anchor_idxs = (self.starts + rows * self.widths).index_select(1, self.cell_rows)
         anchor_idxs += columns.index_select(1, self.cell_columns)
         keys = _keys(distance, anchor_idxs).permute(2, 0, 1).contiguous()  # (M, L, E)
         return _smallest(keys, self.topk).flatten(1)
@@ -170,12 +168,12 @@ class NearestOnGrid:
         num_inside = num_inside.unsqueeze(2)
         position = (centers - self.coordinates[..., :1, None]) / self.strides  # in cells
         # Where the window of the w nearest begins. When it grows, its first or its last is new.
-        begin = (position - self.windows / 2).ceil_()  # (A, L, k + 2, M) for w = 0 .. k + 1
+        begin = (position - self.half_windows).ceil_()  # (A, L, k + 2, M) for w = 0 .. k + 1
         begin = begin.minimum(num_inside - self.windows).clamp_(min=0)
         begin, grows_at_end = begin[:, :, 1:], begin[:, :, 1:] == begin[:, :, :-1]
-        place = begin + grows_at_end * (self.windows[1:] - 1)  # (A, L, k + 1, M)
+        place = begin + grows_at_end * self.steps  # (A, L, k + 1, M)
         nowhere = self.coordinates.shape[-1] - 1
-        place = torch.where(place < num_inside, place, nowhere).long()
+        place = place.masked_fill_(place >= num_inside, nowhere).long()
         found = self.coordinates.gather(-1, place.flatten(2)).view(place.shape)
         return place, (found - centers).square_()
 

@@ -1,0 +1,56 @@
+"""Anchors that are laid out once for each shape of the maps."""
+
+import copy
+import pickle
+
+import torch
+
+from clq.modeling.box_coding import build_anchor_generator
+from reference.members import build
+
+STRIDES = (8, 16)
+
+
+def maps(height: int, width: int) -> list[torch.Tensor]:
+    return [torch.empty(1, 3, height // s, width // s) for s in STRIDES]
+
+
+def tensors(generator, features) -> list[torch.Tensor]:
+    return [boxes.tensor for boxes in generator(features)]
+
+
+def test_the_same_shape_gives_the_same_tensors():
+    generator = build_anchor_generator(STRIDES)
+    first = tensors(generator, maps(32, 64))
+    other = tensors(generator, maps(64, 32))
+    assert all(a is b for a, b in zip(first, tensors(generator, maps(32, 64))))
+    assert first[0].shape == other[0].shape and not torch.equal(first[0], other[0])
+    assert first[0][0].tolist() == [-32, -32, 32, 32] and first[1][1].tolist() == [-48, -64, 80, 64]
+
+
+def test_a_move_gives_others():
+    generator = build_anchor_generator(STRIDES)
+    tensors(generator, maps(32, 64))
+    generator.to("meta")
+    assert {level.device.type for level in tensors(generator, maps(32, 64))} == {"meta"}
+
+
+def test_copies_are_of_their_own_and_no_state_knows_of_it():
+    generator = build_anchor_generator(STRIDES)
+    first = tensors(generator, maps(32, 64))
+    for twin in (copy.deepcopy(generator), pickle.loads(pickle.dumps(generator))):
+        for a, b in zip(first, tensors(twin, maps(32, 64))):
+            assert a is not b and torch.equal(a, b)
+    assert not generator.state_dict()
+
+
+def test_a_detector_that_has_run_is_copied_and_pickled():
+    detector = build("clq").eval()
+    names = set(detector.state_dict())
+    batch = [{"image": torch.rand(3, 64, 96) * 255}]
+    with torch.inference_mode():
+        found = detector(batch)[0]["instances"]
+        for twin in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
+            again = twin(batch)[0]["instances"]
+            assert torch.equal(found.pred_boxes.tensor, again.pred_boxes.tensor)
+    assert set(detector.state_dict()) == names
