@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .losses import quality_focal_loss
+from .losses import background_focal_loss, quality_focal_loss
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,13 @@ class QualityFocalLoss:
         """Loss of each element, unreduced; arguments as in :func:`quality_focal_loss`."""
         return quality_focal_loss(log_p, log_1mp, target, self.beta)
 
+    def on_background(self, log_p: Tensor, log_1mp: Tensor) -> Tensor:
+        """Loss of each element towards 0, unreduced."""
+        return background_focal_loss(log_p, log_1mp, self.beta)
+
     def num_samples(self, is_positive: Tensor) -> Tensor:
-        """Positives (N, R) of the batch, an image without any counting as one."""
-        return is_positive.sum(dim=1).clamp(min=1).sum()
+        """Positives (N, R) of the batch, an image without any counting as one; an fp32 scalar."""
+        return is_positive.sum(dim=1, dtype=torch.float32).clamp(min=1).sum()
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ class FocalLoss(QualityFocalLoss):
         balance = self.alpha * target + (1 - self.alpha) * (1 - target)
         return balance * super().__call__(log_p, log_1mp, target)
 
+    def on_background(self, log_p: Tensor, log_1mp: Tensor) -> Tensor:
+        return (1 - self.alpha) * super().on_background(log_p, log_1mp)
+
     def num_samples(self, is_positive: Tensor) -> Tensor:
-        """Positives (N, R) of the batch."""
-        return is_positive.sum()
+        """Positives (N, R) of the batch, an fp32 scalar."""
+        return is_positive.sum(dtype=torch.float32)

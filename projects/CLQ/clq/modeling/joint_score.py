@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import full_precision
+
 # From this quality logit on, log(1 - s) is taken from its asymptote, where expm1 cancels.
 _SATURATED_QUALITY = 15.0
 
@@ -29,7 +31,7 @@ def joint_scores(
 
     Source: arXiv 2309.13269, joint representation of classification and localization quality.
     """
-    c = pred_logits.to(torch.promote_types(pred_logits.dtype, torch.float32))
+    c = pred_logits.to(full_precision(pred_logits.dtype))
     if alpha == 0 or pred_quality is None:
         return F.logsigmoid(c), F.logsigmoid(-c)
     q = pred_quality.to(c.dtype)
@@ -45,11 +47,11 @@ def joint_scores(
         torch.log(-torch.expm1(log_s.masked_fill(saturated, -1.0))),
     )
     # 1 - p = (1 - s) + s (1 - sigmoid(c)) is exact for large p, log1p for small p.
-    is_small = log_p < -math.log(2)
+    is_large = log_p >= -math.log(2)
     log_1mp = torch.where(
-        is_small,
-        torch.log1p(-log_p.masked_fill(~is_small, -1.0).exp()),
+        is_large,
         # Read where c > 0, and there the difference is exact: log(1 - sigmoid(c)).
         torch.logaddexp(log_1ms, log_s + (log_sigmoid_c - c)),
+        torch.log1p(-log_p.masked_fill(is_large, -1.0).exp()),
     )
     return log_p, log_1mp

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .precision import full_precision
+
 __all__ = ["sum_in_parts"]
 
 # Elements of the first tensor in a part: on CPU so few that what comes of them fits a cache, on a
@@ -35,13 +37,14 @@ class _SumInParts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, loss: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         ctx.wanted = wanted = ctx.needs_input_grad[1:]
+        parts = list(_parts(inputs[0]))
         gradients = [
-            x.new_empty(x.shape, dtype=torch.promote_types(x.dtype, torch.float32))
+            x.new_empty(x.shape, dtype=full_precision(x.dtype))
             for x, want in zip(inputs, wanted)
-            if want
+            if want and len(parts) > 1
         ]
         sums = []
-        for rows in _parts(inputs[0]):
+        for rows in parts:
             part = [_leaf(x[rows], want) for x, want in zip(inputs, wanted)]
             with torch.set_grad_enabled(any(wanted)):
                 total = loss(*part).sum()
@@ -49,10 +52,12 @@ class _SumInParts(torch.autograd.Function):
             if any(wanted):
                 leaves = [x for x, want in zip(part, wanted) if want]
                 found = torch.autograd.grad(total, leaves, materialize_grads=True)
+                gradients = gradients or list(found)  # of the only part
                 for gradient, of_part in zip(gradients, found):
-                    gradient[rows] = of_part
+                    if gradient is not of_part:
+                        gradient[rows] = of_part
         ctx.save_for_backward(*gradients)
-        return torch.stack(sums).sum()
+        return torch.stack(sums).sum() if len(sums) > 1 else sums[0]
 
     @staticmethod
     @once_differentiable
@@ -65,7 +70,7 @@ def _leaf(x: Tensor, wants_gradient: bool) -> Tensor:
     """A tensor whose gradient is taken, in fp32 or better, as it may be scaled only later."""
     if not wants_gradient:
         return x
-    return x.detach().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()
+    return x.detach().to(full_precision(x.dtype)).requires_grad_()
 
 
 def _parts(x: Tensor) -> Iterator[slice]:

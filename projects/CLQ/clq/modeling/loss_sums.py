@@ -59,15 +59,14 @@ class LossSums:
             The means, detached, and how many processes raise each flag, (F,).
         """
         stacked = self._stacked()
-        own = stacked.new_zeros(len(flags))  # filled there: a copy would make the host wait
-        for slot, flag in zip(own, flags):
-            slot.fill_(float(flag))
-        message = torch.cat((stacked, own))
+        own = [stacked.new_full((1,), float(flag)) for flag in flags]  # a copy would wait
+        message = torch.cat((stacked, *own))
         world_size = comm.get_world_size()
         if world_size > 1:
             torch.distributed.all_reduce(message)
+            message[: len(stacked)] /= world_size
         sums, raised = message.split((len(stacked), len(message) - len(stacked)))
-        return self._like(torch.unbind(sums / world_size)), raised
+        return self._like(torch.unbind(sums)), raised
 
     def normalizers(self) -> Normalizers:
         """At least one sample; the weight may lie below 1 and is not clamped.

@@ -28,6 +28,11 @@ def quality_focal_loss(log_p: Tensor, log_1mp: Tensor, target: Tensor, beta: flo
     return cross_entropy * (target - log_p.exp()).abs().pow(beta)
 
 
+def background_focal_loss(log_p: Tensor, log_1mp: Tensor, beta: float = 2.0) -> Tensor:
+    """The same towards 0, in fewer steps, as nearly all elements are background."""
+    return -log_1mp * log_p.exp().pow(beta)
+
+
 def distribution_focal_loss(dist_logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy with the two bins around a continuous target.
 
