@@ -1,6 +1,7 @@
 """One training step: precision, parts of a batch, and what it does with losses."""
 
 import math
+import types
 from typing import Any
 
 import pytest
@@ -29,7 +30,11 @@ class Line(nn.Module):
         self.dtypes: set[torch.dtype] = set()
         self.passes = 0
 
-    def forward(self, batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def prepare(self, batch: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Any]:
+        num_samples = torch.tensor(sum(sample["row"] + 1.0 for sample in batch))
+        return batch, types.SimpleNamespace(num_samples=num_samples)
+
+    def forward(self, batch: list[dict[str, Any]], targets: Any) -> dict[str, torch.Tensor]:
         self.passes += 1
         y = self.layer(X[[sample["row"] for sample in batch]]).squeeze(1)
         self.dtypes.add(y.dtype)
@@ -39,13 +44,10 @@ class Line(nn.Module):
             LossSums(
                 {"a": self.scale * errors.sum()},
                 {"b": self.scale * (weights * errors).sum()},
-                self.num_samples(batch),
+                targets.num_samples,
                 weights.sum(),
             )
         )
-
-    def num_samples(self, batch: list[dict[str, Any]]) -> torch.Tensor:
-        return torch.tensor(sum(sample["row"] + 1.0 for sample in batch))
 
 
 def line_step(precision: torch.dtype | None = None, **options: Any) -> TrainingStep:

@@ -1,10 +1,12 @@
 """The choice of candidates against one that scores every pair of an anchor and a class."""
 
+import math
+
 import pytest
 import torch
 
 from clq.modeling import joint_scores
-from clq.modeling.candidates import CANDIDATE_RULES, best_pairs
+from clq.modeling.candidates import CANDIDATE_RULES
 from reference.host_waits import host_waits
 
 
@@ -37,7 +39,17 @@ def logits(rows, classes, *, mean, dtype=torch.float32, seed=0):
 
 
 def as_triples(found):
-    return list(zip(found.rows.tolist(), found.classes.tolist(), found.scores.tolist()))
+    """Row, class and score of what is chosen, which comes first."""
+    count = int(found.is_chosen.sum())
+    assert found.is_chosen[:count].all()
+    parts = (found.rows, found.classes, found.scores)
+    return list(zip(*(part[:count].tolist() for part in parts)))
+
+
+def choose(rule, pred_logits, pred_quality, **options):
+    """Row, class and score of the candidates of one level."""
+    sizes = [len(pred_logits)]
+    return as_triples(CANDIDATE_RULES[rule](pred_logits, pred_quality, sizes=sizes, **options))
 
 
 @pytest.mark.parametrize("rule", CANDIDATE_RULES)
@@ -50,7 +62,7 @@ def test_equal_to_scoring_all(rule, dtype, mean, score_thresh, alpha):
     pred = logits(200, 7, mean=mean, dtype=dtype)
     for topk in (1, 30, 5000):
         options = {"alpha": alpha, "score_thresh": score_thresh, "topk": topk}
-        found = as_triples(CANDIDATE_RULES[rule](*pred, **options))
+        found = choose(rule, *pred, **options)
         assert sorted(found) == sorted(PLAIN[rule](*pred, **options))
         scores = [score for *_, score in found]
         assert scores == sorted(scores, reverse=True)
@@ -64,34 +76,74 @@ def test_half_precision_loses_no_logit_at_any_threshold():
     scores = joint_scores(logits, None, 0.0)[0].exp()
     lower = torch.nextafter(scores, torch.zeros(()))
     for logit, threshold in zip(logits[::7], lower[::7].tolist()):
-        found = best_pairs(logit.view(1, 1), None, alpha=0.0, score_thresh=threshold, topk=1)
-        assert len(found.rows) == 1, (logit, threshold)
+        options = {"alpha": 0.0, "score_thresh": threshold, "topk": 1}
+        assert len(choose("pairs", logit.view(1, 1), None, **options)) == 1, (logit, threshold)
 
 
 @pytest.mark.parametrize("rule", CANDIDATE_RULES)
 def test_what_is_not_a_number_is_no_candidate_and_takes_no_place(rule):
     c, q = logits(6, 1, mean=0.0)
     c[1], c[4], q[2] = torch.nan, torch.nan, torch.nan
-    found = CANDIDATE_RULES[rule](c, q, alpha=0.3, score_thresh=0.0, topk=3)
-    assert set(found.rows.tolist()) == {0, 3, 5} and found.scores.isfinite().all()
+    rows, _, scores = zip(*choose(rule, c, q, alpha=0.3, score_thresh=0.0, topk=3))
+    assert set(rows) == {0, 3, 5} and all(map(math.isfinite, scores))
 
 
-def test_a_level_makes_the_host_wait_twice():
-    """To learn which logits, and then which scores, are above the threshold."""
+@pytest.mark.parametrize("rule", CANDIDATE_RULES)
+def test_the_host_waits_once_for_all_levels(rule):
+    """To learn how many logits are above the threshold."""
     pred = logits(50, 3, mean=0.0)
-    waits = host_waits(lambda: best_pairs(*pred, alpha=0.3, score_thresh=0.05, topk=20))
-    assert waits == ["aten::nonzero", "aten::nonzero"]
+    options = {"sizes": [30, 15, 5], "alpha": 0.3, "score_thresh": 0.05, "topk": 20}
+    assert host_waits(lambda: CANDIDATE_RULES[rule](*pred, **options)) == ["aten::nonzero"]
+
+
+SIZES = (60, 0, 24, 6, 1)
+
+
+@pytest.mark.parametrize("rule", CANDIDATE_RULES)
+@pytest.mark.parametrize("branch", ("quality", "no quality"))
+@pytest.mark.parametrize("score_thresh", (0.0, 0.05, 0.4, 1.0))
+@pytest.mark.parametrize("topk", (1, 7, 1000))
+def test_all_levels_at_once_are_the_levels_one_by_one(rule, branch, score_thresh, topk):
+    """To the last bit and in the same order; coarse logits, so that many scores are equal."""
+    c, q = logits(sum(SIZES), 4, mean=-1.0, dtype=torch.bfloat16)
+    c, q = c.float().round(), q.float().round()
+    c[3, 1], c[70, 0], q[61] = torch.nan, -torch.inf, torch.nan
+    quality = q if branch == "quality" else None
+    options = {"alpha": 0.3, "score_thresh": score_thresh, "topk": topk}
+    found = as_triples(CANDIDATE_RULES[rule](c, quality, sizes=SIZES, **options))
+    expected, start = [], 0
+    for size in SIZES:
+        level = slice(start, start + size)
+        rows = plain_rule(rule, c[level], None if quality is None else q[level], **options)
+        expected += [(start + row, k, score) for row, k, score in rows]
+        start += size
+    assert found == expected
+
+
+def plain_rule(rule, pred_logits, pred_quality, *, alpha, score_thresh, topk):
+    """One level of one rule by Python's sort, which is stable."""
+    scored = joint_scores(pred_logits, pred_quality, alpha)[0]
+    best = joint_scores(pred_logits.amax(dim=1, keepdim=True), pred_quality, alpha)[0]
+    rows = list(range(len(pred_logits)))
+    if rule == "anchors":
+        by_best = best.nan_to_num(nan=-math.inf).squeeze(1).tolist()
+        rows = sorted(rows, key=lambda row: -by_best[row])[:topk]
+    pairs = [(row, k) for row in rows for k in range(pred_logits.shape[1])]
+    chosen = [(row, k, scored[row, k]) for row, k in pairs if scored[row, k].exp() > score_thresh]
+    chosen.sort(key=lambda pair: -pair[2].item())
+    chosen = chosen if rule == "anchors" else chosen[:topk]
+    return [(row, k, log_score.exp().item()) for row, k, log_score in chosen]
 
 
 def test_without_quality_branch():
     c, _ = logits(50, 3, mean=-2.0)
     options = {"alpha": 0.0, "score_thresh": 0.05, "topk": 20}
-    assert as_triples(best_pairs(c, None, **options)) == plain_pairs(c, None, **options)
+    assert choose("pairs", c, None, **options) == plain_pairs(c, None, **options)
 
 
 def test_equal_scores_come_in_the_order_of_rows_and_classes():
-    found = best_pairs(torch.zeros(4, 2), None, alpha=0.0, score_thresh=0.05, topk=5)
-    assert found.rows.tolist() == [0, 0, 1, 1, 2] and found.classes.tolist() == [0, 1, 0, 1, 0]
+    found = choose("pairs", torch.zeros(4, 2), None, alpha=0.0, score_thresh=0.05, topk=5)
+    assert [pair[:2] for pair in found] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
 
 
 @pytest.mark.parametrize("rule", CANDIDATE_RULES)
@@ -99,21 +151,18 @@ def test_a_score_of_exactly_the_threshold_is_not_enough(rule):
     c, q = torch.tensor([[-1.0]]), torch.tensor([[2.0]])
     score = joint_scores(c, q, 0.3)[0].exp().item()
     lower = torch.nextafter(torch.tensor(score), torch.tensor(0.0)).item()
-    choose = CANDIDATE_RULES[rule]
-    assert len(choose(c, q, alpha=0.3, score_thresh=score, topk=9).rows) == 0
-    assert len(choose(c, q, alpha=0.3, score_thresh=lower, topk=9).rows) == 1
+    assert len(choose(rule, c, q, alpha=0.3, score_thresh=score, topk=9)) == 0
+    assert len(choose(rule, c, q, alpha=0.3, score_thresh=lower, topk=9)) == 1
 
 
 @pytest.mark.parametrize("rule", CANDIDATE_RULES)
 @pytest.mark.parametrize("score_thresh", (1.0, 1.5))
 def test_no_score_exceeds_one(rule, score_thresh):
     c, q = logits(5, 3, mean=50.0)
-    assert len(CANDIDATE_RULES[rule](c, q, alpha=0.3, score_thresh=score_thresh, topk=9).rows) == 0
+    assert not choose(rule, c, q, alpha=0.3, score_thresh=score_thresh, topk=9)
 
 
 @pytest.mark.parametrize("rule", CANDIDATE_RULES)
-def test_a_level_without_anchors(rule):
-    found = CANDIDATE_RULES[rule](
-        torch.zeros(0, 3), torch.zeros(0, 1), alpha=0.3, score_thresh=0.05, topk=9
-    )
-    assert len(found.rows) == len(found.classes) == len(found.scores) == 0
+def test_no_anchors_at_all(rule):
+    c, q = torch.zeros(0, 3), torch.zeros(0, 1)
+    assert not choose(rule, c, q, alpha=0.3, score_thresh=0.05, topk=9)

@@ -133,7 +133,7 @@ def test_candidate_rules_choose_pairs_or_anchors(rule, expected):
     logits = [torch.tensor([[0.9, 0.8], [0.04, 0.5], [0.4, 0.3]]).logit()]
     sure = [torch.full((3, 1), 50.0)]
     dists = [torch.zeros(3, detector.box2box_transform.num_channels)]
-    found = detector.candidates(anchors, logits, dists, sure, (128, 128))
+    found = detector.candidates(anchors, logits, dists, sure, (128, 128)).instances
     centers = found.pred_boxes.get_centers()
     rows = [
         (Boxes.cat(anchors).get_centers() - c).abs().sum(dim=1).argmin().item() for c in centers
@@ -150,7 +150,7 @@ def test_boxes_are_clipped_before_suppression():
     dists[1, 0, 6], dists[1, 0, 16] = -50.0, 50.0  # 128 px to the left
     logits, quality = [torch.tensor([[2.0], [1.0]])], [torch.zeros(2, 1)]
     result = detector.inference_single_image(anchors, logits, [dists.flatten(1)], quality, (48, 48))
-    assert len(result) == 1
+    assert len(result.instances) == 1
 
 
 @pytest.mark.parametrize("batch", ("ordinary", "batch empty", "crowd"))
@@ -180,7 +180,8 @@ def test_samples_are_counted_without_the_network(detector, batch):
     total = Total()
     with torch.no_grad(), dividing(total):
         detector.train()(BATCHES[batch])
-    assert detector.num_samples(BATCHES[batch]) == total.sums.num_samples
+    _, targets = detector.prepare(BATCHES[batch])
+    assert targets.num_samples == total.sums.num_samples
 
 
 def test_such_waits_are_seen():

@@ -75,7 +75,9 @@ def test_scores_rank_by_the_member_s_product(member):
     with torch.no_grad():
         predictions = detector.head(features)
         anchors = detector.anchor_generator(features)
-        found = detector.candidates(anchors, *first_image(detector, predictions), (64, 64))
+        found = detector.candidates(
+            anchors, *first_image(detector, predictions), (64, 64)
+        ).instances
     logits, _, quality = predictions
     exponent = {"none": 0.0, "centerness": 1.0, "localization": 0.3}[MEMBERS[member][1]]
     assert (quality is None) == (exponent == 0)
@@ -96,7 +98,8 @@ def test_centerness_is_multiplied_before_the_threshold():
     anchors = [Boxes(torch.tensor([[0.0, 0.0, 64.0, 64.0]]))]
     for quality, found in ((0.0, 0), (3.0, NUM_CLASSES)):
         rows = first_image(detector, (*maps, [torch.full((1, 1, 1, 1), quality)]))
-        assert len(detector.inference_single_image(anchors, *rows, (64, 64))) == found
+        result = detector.inference_single_image(anchors, *rows, (64, 64))
+        assert len(result.instances) == found
 
 
 def image_and_boxes(boxes: list) -> dict:

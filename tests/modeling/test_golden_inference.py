@@ -112,7 +112,7 @@ def test_golden_candidates_of_the_anchors_rule(head, image):
             detector.anchor_generator(features),
             *first_image(detector, predictions),
             tuple(arrays["img_shapes"][image].tolist()),
-        )
+        ).instances
     raw_scores = arrays[f"raw_scores_img{image}"][:, : detector.num_classes]
     anchors, classes = (raw_scores > detector.test_score_thresh).nonzero().unbind(dim=1)
     expected = Instances(candidates.image_size)

@@ -53,7 +53,8 @@ class TrainingStep(SimpleTrainer):
     ) -> None:
         """
         Args:
-            model: gives a dict of losses for a batch, by :func:`clq.modeling.loss_sums.divide`.
+            model: gives a dict of losses for what its ``prepare`` makes of a batch, by
+                :func:`clq.modeling.loss_sums.divide`.
             data_loader: endless batches of this process.
             optimizer: of the model's parameters.
             precision: what autocast computes the network in; None is full precision.
@@ -85,15 +86,16 @@ class TrainingStep(SimpleTrainer):
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         parts = [batch[i :: self._micro_batches] for i in range(self._micro_batches)]
+        prepared = [self._network.prepare(part) for part in parts]
         exchange = _Exchange(self._flags(), self._micro_batches)
         self.optimizer.zero_grad()
         if self._looks_ahead:
-            exchange.settle(self._total(parts))
+            exchange.settle(self._total(prepared))
         elif len(parts) > 1:
-            counts = [self._network.num_samples(part) for part in parts]
+            counts = [targets.num_samples for _, targets in prepared]
             exchange.num_samples = torch.stack(counts).sum()
         with dividing(exchange):
-            own = [self._backward(part, is_last=part is parts[-1]) for part in parts]
+            own = [self._backward(part, is_last=part is prepared[-1]) for part in prepared]
         self._conclude(exchange, list(zip(own, parts)), data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
@@ -103,22 +105,22 @@ class TrainingStep(SimpleTrainer):
         """The model without what averages its gradients."""
         return getattr(self.model, "module", self.model)
 
-    def _total(self, parts: Sequence[Batch]) -> LossSums:
+    def _total(self, parts: Sequence[tuple[Batch, Any]]) -> LossSums:
         """Losses and counts of the whole batch, without gradients."""
         total = Total()
         with torch.no_grad(), dividing(total), self._autocast:
             for part in parts:
-                self._network(part)
+                self._network(*part)
         assert total.sums is not None
         return total.sums
 
-    def _backward(self, part: Batch, *, is_last: bool) -> dict[str, Tensor]:
+    def _backward(self, part: tuple[Batch, Any], *, is_last: bool) -> dict[str, Tensor]:
         """Add a part's gradients, which the processes average with the last; its losses."""
         with contextlib.ExitStack() as stack:
             if not is_last and isinstance(self.model, DistributedDataParallel):
                 stack.enter_context(self.model.no_sync())
             with self._autocast:
-                losses = self.model(part)
+                losses = self.model(*part)
             self.grad_scaler.scale(sum(losses.values())).backward()
         return {name: loss.detach() for name, loss in losses.items()}
 

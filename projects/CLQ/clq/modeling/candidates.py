@@ -1,18 +1,22 @@
-"""What NMS chooses from: the best predictions of a level, found without scoring all of them.
+"""What NMS chooses from: the best predictions of each level, found without scoring all of them.
 
 The score of an anchor and class is never above the class probability. So a look at the class
-logits leaves few pairs, and only these are scored.
+logits leaves few pairs, and only these are scored: those of all levels at once, so that a GPU's
+host waits for their number once.
 
-Letters: R anchors of a level, K classes, Q candidates.
+Letters: R anchors over all levels of an image, K classes, L levels, Q pairs.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .joint_score import joint_scores
+from .nearest_anchors import row_of
 
 __all__ = ["CANDIDATE_RULES", "Candidates", "best_anchors", "best_pairs"]
 
@@ -21,62 +25,94 @@ _SLACK = 1 / 64
 
 
 class Candidates(NamedTuple):
-    """Pairs of an anchor and a class, best first."""
+    """Pairs of an anchor and a class: the chosen ones, level by level and best first, then others.
+
+    How many are chosen is known on the device alone; Q is no more than may be chosen at most.
+    """
 
     rows: Tensor  # (Q,), of the anchor
     classes: Tensor  # (Q,)
     scores: Tensor  # (Q,), fp32 or better
+    is_chosen: Tensor  # (Q,)
 
 
 def best_pairs(
     pred_logits: Tensor,
     pred_quality: Tensor | None,
     *,
+    sizes: Sequence[int],
     alpha: float,
     score_thresh: float,
-    topk: int | None,
+    topk: int,
 ) -> Candidates:
     """The best pairs of an anchor and a class, as Detectron2 chooses them.
 
     Args:
-        pred_logits: class logits of a level, (R, K).
+        pred_logits: class logits of all levels, (R, K).
         pred_quality: quality logits, (R, 1), or None without quality branch.
+        sizes: anchors of each level.
         alpha: exponent of the quality in the score.
         score_thresh: score that a candidate must exceed.
-        topk: most candidates; None keeps all. At equal log scores the lower row and class comes
-            first.
+        topk: most candidates of a level. At equal log scores the lower row and class comes first.
     """
     num_classes = pred_logits.shape[1]
-    logits = pred_logits.flatten()  # (R*K,)
-    pairs = (logits > _least_logit(score_thresh)).nonzero().squeeze(1)
-    quality = None if pred_quality is None else pred_quality[pairs // num_classes]  # (Q, 1)
-    log_scores, _ = joint_scores(logits[pairs].unsqueeze(1), quality, alpha)
-    passes = (log_scores.squeeze(1).exp() > score_thresh).nonzero().squeeze(1)
-    log_scores, order = log_scores[passes, 0].sort(descending=True, stable=True)
-    best = pairs[passes[order[:topk]]]
-    return Candidates(best // num_classes, best % num_classes, log_scores[:topk].exp())
+    pairs = (pred_logits > _least_logit(score_thresh)).flatten().nonzero().squeeze(1)  # (Q,)
+    rows, classes = pairs // num_classes, pairs % num_classes
+    log_scores = _log_scores(pred_logits, pred_quality, rows, classes, alpha)
+    passes = log_scores.exp() > score_thresh
+    order, ranks = _ranked(log_scores.masked_fill(~passes, -torch.inf), rows, sizes)
+    is_chosen = passes[order] & (ranks < topk)
+    # Those of a level that are not chosen are its last, so that the chosen ones stay in order.
+    is_other = (~is_chosen).to(torch.int8)  # which any device sorts
+    first = is_other.sort(stable=True).indices[: topk * len(sizes)]
+    best = order[first]
+    return Candidates(rows[best], classes[best], log_scores[best].exp(), is_chosen[first])
 
 
 def best_anchors(
     pred_logits: Tensor,
     pred_quality: Tensor | None,
     *,
+    sizes: Sequence[int],
     alpha: float,
     score_thresh: float,
     topk: int,
 ) -> Candidates:
     """All classes of the best anchors by their best class, as the reference chooses them.
 
-    Arguments are those of :func:`best_pairs`, with ``topk`` anchors.
+    Arguments are those of :func:`best_pairs`, with ``topk`` anchors of a level.
     """
     log_scores, _ = joint_scores(pred_logits.amax(dim=1, keepdim=True), pred_quality, alpha)
     log_scores = log_scores.nan_to_num(nan=-math.inf)  # what is not a number takes no place
-    rows = log_scores.squeeze(1).sort(descending=True, stable=True).indices[:topk]
-    quality = None if pred_quality is None else pred_quality[rows]
+    rows = torch.arange(len(pred_logits), device=pred_logits.device)
+    order, ranks = _ranked(log_scores.squeeze(1), rows, sizes)
+    # Anchors that are out have no chance; the others in their order, which settles equal scores.
     found = best_pairs(
-        pred_logits[rows], quality, alpha=alpha, score_thresh=score_thresh, topk=None
+        pred_logits[order].masked_fill_((ranks >= topk).unsqueeze(1), -math.inf),
+        None if pred_quality is None else pred_quality[order],
+        sizes=sizes,
+        alpha=alpha,
+        score_thresh=score_thresh,
+        topk=topk * pred_logits.shape[1],
     )
-    return found._replace(rows=rows[found.rows])
+    return found._replace(rows=order[found.rows])
+
+
+def _log_scores(
+    pred_logits: Tensor, pred_quality: Tensor | None, rows: Tensor, classes: Tensor, alpha: float
+) -> Tensor:
+    """Log joint scores of pairs, (Q,)."""
+    quality = None if pred_quality is None else pred_quality[rows]  # (Q, 1)
+    return joint_scores(pred_logits[rows, classes].unsqueeze(1), quality, alpha)[0].squeeze(1)
+
+
+def _ranked(log_scores: Tensor, rows: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Order by level and falling score, then by place, and ranks within the level from 0, (Q,)."""
+    order = log_scores.sort(descending=True, stable=True).indices
+    ends = row_of(rows, list(itertools.accumulate(sizes)))  # (L,)
+    levels, by_level = torch.searchsorted(ends, rows[order], right=True).sort(stable=True)
+    ranks = torch.arange(len(levels), device=levels.device) - torch.searchsorted(levels, levels)
+    return order[by_level], ranks
 
 
 # Of MODEL.CLQ.CANDIDATE_RULE_TEST.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import batched_nms, cat
+from detectron2.layers import batched_nms
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from .box_coding import build_anchor_generator
 from .candidates import CANDIDATE_RULES
-from .criterion import CLQCriterion
-from .crowd import is_in_crowd, separate_crowds
+from .criterion import CLQCriterion, Samples
+from .detections import Detections, chosen_instances, postprocess
 from .family import CLASS_LOSSES
 from .head import CLQHead
 from .matcher import ATSSMatcher
 from .nearest_anchors import AnchorGrid
+from .targets import GroundTruth, Targets, match
 
 # Class logits, coded boxes and, with a quality branch, quality logits: one tensor per level each.
 Predictions = tuple[list[Tensor], list[Tensor], list[Tensor] | None]
@@ -134,6 +135,57 @@ class CLQ(DenseDetector):
             "channels_last": cfg.MODEL.CHANNELS_LAST and cfg.MODEL.DEVICE == "cpu",
         }
 
+    def forward(self, batched_inputs: list[dict[str, Any]], targets: Targets | None = None) -> Any:
+        """As Detectron2's, but matches anchors before the network runs.
+
+        Args:
+            batched_inputs: as there.
+            targets: for training, where :meth:`prepare` has been called.
+        """
+        if self.training and targets is None:
+            batched_inputs, targets = self.prepare(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        maps = self.backbone(images.tensor)
+        features = [maps[name] for name in self.head_in_features]
+        predictions = self.head(features)
+        if targets is not None:
+            return self._losses(predictions, targets)
+        detections = self._detect(images, features, predictions)
+        return [
+            {"instances": postprocess(found, sample.get("height", h), sample.get("width", w))}
+            for found, sample, (h, w) in zip(detections, batched_inputs, images.image_sizes)
+        ]
+
+    @torch.no_grad()
+    def prepare(self, batched_inputs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Targets]:
+        """Do all for which a GPU's host waits in a training step.
+
+        Args:
+            batched_inputs: as for training, on any device.
+
+        Returns:
+            Arguments of :meth:`forward`.
+        """
+        batch = [{**sample, "image": sample["image"].to(self.device)} for sample in batched_inputs]
+        sizes = [tuple(sample["image"].shape[-2:]) for sample in batch]
+        height, width = self._padded((max(h for h, _ in sizes), max(w for _, w in sizes)))
+        strides = self.anchor_generator.strides
+        maps = [self.pixel_mean.new_empty(0, -(-height // s), -(-width // s)) for s in strides]
+        return batch, self._targets(maps, [sample["instances"] for sample in batch], sizes)
+
+    def _targets(
+        self,
+        features: list[Tensor],
+        gt_instances: list[Instances],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> Targets:
+        """Match ground truth, of any device, for feature maps of those shapes (..., H, W)."""
+        anchors = self.anchor_generator(features)
+        grid = AnchorGrid.of(self.anchor_generator.strides, features)
+        labels, boxes = self.label_anchors(anchors, gt_instances, image_sizes, grid=grid)
+        samples = self.criterion.samples(torch.stack(labels), self.num_classes)
+        return Targets(anchors, labels, boxes, samples)
+
     def forward_training(
         self,
         images: ImageList,
@@ -141,20 +193,22 @@ class CLQ(DenseDetector):
         predictions: Predictions,
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        pred_logits, pred_dists, pred_quality = self._transpose(predictions)
-        anchors = self.anchor_generator(features)
-        grid = AnchorGrid.of(self.anchor_generator.strides, features)
-        gt_labels, gt_boxes = self.label_anchors(
-            anchors, gt_instances, images.image_sizes, grid=grid
-        )
-        return self.losses(anchors, pred_logits, pred_dists, pred_quality, gt_labels, gt_boxes)
+        return self._losses(predictions, self._targets(features, gt_instances, images.image_sizes))
 
-    def _transpose(self, predictions: Predictions) -> Predictions:
-        """Turn maps (N, D, H, W) into rows (N, H*W, D) on every level."""
-        dims = [self.num_classes, self.box2box_transform.num_channels, 1]
-        present = [maps for maps in predictions if maps is not None]
-        logits, dists, *quality = self._transpose_dense_predictions(present, dims[: len(present)])
-        return logits, dists, quality[0] if quality else None
+    def _losses(self, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
+        anchors, gt_labels, gt_boxes, samples = targets
+        rows = self._transpose(predictions)
+        return self.losses(anchors, *rows, gt_labels, gt_boxes, samples=samples)
+
+    @staticmethod
+    def _transpose(predictions: Predictions) -> Predictions:
+        """See maps (N, D, H, W) as rows (N, H*W, D) on every level."""
+        logits, dists, quality = predictions
+
+        def rows(maps: list[Tensor]) -> list[Tensor]:
+            return [level.flatten(2).transpose(1, 2) for level in maps]
+
+        return rows(logits), rows(dists), quality and rows(quality)
 
     @torch.no_grad()
     def label_anchors(
@@ -178,62 +232,24 @@ class CLQ(DenseDetector):
                 padding and for background in crowds.
             matched_gt_boxes: of each image, (R, 4), in pixels; zeros where nothing is matched.
         """
-        matched_idxs, labels = self._match(anchors, gt_instances, image_sizes, grid)  # (N, R)
-        # One more row stands for background, so that an image without objects is no exception.
-        classes = torch.cat([gt.gt_classes for gt in gt_instances])
-        classes = torch.cat((classes, classes.new_full((1,), self.num_classes)))
-        boxes = torch.cat([gt.gt_boxes.tensor for gt in gt_instances])
-        boxes = torch.cat((boxes, boxes.new_zeros(1, 4)))
-        gt_labels = classes[matched_idxs].masked_fill_(labels == -1, -1)
-        return list(gt_labels), list(boxes[matched_idxs])  # of (N, R) and (N, R, 4)
-
-    def _match(
-        self,
-        anchors: list[Boxes],
-        gt_instances: list[Instances],
-        image_sizes: Sequence[tuple[int, int]],
-        grid: AnchorGrid | None,
-    ) -> tuple[Tensor, Tensor]:
-        """As the matcher, for the batch; the label -1 is for background in crowds as well."""
-        valid_hw = [self._padded(size) for size in image_sizes]
-        gt_boxes = [gt.gt_boxes for gt in gt_instances]
-        if not self.ignore_crowd:
-            return self.anchor_matcher.match_batch(anchors, gt_boxes, grid=grid, valid_hw=valid_hw)
-        objects, crowds = zip(*[separate_crowds(gt.gt_boxes, gt.gt_classes) for gt in gt_instances])
-        matched_idxs, labels = self.anchor_matcher.match_batch(
-            anchors, objects, grid=grid, valid_hw=valid_hw
+        ground_truth = GroundTruth.of(gt_instances, self.device)
+        matched_idxs, labels = match(
+            self.anchor_matcher,
+            anchors,
+            ground_truth,
+            image_sizes,
+            valid_hw=[self._padded(size) for size in image_sizes],
+            grid=grid,
+            ignore_crowd=self.ignore_crowd,
         )
-        cells = Boxes.cat(anchors)
-        in_crowd = torch.stack([is_in_crowd(cells, *pair) for pair in zip(crowds, image_sizes)])
-        return matched_idxs, labels.masked_fill((labels == 0) & in_crowd, -1)
+        classes, boxes = ground_truth.at(matched_idxs, background=self.num_classes)
+        return list(classes.masked_fill_(labels == -1, -1)), list(boxes)
 
     def _padded(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width as they are padded for the pyramid."""
         divisor = max(self.backbone.size_divisibility, 1)
         height, width = (-(-side // divisor) * divisor for side in size)
         return height, width
-
-    @torch.no_grad()
-    def num_samples(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
-        """By what the class loss of a batch is divided, without passing the network; a scalar.
-
-        Args:
-            batched_inputs: as for training.
-        """
-        sizes = [sample["image"].shape[-2:] for sample in batched_inputs]
-        height, width = self._padded((max(h for h, _ in sizes), max(w for _, w in sizes)))
-        maps = [
-            self.pixel_mean.new_empty(0, -(-height // stride), -(-width // stride))
-            for stride in self.anchor_generator.strides
-        ]
-        gt_instances = [sample["instances"].to(self.device) for sample in batched_inputs]
-        gt_labels, _ = self.label_anchors(
-            self.anchor_generator(maps),
-            gt_instances,
-            sizes,
-            grid=AnchorGrid.of(self.anchor_generator.strides, maps),
-        )
-        return self.criterion.num_samples(torch.stack(gt_labels), self.num_classes)
 
     def losses(
         self,
@@ -243,24 +259,31 @@ class CLQ(DenseDetector):
         pred_quality: list[Tensor] | None,
         gt_labels: list[Tensor],
         gt_boxes: list[Tensor],
+        *,
+        samples: Samples | None = None,
     ) -> dict[str, Tensor]:
-        """The losses by name, as :class:`CLQCriterion` gives them, from the same arguments.
+        """The losses of :class:`CLQCriterion`, from the same arguments in parts.
 
-        Anchors and predictions, in rows (N, H*W, D), are lists over levels; labels and boxes are
-        lists over images, as :meth:`label_anchors` gives them.
+        Anchors and rows (N, H*W, D) of predictions come by level, labels and boxes by image.
         """
         return self.criterion(
             Boxes.cat(anchors).tensor,
-            cat(pred_logits, dim=1),
-            cat(pred_dists, dim=1),
-            None if pred_quality is None else cat(pred_quality, dim=1),
+            torch.cat(pred_logits, dim=1),
+            torch.cat(pred_dists, dim=1),
+            None if pred_quality is None else torch.cat(pred_quality, dim=1),
             torch.stack(gt_labels),
             torch.stack(gt_boxes),
+            samples,
         )
 
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Predictions
     ) -> list[Instances]:
+        return [found.instances for found in self._detect(images, features, predictions)]
+
+    def _detect(
+        self, images: ImageList, features: list[Tensor], predictions: Predictions
+    ) -> list[Detections]:
         anchors = self.anchor_generator(features)
         pred_logits, pred_dists, pred_quality = self._transpose(predictions)
         return [
@@ -281,7 +304,7 @@ class CLQ(DenseDetector):
         pred_dists: list[Tensor],
         pred_quality: list[Tensor] | None,
         image_size: tuple[int, int],
-    ) -> Instances:
+    ) -> Detections:
         """Detections of one image.
 
         Args:
@@ -294,14 +317,15 @@ class CLQ(DenseDetector):
         Returns:
             ``pred_boxes``, ``scores`` and ``pred_classes``, best first.
         """
-        candidates = self.candidates(anchors, pred_logits, pred_dists, pred_quality, image_size)
+        rows = (pred_logits, pred_dists, pred_quality)
+        candidates, are_sound = self.candidates(anchors, *rows, image_size)
         keep = batched_nms(
             candidates.pred_boxes.tensor,
             candidates.scores,
             candidates.pred_classes,
             self.test_nms_thresh,
         )
-        return candidates[keep[: self.max_detections_per_image]]
+        return Detections(candidates[keep[: self.max_detections_per_image]], are_sound)
 
     def candidates(
         self,
@@ -310,27 +334,17 @@ class CLQ(DenseDetector):
         pred_dists: list[Tensor],
         pred_quality: list[Tensor] | None,
         image_size: tuple[int, int],
-    ) -> Instances:
+    ) -> Detections:
         """What NMS chooses from, clipped to the image; arguments as in inference_single_image."""
-        qualities: Sequence[Tensor | None] = pred_quality or [None] * len(pred_logits)
-        chosen = [
-            CANDIDATE_RULES[self.test_candidate_rule](
-                *level,
-                alpha=self.criterion.quality.test_alpha,
-                score_thresh=self.test_score_thresh,
-                topk=self.test_topk_candidates,
-            )
-            for level in zip(pred_logits, qualities)
-        ]
+        found = CANDIDATE_RULES[self.test_candidate_rule](
+            torch.cat(pred_logits),
+            None if pred_quality is None else torch.cat(pred_quality),
+            sizes=[len(level) for level in anchors],
+            alpha=self.criterion.quality.test_alpha,
+            score_thresh=self.test_score_thresh,
+            topk=self.test_topk_candidates,
+        )
         boxes = self.box2box_transform.apply_deltas(
-            torch.cat([dists[level.rows] for dists, level in zip(pred_dists, chosen)]),
-            torch.cat([boxes.tensor[level.rows] for boxes, level in zip(anchors, chosen)]),
+            torch.cat(pred_dists)[found.rows], Boxes.cat(anchors).tensor[found.rows]
         )
-        candidates = Instances(
-            image_size,
-            pred_boxes=Boxes(boxes),
-            scores=torch.cat([level.scores for level in chosen]),
-            pred_classes=torch.cat([level.classes for level in chosen]),
-        )
-        candidates.pred_boxes.clip(image_size)
-        return candidates
+        return chosen_instances(found, boxes, image_size)

@@ -19,6 +19,13 @@ from .losses import paired_iou, quality_loss
 from .quality import BOX_WEIGHTS, NoQuality
 
 
+class Samples(NamedTuple):
+    """What the class loss of a batch counts."""
+
+    positive_idxs: Tensor  # (P,), among the N * R anchors
+    number: Tensor  # fp32 scalar, by which that loss is divided
+
+
 class Positives(NamedTuple):
     """What is known of the positive anchors of a batch; boxes are xyxy in pixels."""
 
@@ -56,6 +63,7 @@ class CLQCriterion:
         pred_quality: Tensor | None,
         gt_labels: Tensor,
         gt_boxes: Tensor,
+        samples: Samples | None = None,
     ) -> dict[str, Tensor]:
         """
         Args:
@@ -65,14 +73,15 @@ class CLQCriterion:
             pred_quality: (N, R, 1), or None without quality branch.
             gt_labels: class, K for background, -1 for no loss of any kind, (N, R).
             gt_boxes: xyxy in pixels, (N, R, 4), read where an anchor is positive.
+            samples: as :meth:`samples` gives them for these labels; by default they are found
+                here.
 
         Returns:
             ``loss_cls``, ``loss_box_reg``, and of ``loss_dfl`` and ``loss_quality`` what the box
             coding and the quality branch have; fp32 scalars.
         """
         num_classes = pred_logits.shape[-1]
-        is_positive = self._is_positive(gt_labels, num_classes)  # (N, R)
-        idxs = is_positive.flatten().nonzero().squeeze(1)  # (P,); here a GPU's host must wait
+        idxs, num_samples = samples or self.samples(gt_labels, num_classes)  # (P,) and scalar
         logits, dists = pred_logits.flatten(0, 1), pred_dists.flatten(0, 1)  # (N*R, ...)
         quality = None if pred_quality is None else pred_quality.flatten(0, 1)
         positives = self._gather(idxs, anchors, logits, dists, quality, gt_labels, gt_boxes)
@@ -92,16 +101,13 @@ class CLQCriterion:
                 by_weight["loss_quality"] = self.quality_weight * (weights * loss).sum()
             else:
                 by_samples["loss_quality"] = self.quality_weight * loss.sum()
-        num_samples = self.class_loss.num_samples(is_positive).to(weights.dtype)
         return divide(LossSums(by_samples, by_weight, num_samples, weights.sum()))
 
-    def num_samples(self, gt_labels: Tensor, num_classes: int) -> Tensor:
-        """What the class loss of a batch counts; labels (N, R) as in a call."""
-        return self.class_loss.num_samples(self._is_positive(gt_labels, num_classes))
-
-    @staticmethod
-    def _is_positive(gt_labels: Tensor, num_classes: int) -> Tensor:
-        return (gt_labels >= 0) & (gt_labels != num_classes)
+    def samples(self, gt_labels: Tensor, num_classes: int) -> Samples:
+        """Find what counts by labels (N, R) as in a call. Here a GPU's host waits."""
+        is_positive = (gt_labels >= 0) & (gt_labels != num_classes)
+        idxs = is_positive.flatten().nonzero().squeeze(1)
+        return Samples(idxs, self.class_loss.num_samples(is_positive))
 
     def _gather(
         self,
@@ -147,7 +153,7 @@ class CLQCriterion:
     ) -> Tensor:
         """Class loss of rows (rows, K) towards 0, of those that are background."""
         log_p, log_1mp = joint_scores(pred_logits, pred_quality, self.quality.train_alpha)
-        return self.class_loss(log_p, log_1mp, log_p.new_zeros(())) * is_background
+        return self.class_loss.on_background(log_p, log_1mp) * is_background
 
     def _box(self, positives: Positives, weights: Tensor) -> dict[str, Tensor]:
         """Sums of the GIoU loss, and of what the box coding adds, with weights (P,)."""

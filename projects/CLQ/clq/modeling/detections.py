@@ -1,0 +1,86 @@
+"""From candidates to detections, without asking a GPU more often than need be.
+
+Detectron2 looks at boxes with the host: whether all are finite where they are clipped, and which
+are empty at the size that is asked for. Where every box is sound neither changes anything, and
+whether they all are is a bit beside a number for which the host waits anyway.
+
+Letters: Q candidates.
+"""
+
+from typing import NamedTuple
+
+import torch
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from .candidates import Candidates
+
+__all__ = ["Detections", "chosen_instances", "postprocess"]
+
+# A box with sides above this share of the image's longer side is not empty in any other size:
+# scaled or clipped there, they shrink by roundings of fp32, which are far smaller.
+_LEAST_SIDE = 1e-5
+
+
+class Detections(NamedTuple):
+    """Boxes of an image, and whether it is known that none is empty at any size of it."""
+
+    instances: Instances
+    are_sound: bool
+
+
+def chosen_instances(found: Candidates, boxes: Tensor, image_size: tuple[int, int]) -> Detections:
+    """The candidates that are chosen, clipped to the image. Here the host waits for their number.
+
+    Args:
+        found: Q candidates.
+        boxes: of the candidates, xyxy in pixels, (Q, 4).
+        image_size: height and width in pixels.
+
+    Returns:
+        ``pred_boxes``, ``scores`` and ``pred_classes``, level by level and best first.
+    """
+    clipped = _clipped(boxes, image_size)
+    least = _LEAST_SIDE * max(image_size)
+    is_sound = boxes.isfinite().all(dim=1) & (_sides(clipped) > least).all(dim=1)  # (Q,)
+    is_unsound = found.is_chosen & ~is_sound
+    count, unsound = divmod(int(2 * found.is_chosen.sum() + is_unsound.any()), 2)
+    candidates = Instances(
+        image_size,
+        pred_boxes=Boxes((boxes if unsound else clipped)[:count]),
+        scores=found.scores[:count],
+        pred_classes=found.classes[:count],
+    )
+    if unsound:
+        candidates.pred_boxes.clip(image_size)  # refuses what is not finite
+    return Detections(candidates, not unsound)
+
+
+def postprocess(detections: Detections, height: int, width: int) -> Instances:
+    """The same as Detectron2's ``detector_postprocess``: boxes for another size of the image.
+
+    Args:
+        detections: of an image; their boxes are changed in place.
+        height: that is asked for, in pixels.
+        width: likewise.
+    """
+    instances, are_sound = detections
+    if not are_sound or min(height, width) <= 0:
+        return detector_postprocess(instances, height, width)
+    result = Instances((height, width), **instances.get_fields())
+    result.pred_boxes.scale(width / instances.image_size[1], height / instances.image_size[0])
+    result.pred_boxes.tensor = _clipped(result.pred_boxes.tensor, (height, width))
+    return result
+
+
+def _clipped(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes xyxy, (Q, 4), with x in [0, width] and y in [0, height]."""
+    height, width = size
+    x, y = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)  # (Q, 2)
+    return torch.stack((x, y), dim=2).flatten(1)
+
+
+def _sides(boxes: Tensor) -> Tensor:
+    """Widths and heights of boxes xyxy, (Q, 2)."""
+    return boxes[:, 2:] - boxes[:, :2]

@@ -1,0 +1,98 @@
+"""What the anchors of a batch learn.
+
+All of it is known before the network runs. So a GPU's host, which waits for copies and for which
+anchors are positive, does so when the device has nothing to do yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from .criterion import Samples
+from .crowd import is_in_crowd, separate_crowds
+from .matcher import ATSSMatcher
+from .nearest_anchors import AnchorGrid
+
+__all__ = ["GroundTruth", "Targets", "match"]
+
+
+class Targets(NamedTuple):
+    """Of N images with R anchors each, over L levels."""
+
+    anchors: list[Boxes]  # of each level
+    gt_labels: list[Tensor]  # of each image, (R,), as CLQ.label_anchors gives them
+    gt_boxes: list[Tensor]  # likewise, (R, 4)
+    samples: Samples  # which anchors are positive
+
+    @property
+    def num_samples(self) -> Tensor:
+        """By what the class loss of the batch is divided, a scalar."""
+        return self.samples.number
+
+
+class GroundTruth(NamedTuple):
+    """The boxes of N images one after the other, M in all."""
+
+    boxes: Tensor  # xyxy in pixels, (M, 4)
+    classes: Tensor  # (M,)
+    counts: list[int]  # of each image
+
+    @classmethod
+    def of(cls, gt_instances: Sequence[Instances], device: torch.device) -> GroundTruth:
+        """Bring it to a device, by two copies for the batch."""
+        return cls(
+            torch.cat([gt.gt_boxes.tensor for gt in gt_instances]).to(device),
+            torch.cat([gt.gt_classes for gt in gt_instances]).to(device),
+            [len(gt) for gt in gt_instances],
+        )
+
+    def at(self, matched_idxs: Tensor, *, background: int) -> tuple[Tensor, Tensor]:
+        """Classes and boxes of anchors, (N, R) and (N, R, 4), from the indices of their boxes.
+
+        Index M gives the class ``background`` and a box of zeros.
+        """
+        # One more row stands for it, so that a batch without objects is no exception.
+        classes = F.pad(self.classes, (0, 1), value=background)
+        boxes = F.pad(self.boxes, (0, 0, 0, 1))
+        return classes[matched_idxs], boxes[matched_idxs]
+
+
+def match(
+    matcher: ATSSMatcher,
+    anchors: list[Boxes],
+    ground_truth: GroundTruth,
+    image_sizes: Sequence[tuple[int, int]],
+    *,
+    valid_hw: Sequence[tuple[int, int]],
+    grid: AnchorGrid | None,
+    ignore_crowd: bool,
+) -> tuple[Tensor, Tensor]:
+    """As the matcher for a batch; with ``ignore_crowd`` -1 is for background in crowds as well.
+
+    Args:
+        matcher: see there for ``anchors``, ``valid_hw``, ``grid`` and what is returned.
+        anchors: of each level.
+        ground_truth: of the batch, on the device of the anchors.
+        image_sizes: height and width of each image in pixels, before batching.
+        valid_hw: likewise, as they belong to the image in the batch.
+        grid: how the anchors lie.
+        ignore_crowd: whether boxes of the class ``CROWD_CLASS`` are crowds, see :mod:`crowd`.
+    """
+    objects = crowds = Boxes(ground_truth.boxes)
+    if ignore_crowd:
+        objects, crowds = separate_crowds(objects, ground_truth.classes)
+    by_image = [Boxes(boxes) for boxes in objects.tensor.split(ground_truth.counts)]
+    matched_idxs, labels = matcher.match_batch(anchors, by_image, grid=grid, valid_hw=valid_hw)
+    if not ignore_crowd:
+        return matched_idxs, labels
+    cells, crowds_by_image = Boxes.cat(anchors), crowds.tensor.split(ground_truth.counts)
+    in_crowd = torch.stack(
+        [is_in_crowd(cells, Boxes(boxes), hw) for boxes, hw in zip(crowds_by_image, image_sizes)]
+    )
+    return matched_idxs, labels.masked_fill((labels == 0) & in_crowd, -1)
