@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from clq.engine.nonfinite import all_finite, stop_on_nonfinite
 from reference.spoiling import largest_file
@@ -67,3 +68,16 @@ def test_a_mean_that_overflows_stops_too():
         FloatingPointError, match=r"not finite in iteration 7 \(loss_cls inf\); the"
     ):
         stop_on_nonfinite({"loss_cls": float("inf")}, own, nn.Linear(1, 1), 7, None)
+
+
+def test_what_is_kept_lies_on_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So that it loads on a machine without a GPU; the model here is on one that is not there."""
+    saved: list[dict] = []
+    monkeypatch.setattr(torch, "save", lambda content, stream: saved.append(content))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = nn.Linear(1, 1)
+        model.weight = nn.Parameter(torch.empty(1, 1, device="cuda"))
+    own = [({"loss_cls": torch.tensor(float("nan"))}, BATCH)]
+    with pytest.raises(FloatingPointError):
+        stop_on_nonfinite({"loss_cls": float("nan")}, own, model, 7, tmp_path)
+    assert model.weight.is_cuda and saved[0]["model"]["weight"].is_cpu

@@ -38,3 +38,22 @@ def test_other_processes_get_draws_of_their_own(monkeypatch: pytest.MonkeyPatch)
         set_random_state(state)
         draws.append(tuple(draw()))
     assert len(set(draws)) == 3 and draws[1] == draws[3]
+
+
+def test_a_run_on_cpu_leaves_the_gpus_alone(monkeypatch: pytest.MonkeyPatch):
+    """Asking a GPU for its state would make it hold memory for the process."""
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("the GPU was asked")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", refuse)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", refuse)
+    state = get_random_state()
+    assert "cuda" not in state
+    set_random_state({**state, "cuda": state["torch"]})
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(AssertionError, match="asked"):
+        get_random_state()
+    with pytest.raises(AssertionError, match="asked"):
+        set_random_state({**state, "cuda": state["torch"]})

@@ -1,5 +1,6 @@
 """From the command line to a configuration: what is filled in and what is refused."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from clq.checkpoint import checkpoints_of
+from clq.config import check_training_config
 from clq.engine import build_config, setup
 from clq.engine.environment import Place
 from clq.engine.setup import device_of
@@ -274,3 +276,37 @@ def test_a_deterministic_run_lets_no_other_operators_run(tiny_data: TinyData, tm
         assert not torch.backends.cudnn.benchmark
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_a_device_that_is_named_by_number_becomes_the_current_one(
+    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    chosen: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    # Detectron2's part then asks the driver about the device.
+    module = sys.modules[setup.__module__]
+    monkeypatch.setattr(module, "default_setup", lambda cfg, args: None)
+    for device in ("cuda:1", "cuda", "cpu"):
+        folder = tmp_path / device.replace(":", "")
+        setup(parse(command_line(tiny_data, folder, keys={"MODEL.DEVICE": device})))
+    assert chosen == ["cuda:1"]
+
+
+def test_deformable_stages_are_refused_in_a_deterministic_run_on_a_gpu(
+    tiny_data: TinyData, tmp_path: Path
+):
+    keys = {"DETERMINISTIC": True, "MODEL.RESNETS.DEFORM_ON_PER_STAGE": "(False,False,True,True)"}
+    cfg = build_config(parse(command_line(tiny_data, tmp_path, keys=keys)))
+    check_training_config(cfg)  # on CPU they keep their order
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "cuda:1"
+    with pytest.raises(ValueError) as error:
+        check_training_config(cfg)
+    assert str(error.value) == (
+        "DETERMINISTIC is True, but MODEL.RESNETS.DEFORM_ON_PER_STAGE is [False, False, True, "
+        "True], and deformable stages train in no fixed order on a GPU; set DETERMINISTIC to "
+        "False or all stages to False."
+    )
+    cfg.DETERMINISTIC = False
+    check_training_config(cfg)

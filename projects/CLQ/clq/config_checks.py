@@ -121,6 +121,13 @@ def check_training_config(cfg: CfgNode) -> None:
         raise ValueError(
             "MODEL.FAST_INFERENCE is True, but trainings don't use it; give it with --eval-only."
         )
+    stages = cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE
+    if cfg.DETERMINISTIC and any(stages) and cfg.MODEL.DEVICE.split(":")[0] == "cuda":
+        raise ValueError(
+            f"DETERMINISTIC is True, but MODEL.RESNETS.DEFORM_ON_PER_STAGE is {list(stages)}, and "
+            "deformable stages train in no fixed order on a GPU; set DETERMINISTIC to False or "
+            "all stages to False."
+        )
     schedulers = ["WarmupMultiStepLR", "WarmupCosineLR"]
     if "NUM_DECAYS" in cfg.SOLVER:  # its key; the release v0.6 has neither
         schedulers.append("WarmupStepWithFixedGammaLR")

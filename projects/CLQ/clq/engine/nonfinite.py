@@ -33,7 +33,7 @@ def stop_on_nonfinite(
 
     ``nonfinite_<iteration>.pth`` holds the losses, the batch as the model got it (``images``,
     ``gt_boxes`` in pixels and ``gt_classes``, ``file_names``) and the weights before the step; it
-    loads with ``torch.load``. The process whose own losses are not finite writes it.
+    loads with ``torch.load`` on any machine. The process whose own losses are not finite writes it.
 
     Args:
         losses: means over processes, by name. If one of them is not finite, every process calls
@@ -69,10 +69,10 @@ def _report(part: Part, model: nn.Module, iteration: int, folder: Path | None) -
         "iteration": iteration,
         "losses": losses,
         "file_names": names,
-        "images": [sample["image"] for sample in batch if "image" in sample],
-        "gt_boxes": [gt.gt_boxes.tensor for gt in instances],
-        "gt_classes": [gt.gt_classes for gt in instances],
-        "model": model.state_dict(),
+        "images": [sample["image"].cpu() for sample in batch if "image" in sample],
+        "gt_boxes": [gt.gt_boxes.tensor.cpu() for gt in instances],
+        "gt_classes": [gt.gt_classes.cpu() for gt in instances],
+        "model": {name: value.cpu() for name, value in model.state_dict().items()},
     }
     rank = comm.get_rank()
     suffix = f"_rank{rank}" if rank else ""

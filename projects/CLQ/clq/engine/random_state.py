@@ -12,7 +12,7 @@ __all__ = ["get_random_state", "set_random_state"]
 
 
 def get_random_state() -> dict[str, Any]:
-    """Of Python, NumPy, PyTorch and the CUDA device, in types that load without trust."""
+    """Of Python, NumPy, PyTorch and the CUDA device in use, in types that load without trust."""
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state()
     state = {
@@ -20,7 +20,7 @@ def get_random_state() -> dict[str, Any]:
         "numpy": [name, np.asarray(keys).tolist(), *rest],
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # else to ask would take memory of a GPU, for nothing
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
@@ -35,7 +35,7 @@ def set_random_state(state: dict[str, Any]) -> None:
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
+    if "cuda" in state and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(state["cuda"])
     if comm.get_rank() > 0:
         seed_all_rng(random.randrange(2**31) + comm.get_rank())

@@ -156,6 +156,8 @@ def _check_detector(cfg: CfgNode, args: argparse.Namespace, weights: Contents) -
 def setup(args: argparse.Namespace) -> CfgNode:
     """:func:`build_config`, then Detectron2's logging, output folder and seeds."""
     cfg, notes = _build_config(args)
+    if cfg.MODEL.DEVICE.startswith("cuda:"):
+        torch.cuda.set_device(cfg.MODEL.DEVICE)  # else some operators would use the first one too
     _check_annotation_files(cfg.DATASETS.TEST if args.eval_only else _all_datasets(cfg))
     if not args.eval_only:
         notes += _check_training(cfg, args)

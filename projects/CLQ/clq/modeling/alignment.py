@@ -1,6 +1,7 @@
 """Deformable alignment of the classified features, steered by the predicted box shape."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .deform_conv import NUM_TAPS, deform_conv3x3
@@ -40,7 +41,10 @@ class DeformableAlignment(nn.Module):
             Aligned feature after ReLU, (N, C, H, W).
         """
         distances = distances.detach() if self.detach else distances
-        # In half precision the offset of a large box would be off by a good part of a cell.
+        # In half precision, or in the TF32 that GPUs take for fp32, the offset of a large box would
+        # be off by a good part of a cell.
+        exact = torch.float64 if distances.is_cuda else distances.dtype
         with torch.autocast(feature.device.type, enabled=False):
-            offset = self.offset(distances)  # (N, G*T*2, H, W)
+            offset = F.conv2d(distances.to(exact), self.offset.weight.to(exact))
+        offset = offset.to(distances.dtype)  # (N, G*T*2, H, W)
         return deform_conv3x3(feature, offset, self.conv.weight).relu_()
