@@ -57,15 +57,15 @@ def test_a_loss_of_the_detector_that_is_nan_stops_the_run(
     tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     trainer = CLQTrainer(config(tiny_data, tmp_path))
-    criterion = trainer.model.criterion
+    losses_of = trainer.model.losses
     steps = []
 
-    def spoiled(*args: Any) -> dict[str, torch.Tensor]:
-        losses = criterion(*args)
+    def spoiled(*args: Any, **options: Any) -> dict[str, torch.Tensor]:
+        losses = losses_of(*args, **options)
         steps.append(len(steps))
         return {**losses, "loss_dfl": losses["loss_dfl"] * (1 if len(steps) < 2 else float("nan"))}
 
-    monkeypatch.setattr(trainer.model, "criterion", spoiled)
+    monkeypatch.setattr(trainer.model, "losses", spoiled)
     trainer._trainer.run_step = counted = _copy_weights_before(trainer)
     with pytest.raises(FloatingPointError):
         trainer.train()
