@@ -1,15 +1,19 @@
 """Objects as a picture: boxes with class name, and joint score where they are detections.
 
+OpenCV, which Detectron2's Visualizer imports, is needed when something is drawn and not before.
+
 Letters: H, W height and width of the image in pixels, S enlargement, P detections.
 """
 
 import colorsys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from detectron2.structures import Boxes, Instances
-from detectron2.utils.visualizer import VisImage, Visualizer
+
+if TYPE_CHECKING:
+    from detectron2.utils.visualizer import VisImage
 
 __all__ = ["draw_detections", "draw_ground_truth"]
 
@@ -56,6 +60,9 @@ def _draw(
     image: np.ndarray, boxes: Boxes, classes: Sequence[int], labels: Sequence[str]
 ) -> np.ndarray:
     """The enlarged picture with P boxes; see :func:`draw_detections`."""
+    import cv2
+    from detectron2.utils.visualizer import Visualizer
+
     scale = max(1, round(_READABLE_SIDE / max(image.shape[:2])))
     enlarged = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     visualizer = Visualizer(np.ascontiguousarray(enlarged[:, :, ::-1]))
@@ -74,7 +81,7 @@ def _color_of(class_index: int) -> tuple[float, float, float]:
     return colorsys.hsv_to_rgb((0.52 + 0.618034 * class_index) % 1, 0.85, 1.0)
 
 
-def _fit_labels(output: VisImage) -> None:
+def _fit_labels(output: "VisImage") -> None:
     """Make small labels readable, and move those inside that reach beyond the picture."""
     renderer = output.canvas.get_renderer()
     width, height = output.canvas.get_width_height()

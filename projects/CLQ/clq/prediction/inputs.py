@@ -1,5 +1,7 @@
 """What to predict on: images and videos, all found and looked at before the first is decoded.
 
+OpenCV is imported where a video is opened: what else there is to predict on does without.
+
 Letters: H, W height and width of an image in pixels.
 """
 
@@ -8,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from detectron2.data.detection_utils import read_image
 from PIL import Image
@@ -124,6 +125,8 @@ def look_at(path: Path, root: Path) -> Source:
 
 
 def _look_at_video(path: Path, name: str) -> Source:
+    import cv2
+
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened() or not capture.grab():  # some text opens as a raw stream
@@ -156,6 +159,8 @@ def read_frames(source: Source) -> Iterator[np.ndarray]:
 
 
 def _read_video(path: Path) -> Iterator[np.ndarray]:
+    import cv2
+
     capture = cv2.VideoCapture(str(path))
     try:
         is_read, frame = capture.read()

@@ -7,12 +7,15 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from .inputs import IMAGE_SUFFIXES, Source
+
+if TYPE_CHECKING:
+    import cv2
 
 __all__ = ["VideoFile", "picture_name", "picture_writer"]
 
@@ -61,7 +64,7 @@ class VideoFile:
         self._path = path
         self._scratch = path.with_name(f".{path.name}.part.mp4")
         self._frame_rate = frame_rate
-        self._writer: cv2.VideoWriter | None = None
+        self._writer: "cv2.VideoWriter | None" = None
 
     def __enter__(self) -> "VideoFile":
         return self
@@ -76,6 +79,8 @@ class VideoFile:
             OSError: the file can't be opened.
         """
         if self._writer is None:
+            import cv2
+
             height, width = picture.shape[:2]
             code = cv2.VideoWriter.fourcc(*"mp4v")
             size = (width, height)
