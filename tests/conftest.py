@@ -9,10 +9,21 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.logger import setup_logger
 
+from reference.devices import running_on
 from reference.tiny import TinyData, write_pair
 
 # Many threads that compete for few cores make small tensors slow, in child processes too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A GPU is a parameter, and tests/cuda is there, only where there is one: elsewhere nothing is
+# skipped for the lack of it.
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+collect_ignore = [] if "cuda" in DEVICES else ["cuda"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name in ("cpu", "cuda"):
+        config.addinivalue_line("markers", f"on_{name}: a test that takes a device, on {name}")
 
 
 def pytest_sessionstart() -> None:
@@ -27,6 +38,17 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
         train=write_pair(folder, "train", num_images=4, seed=1),
         val=write_pair(folder, "val", num_images=3, seed=2),
     )
+
+
+@pytest.fixture(params=[pytest.param(d, marks=getattr(pytest.mark, f"on_{d}")) for d in DEVICES])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Each device of this machine in turn, for what ``reference.devices`` moves there.
+
+    The tolerances of a test are those of CPU, so that TF32 is off.
+    """
+    device = torch.device(request.param)
+    with running_on(device):
+        yield device
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_a_module_has_its_test_file(path: Path):
 def test_test_folders_are_those_of_the_package():
     packages = {path.parent.name for path in MODULES if path.parent != PACKAGE}
     folders = {path.parent.name for path in FILES if path.name.startswith("test_")} - {"tests"}
-    assert packages <= folders and folders <= packages | {"tools", "benchmarks", "golden"}
+    assert packages <= folders and folders <= packages | {"tools", "benchmarks", "golden", "cuda"}
 
 
 def test_golden_tests_are_there_and_none_is_skipped():

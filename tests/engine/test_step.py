@@ -11,8 +11,15 @@ from torch import nn
 
 from clq.engine import TrainingStep
 from clq.modeling.loss_sums import LossSums, divide
+from reference.devices import current
+
+pytestmark = pytest.mark.usefixtures("device")
 
 X = torch.tensor([[1.0, 0.5, -1.0, 2.0], [0.0, 1.0, 1.0, -1.0], [2.0, 0.0, 1.0, 1.0], [1.0] * 4])
+
+
+def rows(index: list[int] | slice = slice(None)) -> torch.Tensor:
+    return X[index].to(current())
 
 
 class Line(nn.Module):
@@ -29,14 +36,15 @@ class Line(nn.Module):
         self.scale = 1.0
         self.dtypes: set[torch.dtype] = set()
         self.passes = 0
+        self.to(current())
 
     def prepare(self, batch: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Any]:
-        num_samples = torch.tensor(sum(sample["row"] + 1.0 for sample in batch))
+        num_samples = torch.tensor(sum(sample["row"] + 1.0 for sample in batch), device=current())
         return batch, types.SimpleNamespace(num_samples=num_samples)
 
     def forward(self, batch: list[dict[str, Any]], targets: Any) -> dict[str, torch.Tensor]:
         self.passes += 1
-        y = self.layer(X[[sample["row"] for sample in batch]]).squeeze(1)
+        y = self.layer(rows([sample["row"] for sample in batch])).squeeze(1)
         self.dtypes.add(y.dtype)
         errors = (y.float() - 1).square()
         weights = y.detach().float().sigmoid()
@@ -94,7 +102,7 @@ def test_the_step_by_hand():
     """w - lr d/dw (a / 10 + b / sum of weights), and the losses before it in the log."""
     step, plain = line_step(), Line()
     (logged,) = run(step)
-    y = plain.layer(X).squeeze(1)
+    y = plain.layer(rows()).squeeze(1)
     errors, weights = (y - 1).square(), y.detach().sigmoid()
     a, b = errors.sum() / 10, (weights * errors).sum() / weights.sum()
     (a + b).backward()
@@ -119,7 +127,7 @@ def test_parts_by_default_know_the_samples_of_the_whole_but_their_own_weight(cou
     (logged,) = run(step)
     a = b = torch.zeros(())
     for i in range(count):
-        y = plain.layer(X[i::count]).squeeze(1)
+        y = plain.layer(rows(slice(i, None, count))).squeeze(1)
         errors, weights = (y - 1).square(), y.detach().sigmoid()
         a = a + errors.sum() / 10
         b = b + (weights * errors).sum() / weights.sum() / count

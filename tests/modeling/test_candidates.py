@@ -7,6 +7,7 @@ import torch
 
 from clq.modeling import joint_scores
 from clq.modeling.candidates import CANDIDATE_RULES
+from reference.devices import current
 from reference.host_waits import host_waits
 
 
@@ -35,7 +36,7 @@ def logits(rows, classes, *, mean, dtype=torch.float32, seed=0):
     generator = torch.Generator().manual_seed(seed)
     c = torch.randn(rows, classes, generator=generator) * 2 + mean
     q = torch.randn(rows, 1, generator=generator) * 3
-    return c.to(dtype), q.to(dtype)
+    return c.to(current(), dtype), q.to(current(), dtype)
 
 
 def as_triples(found):
@@ -52,6 +53,7 @@ def choose(rule, pred_logits, pred_quality, **options):
     return as_triples(CANDIDATE_RULES[rule](pred_logits, pred_quality, sizes=sizes, **options))
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("rule", CANDIDATE_RULES)
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16))
 @pytest.mark.parametrize("mean", (-9.0, -4.0, 0.0, 20.0))
@@ -80,6 +82,7 @@ def test_half_precision_loses_no_logit_at_any_threshold():
         assert len(choose("pairs", logit.view(1, 1), None, **options)) == 1, (logit, threshold)
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("rule", CANDIDATE_RULES)
 def test_what_is_not_a_number_is_no_candidate_and_takes_no_place(rule):
     c, q = logits(6, 1, mean=0.0)

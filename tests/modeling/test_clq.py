@@ -1,5 +1,7 @@
 """The whole detector: unusual batches, mixed precision, candidate rules, host synchronisations."""
 
+import functools
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -8,16 +10,22 @@ from detectron2.structures import Boxes, ImageList, Instances
 from clq.config import get_clq_cfg
 from clq.modeling import CLQ, DistributionBoxTransform
 from clq.modeling.loss_sums import Total, dividing
+from reference.devices import on_device
 from reference.golden import PyramidStub, golden_detector
 from reference.host_waits import host_waits
 
 
-@pytest.fixture(scope="module")
-def detector():
+@pytest.fixture
+def detector(device):
+    return small_detector(device.type)
+
+
+@functools.cache
+def small_detector(device):
     """A small CLQ on an untrained MobileNetV2."""
     cfg = get_clq_cfg()
     cfg.merge_from_file("configs/Demo/clq_trees.yaml")
-    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE = device
     cfg.MODEL.FPN.OUT_CHANNELS = 16
     cfg.MODEL.CLQ.NUM_GROUPS = 4
     cfg.MODEL.CLQ.NUM_CLASSES = 3
@@ -82,8 +90,8 @@ def test_padding_to_a_larger_image_changes_no_label(detector):
     features = [torch.zeros(2, 1, -(-160 // s), -(-160 // s)) for s in (8, 16, 32, 64, 128)]
     anchors = detector.anchor_generator(features)
     instances = [image["instances"] for image in images]
-    labels, _ = detector.label_anchors(anchors, instances, [(64, 64), (160, 160)])
-    centers = Boxes.cat(anchors).get_centers()
+    labels, _ = on_device(detector.label_anchors)(anchors, instances, [(64, 64), (160, 160)])
+    centers = Boxes.cat(anchors).get_centers().cpu()
     beyond = (centers >= 64).any(dim=1)
     assert torch.equal(labels[0] == -1, beyond)
     assert (labels[1] >= 0).all() and (labels[1] == 3).all()
@@ -93,7 +101,7 @@ def test_padding_to_a_larger_image_changes_no_label(detector):
 def test_mixed_precision_is_close_to_full(detector, dtype):
     detector.train().zero_grad()
     full = detector(BATCHES["ordinary"])
-    with torch.autocast("cpu", dtype=dtype):
+    with torch.autocast(detector.device.type, dtype=dtype):
         mixed = detector(BATCHES["ordinary"])
     for name, loss in mixed.items():
         assert loss.dtype == torch.float32

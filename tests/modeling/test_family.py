@@ -11,6 +11,7 @@ from torch import nn
 
 from clq.modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
 from clq.modeling.quality import LocalizationQuality
+from reference.devices import current, on_device
 from reference.family import MEMBERS, plain_losses
 from reference.host_waits import host_waits
 from reference.members import NUM_CLASSES, build, first_image, member_config, random_batch
@@ -36,12 +37,13 @@ def test_every_part_is_in_some_member():
     assert parts == [set(BOX_CODINGS), set(QUALITY_BRANCHES), set(CLASS_LOSSES)]
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("empty", (False, True), ids=("objects", "no object"))
 @pytest.mark.parametrize("member", MEMBERS)
 def test_losses_equal_the_plain_oracle(member, empty):
     detector = build(member)
     batch = random_batch(detector, empty=empty)
-    losses = detector.criterion(*batch)
+    losses = on_device(detector.criterion)(*batch)
     expected = plain_losses(member, *(None if x is None else x.double() for x in batch))
     assert set(losses) == set(expected)
     for name, value in expected.items():
@@ -67,11 +69,13 @@ def test_a_hard_target_learns_1():
     assert build("gfl").criterion(*batch)["loss_cls"] > 1
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("member", MEMBERS)
 def test_scores_rank_by_the_member_s_product(member):
     keys = {"MODEL.CLQ.SCORE_THRESH_TEST": 0.0, "MODEL.CLQ.TOPK_CANDIDATES_TEST": 1000}
     detector = build(member, **keys).eval()
-    features = [torch.randn(1, 8, 8 // 2**i or 1, 8 // 2**i or 1) for i in range(5)]
+    sides = [8 // 2**i or 1 for i in range(5)]
+    features = [torch.randn(1, 8, side, side, device=current()) for side in sides]
     with torch.no_grad():
         predictions = detector.head(features)
         anchors = detector.anchor_generator(features)
@@ -121,6 +125,7 @@ BATCHES = {
 }
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("member", [*MEMBERS, "atss_clq_align"])
 def test_every_member_trains_on_any_batch(member, batch):
@@ -141,11 +146,12 @@ def test_a_training_step_of_any_member_makes_the_host_wait_once(member):
     assert len(waits) <= 3
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("member", [*MEMBERS, "atss_clq_align"])
 def test_a_member_in_half_precision_is_close_to_full(member):
     detector = build(member).train()
     full = detector(BATCHES["one image empty"])
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(current().type, dtype=torch.bfloat16):
         mixed = detector(BATCHES["one image empty"])
     for name, loss in mixed.items():
         assert loss.dtype == torch.float32

@@ -6,6 +6,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
 from clq.modeling import CLQ
+from reference.devices import on_device
 from reference.golden import (
     golden,
     golden_detector,
@@ -14,6 +15,8 @@ from reference.golden import (
     head_parameter_names,
     levels,
 )
+
+pytestmark = pytest.mark.usefixtures("device")
 
 EMPTY_FILES = golden_names("head_*_loss_all_empty")
 LOSS_FILES = [name for name in golden_names("head_*_loss_*") if name not in EMPTY_FILES]
@@ -53,7 +56,8 @@ def forward(name: str) -> tuple[CLQ, dict[str, Tensor], list[Tensor], dict[str, 
     detector = golden_detector(name.split("_")[1], weigh_quality_by_score=switch)
     features = read_features(name)
     images, instances = read_batch(arrays)
-    losses = detector.forward_training(images, features, detector.head(features), instances)
+    predictions = on_device(detector.head)(features)
+    losses = on_device(detector.forward_training)(images, features, predictions, instances)
     return detector, losses, features, arrays
 
 
@@ -72,7 +76,7 @@ def test_golden_labels(name):
     background = int(golden(f"head_{name.split('_')[1]}_params")["num_classes"])
     images, instances = read_batch(arrays)
     anchors = detector.anchor_generator(read_features(name))
-    gt_labels, gt_boxes = detector.label_anchors(anchors, instances, images.image_sizes)
+    gt_labels, gt_boxes = on_device(detector.label_anchors)(anchors, instances, images.image_sizes)
 
     expected = torch.cat(levels(arrays, "labels"), dim=1)
     has_loss = torch.cat(levels(arrays, "label_weights"), dim=1) > 0

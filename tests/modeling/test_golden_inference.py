@@ -8,6 +8,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
 from clq.modeling import CLQ
+from reference.devices import on_device
 from reference.golden import (
     assert_same_detections,
     golden,
@@ -16,6 +17,8 @@ from reference.golden import (
     levels,
 )
 from reference.members import first_image
+
+pytestmark = pytest.mark.usefixtures("device")
 
 IMAGES = [
     (head, image)
@@ -40,7 +43,8 @@ def detect(detector: CLQ, head: str) -> list[Instances]:
     sizes = [tuple(size) for size in golden(f"head_{head}_infer")["img_shapes"].tolist()]
     images = ImageList(torch.zeros(len(sizes), 3, 1, 1), sizes)
     with torch.no_grad():
-        return detector.forward_inference(images, features, detector.head(features))
+        predictions = on_device(detector.head)(features)
+        return on_device(detector.forward_inference)(images, features, predictions)
 
 
 def stored(arrays: dict[str, Tensor], run: str, image: int) -> list[Tensor]:
@@ -106,9 +110,9 @@ def test_golden_candidates_of_the_anchors_rule(head, image):
     detector = golden_detector(head, test_candidate_rule="anchors").eval()
     features = levels(golden(f"head_{head}_forward"), "feat")
     with torch.no_grad():
-        maps = detector.head(features)
+        maps = on_device(detector.head)(features)
         predictions = [[level[image : image + 1] for level in one] for one in maps]
-        candidates = detector.candidates(
+        candidates = on_device(detector.candidates)(
             detector.anchor_generator(features),
             *first_image(detector, predictions),
             tuple(arrays["img_shapes"][image].tolist()),

@@ -15,8 +15,15 @@ from clq.modeling.losses import (
     quality_focal_loss,
     quality_loss,
 )
+from reference.devices import on_device
 from reference.golden import golden, golden_names
 
+pytestmark = pytest.mark.usefixtures("device")
+
+joint_scores, expected_distances = on_device(joint_scores), on_device(expected_distances)
+distribution_focal_loss, paired_iou, quality_focal_loss, quality_loss = map(
+    on_device, (distribution_focal_loss, paired_iou, quality_focal_loss, quality_loss)
+)
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 # In probabilities that saturate the reference clamps, and ours differs on purpose.
 SATURATED = "losses_qfl_prob_extreme"

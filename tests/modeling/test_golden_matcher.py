@@ -7,9 +7,11 @@ from detectron2.structures import Boxes, pairwise_iou
 from clq.modeling.matcher import ATSSMatcher
 from clq.modeling.nearest_anchors import AnchorGrid
 from reference.atss import plain_atss
+from reference.devices import on_device
 from reference.golden import golden, golden_names
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("name", golden_names("atss_assign_*"))
 @pytest.mark.parametrize("on_grid", (True, False))
 def test_golden_atss_assignment(name, on_grid):
@@ -22,7 +24,7 @@ def test_golden_atss_assignment(name, on_grid):
     grid = AnchorGrid(arrays["strides"].tolist(), arrays["feat_hw"].tolist())
     matcher = ATSSMatcher(int(arrays["topk"]))
 
-    matched_idxs, labels = matcher(anchors, gt_boxes, grid=grid if on_grid else None)
+    matched_idxs, labels = on_device(matcher)(anchors, gt_boxes, grid=grid if on_grid else None)
 
     assigned = torch.where(labels == 1, matched_idxs + 1, 0)
     expected = arrays["assigned_gt_inds"]

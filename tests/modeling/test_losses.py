@@ -13,6 +13,14 @@ from clq.modeling.losses import (
     quality_focal_loss,
     quality_loss,
 )
+from reference.devices import on_device
+
+pytestmark = pytest.mark.usefixtures("device")
+
+joint_scores, distribution_focal_loss, paired_iou, quality_focal_loss, quality_loss = map(
+    on_device,
+    (joint_scores, distribution_focal_loss, paired_iou, quality_focal_loss, quality_loss),
+)
 
 
 def test_quality_focal_loss_by_hand():

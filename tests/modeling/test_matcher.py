@@ -8,7 +8,10 @@ from detectron2.structures import Boxes
 from clq.modeling import ATSSMatcher
 from clq.modeling.nearest_anchors import AnchorGrid
 from reference.atss import plain_atss
+from reference.devices import on_device
 from reference.host_waits import host_waits
+
+pytestmark = pytest.mark.usefixtures("device")
 
 STRIDES = (8, 16, 32, 64, 128)
 
@@ -31,8 +34,9 @@ def random_boxes(count: int, size: float, spread: float, seed: int) -> Boxes:
 
 def match_both_ways(anchors, grid, gt_boxes, topk=9, valid_hw=None):
     """Match on the grid and without it, for one answer."""
-    matched_idxs, labels = ATSSMatcher(topk)(anchors, gt_boxes, valid_hw=valid_hw)
-    on_grid = ATSSMatcher(topk)(anchors, gt_boxes, grid=grid, valid_hw=valid_hw)
+    matcher = on_device(ATSSMatcher(topk))
+    matched_idxs, labels = matcher(anchors, gt_boxes, valid_hw=valid_hw)
+    on_grid = matcher(anchors, gt_boxes, grid=grid, valid_hw=valid_hw)
     assert torch.equal(on_grid[0], matched_idxs) and torch.equal(on_grid[1], labels)
     return matched_idxs, labels
 
@@ -173,7 +177,8 @@ VALID_HW = [(96, 160), (192, 256), (192, 256), None, (32, 32)]
 def test_a_batch_is_its_images(on_grid):
     anchors, grid = make_anchors(192, 256)
     options = {"grid": grid} if on_grid else {}
-    matched_idxs, labels = ATSSMatcher(9).match_batch(anchors, BATCH, valid_hw=VALID_HW, **options)
+    match_batch = on_device(ATSSMatcher(9).match_batch)
+    matched_idxs, labels = match_batch(anchors, BATCH, valid_hw=VALID_HW, **options)
     assert matched_idxs.dtype == torch.int64 and labels.dtype == torch.int8
     first = 0
     for gt_boxes, valid_hw, idxs, label in zip(BATCH, VALID_HW, matched_idxs, labels):
@@ -193,7 +198,7 @@ def test_some_boxes_at_a_time_give_what_all_give(on_grid):
     batch = [Boxes(torch.cat((boxes, boxes.flip(0)))), *BATCH]
     examined = 31 * 5 if on_grid else sum(map(len, anchors))
     results = [
-        ATSSMatcher(9, num_pairs=count * examined + 1).match_batch(
+        on_device(ATSSMatcher(9, num_pairs=count * examined + 1).match_batch)(
             anchors, batch, grid=grid if on_grid else None, valid_hw=[None, *VALID_HW]
         )
         for count in (0, 1, 7, 1000)

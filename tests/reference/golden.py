@@ -23,6 +23,7 @@ from clq.modeling.deform_conv import NUM_TAPS
 from clq.modeling.head import CLQHead
 from clq.modeling.matcher import ATSSMatcher
 from clq.modeling.quality import LocalizationQuality
+from reference.devices import current
 
 GOLDEN_DIR = Path(os.environ.get("CLQ_GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
 # What the method fixes and no file of a head holds.
@@ -125,7 +126,7 @@ def golden_detector(head_name: str, **options) -> CLQ:
         pixel_mean=[0.0, 0.0, 0.0],
         pixel_std=[1.0, 1.0, 1.0],
         **options,
-    )
+    ).to(current())
 
 
 def assert_same_detections(
@@ -148,8 +149,8 @@ def assert_same_detections(
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
-    """Gradient of every parameter; zeros where the graph did not reach."""
+    """Gradient of every parameter, on the host; zeros where the graph did not reach."""
     return {
-        name: torch.zeros_like(p) if p.grad is None else p.grad.clone()
+        name: (torch.zeros_like(p) if p.grad is None else p.grad.clone()).cpu()
         for name, p in module.named_parameters()
     }

@@ -10,6 +10,7 @@ from torch import Tensor
 from clq.config import check_config, get_clq_cfg
 from clq.modeling import CLQ
 from clq.modeling.clq import Predictions
+from reference.devices import current
 from reference.tiny import MODEL_KEYS, ROOT
 
 COCO = ROOT / "configs" / "COCO-Detection"
@@ -27,9 +28,9 @@ def member_config(member: str, **keys: Any) -> CfgNode:
 
 
 def build(member: str, **keys: Any) -> CLQ:
-    """The member with the same random weights at every call."""
+    """The member with the same random weights at every call, on the current device."""
     torch.manual_seed(0)
-    return build_model(member_config(member, **keys))
+    return build_model(member_config(member, **{"MODEL.DEVICE": current().type, **keys}))
 
 
 def first_image(detector: CLQ, predictions: Predictions) -> list[list[Tensor] | None]:
