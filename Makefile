@@ -3,6 +3,7 @@
 PYTHON ?= .venv/bin/python
 BASE_PYTHON ?= python3
 SEED ?= 0
+DEVICE ?= cpu
 
 .PHONY: setup demo test lint bench
 
@@ -30,5 +31,10 @@ lint: setup
 	$(PYTHON) -m flake8
 	$(PYTHON) -m mypy
 
+# make bench DEVICE=cuda measures a GPU.
 bench: setup
+ifeq ($(DEVICE),cpu)
 	@$(PYTHON) -W ignore::FutureWarning benchmarks/speed.py
+else
+	@$(PYTHON) -W ignore::FutureWarning benchmarks/speed_cuda.py --device $(DEVICE)
+endif

@@ -12,7 +12,7 @@ from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from .models import SIZE, build, images, targets, training_batch
+from .models import SIZE, Place, build, images, targets, training_batch
 from .turns import Run
 
 CANDIDATES = 1000  # pairs of anchor and class a level that pass the score threshold
@@ -117,17 +117,18 @@ def check_losses(results: Mapping[str, Any]) -> None:
 
 def losses(entries: Collection[str], size: tuple[int, int] = SIZE) -> dict[str, Run]:
     """From predictions to gradients of the predictions: labels, losses, backward."""
-    return {name: _losses_of(name, size) for name in entries}
+    return {name: losses_of(build(name), size) for name in entries}
 
 
-def _losses_of(name: str, size: tuple[int, int]) -> Run:
-    model = build(name)
-    features = [torch.randn(_BATCH, 256, *shape) * 0.5 for shape in _level_shapes(model, size)]
+def losses_of(model: Any, size: tuple[int, int], device: Place = "cpu") -> Run:
+    """As :func:`losses`, of one model, which is on the device already."""
+    shapes = _level_shapes(model, size)
+    features = [torch.randn(_BATCH, 256, *shape, device=device) * 0.5 for shape in shapes]
     with torch.no_grad():
         predictions = [list(maps) for maps in model.head(features)]
     leaves = [level.requires_grad_() for maps in predictions for level in maps]
-    placeholder = ImageList(torch.empty(_BATCH, 3, *size), [size] * _BATCH)
-    gt_instances = targets(_BATCH, size)
+    placeholder = ImageList(torch.empty(_BATCH, 3, *size, device=device), [size] * _BATCH)
+    gt_instances = [instances.to(device) for instances in targets(_BATCH, size)]
 
     def run() -> dict[str, float]:
         with EventStorage():
@@ -157,17 +158,20 @@ class _Answer(nn.Module):
         return self.predictions
 
 
-def postprocessing(entries: Collection[str], size: tuple[int, int] = SIZE) -> dict[str, Run]:
+def postprocessing(
+    entries: Collection[str], size: tuple[int, int] = SIZE, device: Place = "cpu"
+) -> dict[str, Run]:
     """CLQ with ``CANDIDATES`` a level that pass the score threshold.
 
     Returns:
         "postprocess": from logits to final boxes; "whole": the network, and then the same.
     """
-    model = build("clq").eval()
+    model = build("clq", device).eval()
     shapes = _level_shapes(model, size)
-    features = [torch.empty(1, 256, *shape) for shape in shapes]
-    predictions = predictions_with_candidates(model, shapes)
-    placeholder = ImageList(torch.empty(1, 3, *size), [size])
+    features = [torch.empty(1, 256, *shape, device=device) for shape in shapes]
+    found = predictions_with_candidates(model, shapes)
+    predictions = tuple([level.to(device) for level in maps] for maps in found)
+    placeholder = ImageList(torch.empty(1, 3, *size, device=device), [size])
 
     def postprocess() -> list[Instances]:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""CLQ R-50 and its peers with random weights, and images for them.
+"""CLQ R-50, its peers and CLQ X-101-32x4d with random weights, and images for them.
 
 No model here is trained. As they come, the residual blocks of Detectron2 and torchvision would
 double the activations' variance 16 times over, for none has batch-norm statistics: a detector
@@ -11,6 +11,7 @@ post-processing of 1,000 candidates a level is a row of its own.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,17 @@ from clq.config import get_clq_cfg
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (800, 1088)  # height and width of an image in pixels
 NUM_CLASSES = 80
+Place = str | torch.device
 _BLOCK_WEIGHT = 0.2
 _PIXEL_STD = 57.0
 _ZOO = Path(detectron2.__file__).parent / "model_zoo" / "configs" / "COCO-Detection"
 
 
-def build(name: str) -> Any:
-    """One of ``MODELS`` in training mode, the same weights every time."""
+def build(name: str, device: Place = "cpu") -> Any:
+    """One of ``MODELS`` in training mode, the same weights every time, in the device's form."""
     torch.manual_seed(0)
-    return tame(MODELS[name]()).train()
+    device = torch.device(device)
+    return tame(MODELS[name](device)).train().to(device)
 
 
 def tame(model: Any) -> Any:
@@ -53,10 +56,10 @@ def tame(model: Any) -> Any:
     return model
 
 
-def _clq() -> nn.Module:
+def _clq(name: str, device: torch.device) -> nn.Module:
     cfg = get_clq_cfg()
-    cfg.merge_from_file(str(ROOT / "configs" / "COCO-Detection" / "clq_R_50_FPN_1x.yaml"))
-    cfg.MODEL.DEVICE = "cpu"
+    cfg.merge_from_file(str(ROOT / "configs" / "COCO-Detection" / f"{name}.yaml"))
+    cfg.MODEL.DEVICE = str(device)
     return build_model(cfg)
 
 
@@ -78,12 +81,13 @@ class TorchvisionDetector(nn.Module):
         return self.model([sample["image"] / 255 for sample in batched_inputs])
 
 
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    "clq": _clq,
-    "retinanet": lambda: _detectron2("retinanet"),
-    "fcos": lambda: _detectron2("fcos"),
-    "torchvision_retinanet": lambda: TorchvisionDetector(retinanet_resnet50_fpn_v2),
-    "torchvision_fcos": lambda: TorchvisionDetector(fcos_resnet50_fpn),
+MODELS: dict[str, Callable[[torch.device], nn.Module]] = {
+    "clq": partial(_clq, "clq_R_50_FPN_1x"),
+    "clq_X_101_32x4d": partial(_clq, "clq_X_101_32x4d_FPN_2x_ms"),
+    "retinanet": lambda _: _detectron2("retinanet"),
+    "fcos": lambda _: _detectron2("fcos"),
+    "torchvision_retinanet": lambda _: TorchvisionDetector(retinanet_resnet50_fpn_v2),
+    "torchvision_fcos": lambda _: TorchvisionDetector(fcos_resnet50_fpn),
 }
 
 

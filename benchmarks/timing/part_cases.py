@@ -15,7 +15,7 @@ from clq.modeling.box_coding import build_anchor_generator
 from clq.modeling.deform_conv import deform_conv3x3
 from clq.modeling.nearest_anchors import AnchorGrid
 
-from .models import ROOT
+from .models import ROOT, Place
 from .turns import Run
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -34,15 +34,16 @@ def alignment(
     return {name: align(name, backward, shape) for name in entries}
 
 
-def align(name: str, backward: bool, shape: tuple[int, int] = MAP) -> Run:
+def align(name: str, backward: bool, shape: tuple[int, int] = MAP, device: Place = "cpu") -> Run:
     """One form; with the backward pass, it gives the gradients of all three inputs."""
     form: Callable[..., Tensor] = {"ours": deform_conv3x3, "op": _operator}[name]
     generator = torch.Generator().manual_seed(0)
     feature = torch.randn(1, _CHANNELS, *shape, generator=generator)
     offset = torch.randn(1, _OFFSET_GROUPS * 18, *shape, generator=generator)
     weight = torch.randn(_CHANNELS, _CHANNELS, 3, 3, generator=generator) * 0.02
-    leaves = [tensor.requires_grad_(backward) for tensor in (feature, offset, weight)]
-    upstream = torch.ones(1, _CHANNELS, *shape)
+    inputs = [tensor.to(device) for tensor in (feature, offset, weight)]
+    leaves = [tensor.requires_grad_(backward) for tensor in inputs]
+    upstream = torch.ones(1, _CHANNELS, *shape, device=device)
 
     def run() -> object:
         with torch.set_grad_enabled(backward):
@@ -70,9 +71,9 @@ def check_alignment(results: Mapping[str, Any]) -> None:
         torch.testing.assert_close(ours, op, rtol=1e-3, atol=1e-4 * scale)
 
 
-def matching(entries: Collection[str], num_boxes: int) -> dict[str, Run]:
+def matching(entries: Collection[str], num_boxes: int, device: Place = "cpu") -> dict[str, Run]:
     """ "ours", and "plain": one box at a time with the IoU of all anchors and boxes."""
-    anchors, boxes = _anchors(), _boxes(num_boxes)
+    anchors, boxes = [level.to(device) for level in _anchors()], _boxes(num_boxes).to(device)
     runs: dict[str, Run] = {
         "ours": lambda: _match(anchors, boxes),
         "plain": lambda: plain_atss(anchors, boxes),

@@ -1,7 +1,7 @@
 """The results as a table, and on disk."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ def write_report(
     environment: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     method: str,
+    to_table: Callable[[Sequence[Mapping[str, Any]]], str] = table,
 ) -> None:
     """Write the json and, beside it, the table with environment and method in markdown.
 
@@ -32,27 +33,28 @@ def write_report(
         environment: what the rows were measured on.
         rows: the results.
         method: what was timed and how, in markdown.
+        to_table: gives the rows in markdown.
     """
     content = {"environment": environment, "rows": rows}
     lines = ["# Speed", "", *(f"- {name}: {value}" for name, value in environment.items())]
-    text = "\n".join([*lines, "", table(rows), "", method.strip(), ""])
+    text = "\n".join([*lines, "", to_table(rows), "", method.strip(), ""])
     data = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_atomically(path, data.encode())
     write_atomically(path.with_suffix(".md"), text.encode())
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
-    spread = row["spread"] and "–".join(map(_number, row["spread"]))
+    spread = row["spread"] and "–".join(map(number, row["spread"]))
     verdict = {True: "yes", False: "NO", None: ""}[row["ok"]]
     disturbed = f"{row['disturbed']} disturbed" if row["disturbed"] else ""
-    values = (_number(row[name]) for name in ("ours", "peer"))
+    values = (number(row[name]) for name in ("ours", "peer"))
     return [
-        *(row["name"], *values, row["unit"], _number(row["ratio"]), spread or ""),
-        *(_number(row["bar"]), verdict, str(row["rounds"]), disturbed),
+        *(row["name"], *values, row["unit"], number(row["ratio"]), spread or ""),
+        *(number(row["bar"]), verdict, str(row["rounds"]), disturbed),
     ]
 
 
-def _number(value: float | str | None) -> str:
+def number(value: float | str | None) -> str:
     """Three significant digits, without an exponent."""
     if value is None or isinstance(value, str):
         return value or ""
