@@ -23,7 +23,7 @@ a scaled loss). CLQ has R-50 and X-101-32x4d. The peers are Detectron2's RetinaN
 torchvision's, all with R-50; benchmarks/timing/models.py says how their random weights are made
 alike. Those of torchvision do not train here.
 
-  a GPU                    make bench DEVICE=cuda            (about 20 minutes)
+  a GPU                    make bench DEVICE=cuda            (at most 25 minutes)
   its short form           python benchmarks/speed_cuda.py --quick --results FILE.json
   does the command run?    python benchmarks/speed_cuda.py --device cpu --quick
                            (small images, whose times mean nothing)
