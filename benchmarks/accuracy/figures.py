@@ -93,7 +93,9 @@ def _draw_correlation(axes: Axes, group: Group, members: Sequence[str]) -> None:
     for y, member in enumerate(members):
         values = group.rank_correlations(member)
         axes.plot(values, [y] * len(values), "o", color=_ORANGE, markersize=4)
-        axes.plot(np.nanmean(values), y, "D", color=_BLUE, zorder=3)
+        mean = spread(values)
+        if mean is not None:
+            axes.plot(mean.mean, y, "D", color=_BLUE, zorder=3)
     _label(axes, members)
 
 

@@ -1,5 +1,6 @@
 """From rows to what the report shows: groups of comparable rows, means, spreads, differences."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -77,9 +78,9 @@ class Group:
         return [calibration_error(matches) for matches in self.matches(member).values()]
 
     def shares(self, member: str) -> list[float]:
-        """Of the AP that ranking by true IoU would reach, in percent."""
+        """Of the AP that ranking by true IoU would reach, in percent; nan where that is 0."""
         pairs = zip(self.values(member, "AP_by_score"), self.values(member, "AP_by_true_IoU"))
-        return [100 * by_score / by_iou for by_score, by_iou in pairs]
+        return [100 * by_score / by_iou if by_iou else math.nan for by_score, by_iou in pairs]
 
     def difference(self, member: str, baseline: str, thresholds: slice = ALL) -> Difference | None:
         """Member minus baseline over the seeds that both have; None without any."""

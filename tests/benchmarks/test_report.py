@@ -94,6 +94,15 @@ def test_what_scores_reach_of_the_possible(results: Path):
     assert columns[-1] == f"{np.mean(shares):.1f} ± {np.std(shares, ddof=1):.1f}"
 
 
+def test_a_cell_that_found_nothing_has_no_share(tmp_path: Path):
+    path = tmp_path / "accuracy.csv"
+    nothing = {"AP_by_score": 0.0, "AP_by_true_IoU": 0.0}
+    add(path, Cell("trees", "clq", 0), 7, **nothing)
+    (group,) = read_groups(path)
+    assert np.isnan(group.shares("clq")).all()
+    assert len(write_report(path)) == 3
+
+
 def test_cells_that_did_not_run_are_listed(results: Path):
     write_report(results)
     report = results.with_suffix(".md").read_text()
