@@ -86,7 +86,7 @@ class Centerness(NoQuality):
 def centerness(anchors: Tensor, gt_boxes: Tensor) -> Tensor:
     """How central the anchors lie in their boxes, in [0, 1], (P,); boxes xyxy in pixels, (P, 4).
 
-    sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)). Source: FCOS (arXiv 1904.01355), equation 3.
+    sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)); FCOS (arXiv 1904.01355), equation 3.
     """
     centers = (anchors[:, :2] + anchors[:, 2:]) / 2
     lt, rb = centers - gt_boxes[:, :2], gt_boxes[:, 2:] - centers  # (P, 2)
