@@ -40,6 +40,7 @@ PROMISED = {
             "gfl_R_50_FPN_1x",
         )
     ),
+    "ablations/atss_clq_alpha_0.5.yaml",
     *(
         f"ablations/clq_{name}.yaml"
         for name in (
@@ -82,7 +83,7 @@ def test_a_config_builds_trains_a_step_and_detects(path: Path):
     strides = [model.backbone.output_shape()[name].stride for name in model.head_in_features]
     assert strides == [8, 16, 32, 64, 128]
     optimizer = CLQTrainer.build_optimizer(cfg, model)
-    assert type(optimizer).__name__ == cfg.SOLVER.OPTIMIZER
+    assert type(optimizer).__name__.startswith(cfg.SOLVER.OPTIMIZER)  # it may clip gradients too
     CLQTrainer.build_lr_scheduler(cfg, optimizer)
 
     gt = Instances((64, 96))

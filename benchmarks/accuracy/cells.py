@@ -16,6 +16,7 @@ FAMILY = {
     "atss": "COCO-Detection/atss_R_50_FPN_1x.yaml",
     "atss_clq": "COCO-Detection/atss_clq_R_50_FPN_1x.yaml",
     "atss_clq_align": "COCO-Detection/atss_clq_align_R_50_FPN_1x.yaml",
+    "atss_clq_alpha_0.5": "ablations/atss_clq_alpha_0.5.yaml",  # the best on the hold-out
     "gfl": "COCO-Detection/gfl_R_50_FPN_1x.yaml",
     "clq": "COCO-Detection/clq_R_50_FPN_1x.yaml",
 }

@@ -17,6 +17,7 @@ NAMES = {
     "atss": "ATSS",
     "atss_clq": "ATSS + CLQ",
     "atss_clq_align": "ATSS + CLQ, aligned",
+    "atss_clq_alpha_0.5": "ATSS + CLQ, alpha 0.5",
     "gfl": "GFL",
     "clq": "CLQ",
 }
