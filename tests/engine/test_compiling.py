@@ -44,6 +44,8 @@ def losses_and_gradients(detector: CLQ) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def compiled() -> Iterator[CLQ]:
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()  # of other tests in this process
     detector = build("clq", **SMALL).train()
     compile_network(detector, BACKEND)
     yield detector
