@@ -37,10 +37,10 @@ PROMISED = {
             "atss_R_50_FPN_1x",
             "atss_clq_R_50_FPN_1x",
             "atss_clq_align_R_50_FPN_1x",
+            "atss_clq_alpha_0.5_R_50_FPN_1x",
             "gfl_R_50_FPN_1x",
         )
     ),
-    "ablations/atss_clq_alpha_0.5.yaml",
     *(
         f"ablations/clq_{name}.yaml"
         for name in (

@@ -16,7 +16,8 @@ FAMILY = {
     "atss": "COCO-Detection/atss_R_50_FPN_1x.yaml",
     "atss_clq": "COCO-Detection/atss_clq_R_50_FPN_1x.yaml",
     "atss_clq_align": "COCO-Detection/atss_clq_align_R_50_FPN_1x.yaml",
-    "atss_clq_alpha_0.5": "ablations/atss_clq_alpha_0.5.yaml",  # the best on the hold-out
+    # The best way of ATSS + CLQ on the hold-out.
+    "atss_clq_alpha_0.5": "COCO-Detection/atss_clq_alpha_0.5_R_50_FPN_1x.yaml",
     "gfl": "COCO-Detection/gfl_R_50_FPN_1x.yaml",
     "clq": "COCO-Detection/clq_R_50_FPN_1x.yaml",
 }
