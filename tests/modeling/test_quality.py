@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from clq.modeling.quality import BOX_WEIGHTS, Centerness, LocalizationQuality, NoQuality
+from clq.modeling.quality import Centerness, LocalizationQuality, NoQuality
 
 ANCHORS = torch.tensor([[-28.0, -28, 36, 36], [-28.0, -28, 36, 36], [0.0, 0, 64, 64]])
 BOXES = torch.tensor([[0.0, 0, 8, 8], [2.0, 0, 20, 16], [31.0, 0, 95, 33]])
@@ -22,15 +22,15 @@ def test_centerness_of_hand_worked_cells():
 
 def test_centerness_weighs_box_losses_by_its_target():
     branch = Centerness(4, 0.3)
-    weights = BOX_WEIGHTS[branch.box_weight](SCORES, ANCHORS, BOXES)
-    assert weights.equal(branch.target(IOU, ANCHORS, BOXES))
+    target = branch.target(IOU, ANCHORS, BOXES)
+    assert branch.box_weights(SCORES, target) is target
     assert (branch.train_alpha, branch.test_alpha) == (0.0, 1.0)
 
 
 def test_localization_quality_learns_the_iou_and_weighs_by_score():
     branch = LocalizationQuality(4, 0.3)
-    assert branch.target(IOU, ANCHORS, BOXES) is IOU
-    assert BOX_WEIGHTS[branch.box_weight](SCORES, ANCHORS, BOXES) is SCORES
+    target = branch.target(IOU, ANCHORS, BOXES)
+    assert target is IOU and branch.box_weights(SCORES, target) is SCORES
     assert branch.train_alpha == branch.test_alpha == 0.3
 
 
@@ -38,7 +38,7 @@ def test_no_quality_predicts_and_learns_nothing():
     branch = NoQuality(4, 0.3)
     assert branch(CLASSIFIED, REGRESSED, REGRESSED) is None
     assert branch.target(IOU, ANCHORS, BOXES) is None
-    assert branch.box_weight == "score"
+    assert branch.box_weights(SCORES, None) is SCORES
     assert branch.train_alpha == branch.test_alpha == 0
     assert not list(branch.parameters())
 

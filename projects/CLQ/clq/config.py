@@ -71,9 +71,6 @@ def _add_losses(cfg: CfgNode) -> None:
     cfg.MODEL.CLQ.BOX_REG_LOSS_WEIGHT = 2.0  # of the GIoU loss
     cfg.MODEL.CLQ.DFL_LOSS_WEIGHT = 0.25  # of the distribution focal loss
     cfg.MODEL.CLQ.QUALITY_LOSS_WEIGHT = 1.0  # of the localization quality loss
-    # What weighs positives in the box losses: "score" or "centerness"; by default the latter with
-    # the quality branch of that name, else the former.
-    cfg.MODEL.CLQ.BOX_WEIGHT = ""
     cfg.MODEL.CLQ.WEIGH_QUALITY_BY_SCORE = False  # weigh that loss as the box losses are
     cfg.MODEL.CLQ.IGNORE_CROWD = False  # learn no background where most of a cell is in a crowd box
 

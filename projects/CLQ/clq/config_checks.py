@@ -9,7 +9,6 @@ from detectron2.modeling import BACKBONE_REGISTRY
 
 from .modeling.candidates import CANDIDATE_RULES
 from .modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
-from .modeling.quality import BOX_WEIGHTS
 
 __all__ = ["check_training_config", "check_values", "leaves"]
 
@@ -40,7 +39,6 @@ _CHOICES: dict[str, Collection[Any]] = {
     "MODEL.CLQ.QUALITY": QUALITY_BRANCHES,
     "MODEL.CLQ.CLASS_LOSS": CLASS_LOSSES,
     "MODEL.CLQ.CLASS_TARGET": ("iou", "hard"),
-    "MODEL.CLQ.BOX_WEIGHT": ("", *BOX_WEIGHTS),
     "MODEL.CLQ.CANDIDATE_RULE_TEST": CANDIDATE_RULES,
     "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
     "SOLVER.ACCUMULATION.NORMALIZERS": ("micro_batch", "accumulated"),

@@ -121,7 +121,6 @@ class CLQ(DenseDetector):
                 dfl_weight=options.DFL_LOSS_WEIGHT,
                 quality_weight=options.QUALITY_LOSS_WEIGHT,
                 weigh_quality_by_score=options.WEIGH_QUALITY_BY_SCORE,
-                box_weight=options.BOX_WEIGHT,
             ),
             "num_classes": options.NUM_CLASSES,
             "ignore_crowd": options.IGNORE_CROWD,

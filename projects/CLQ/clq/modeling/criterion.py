@@ -16,7 +16,7 @@ from .joint_score import joint_scores
 from .loss_parts import sum_in_parts
 from .loss_sums import LossSums, divide
 from .losses import paired_iou, quality_loss
-from .quality import BOX_WEIGHTS, NoQuality
+from .quality import NoQuality
 
 
 class Samples(NamedTuple):
@@ -53,7 +53,6 @@ class CLQCriterion:
     dfl_weight: float = 0.25  # of the distribution focal loss
     quality_weight: float = 1.0  # of the quality loss
     weigh_quality_by_score: bool = False  # weigh and normalise the quality loss as the box losses
-    box_weight: str = ""  # a name in BOX_WEIGHTS; by default that of the quality branch
 
     def __call__(
         self,
@@ -92,8 +91,7 @@ class CLQCriterion:
         on_background = sum_in_parts(self._background, *rows)
         by_samples = {"loss_cls": on_objects + on_background}
         target = self.quality.target(positives.iou, positives.anchors, positives.gt_boxes)
-        weigh = BOX_WEIGHTS[self.box_weight or self.quality.box_weight]
-        weights = weigh(scores, positives.anchors, positives.gt_boxes)  # (P,)
+        weights = self.quality.box_weights(scores, target)  # (P,)
         by_weight = self._box(positives, weights)
         if positives.pred_quality is not None and target is not None:
             loss = quality_loss(positives.pred_quality.squeeze(1), target)  # (P,)

@@ -1,10 +1,8 @@
 """Quality branches: how well a box fits, predicted beside the class.
 
-A branch says where its logit comes from, what it learns, in which scores it counts, and what weighs
-the positives in the box losses. Letters: N images, P matched (positive) anchors.
+A branch says where its logit comes from, what it learns, in which scores it counts, and how much
+each positive weighs in the box losses. Letters: N images, P matched (positive) anchors.
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +15,6 @@ class NoQuality(nn.Module):
 
     train_alpha = 0.0  # exponent of the quality in the score that the class loss trains
     test_alpha = 0.0  # and in the score that ranks detections
-    box_weight = "score"  # a name in BOX_WEIGHTS: how much a positive counts in the box losses
 
     def __init__(self, in_channels: int, alpha: float) -> None:
         """
@@ -47,6 +44,10 @@ class NoQuality(nn.Module):
         """
         return None
 
+    def box_weights(self, scores: Tensor, target: Tensor | None) -> Tensor:
+        """Weight of each positive in the box losses, from its best score and its target; (P,)."""
+        return scores
+
 
 class LocalizationQuality(NoQuality):
     """The IoU of the predicted box, from the feature that is classified (arXiv 2309.13269)."""
@@ -70,7 +71,6 @@ class Centerness(NoQuality):
     """
 
     test_alpha = 1.0
-    box_weight = "centerness"
 
     def __init__(self, in_channels: int, alpha: float) -> None:
         super().__init__(in_channels, alpha)
@@ -80,23 +80,12 @@ class Centerness(NoQuality):
         return self.predictor(regressed)
 
     def target(self, iou: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor:
-        return centerness(anchors, gt_boxes)
+        """sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)), FCOS equation 3."""
+        centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+        lt, rb = centers - gt_boxes[:, :2], gt_boxes[:, 2:] - centers  # (P, 2)
+        ratios = torch.minimum(lt, rb) / torch.maximum(lt, rb)
+        return (ratios[:, 0] * ratios[:, 1]).sqrt()
 
-
-def centerness(anchors: Tensor, gt_boxes: Tensor) -> Tensor:
-    """How central the anchors lie in their boxes, in [0, 1], (P,); boxes xyxy in pixels, (P, 4).
-
-    sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b)); FCOS (arXiv 1904.01355), equation 3.
-    """
-    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
-    lt, rb = centers - gt_boxes[:, :2], gt_boxes[:, 2:] - centers  # (P, 2)
-    ratios = torch.minimum(lt, rb) / torch.maximum(lt, rb)
-    return (ratios[:, 0] * ratios[:, 1]).sqrt()
-
-
-# How much each positive counts in the box losses, (P,), from its best score, detached, (P,), and
-# the anchors and their ground truth, xyxy in pixels, (P, 4).
-BOX_WEIGHTS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "score": lambda scores, anchors, gt_boxes: scores,
-    "centerness": lambda scores, anchors, gt_boxes: centerness(anchors, gt_boxes),
-}
+    def box_weights(self, scores: Tensor, target: Tensor | None) -> Tensor:
+        assert target is not None
+        return target
