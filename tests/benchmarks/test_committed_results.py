@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.accuracy.__main__ import RESULTS
-from benchmarks.accuracy.cells import FAMILY, SEEDS, member_keys
+from benchmarks.accuracy.cells import SEEDS, member_keys
 from benchmarks.accuracy.matches import average_precision, load_matches
 from benchmarks.accuracy.rows import FIELDS, cell_of, identity, matches_file
 from benchmarks.common import ROOT, read_rows
@@ -13,10 +13,11 @@ ROWS = read_rows(ROOT / RESULTS)
 
 
 def test_the_blood_cells_have_every_seed_of_the_family_with_one_hash():
-    rows = [row for row in ROWS if row["data"] == "blood_cells" and row["member"] in FAMILY]
+    rows = [row for row in ROWS if row["data"] == "blood_cells"]
     assert len({row["hash"] for row in rows}) == 1
+    members = ("atss", "atss_clq", "atss_clq_align", "gfl", "clq")  # those of the first protocol
     assert {(row["member"], int(row["seed"])) for row in rows} >= {
-        (member, seed) for member in FAMILY for seed in SEEDS
+        (member, seed) for member in members for seed in SEEDS
     }
 
 
