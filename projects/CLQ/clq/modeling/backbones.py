@@ -19,7 +19,6 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import deform_conv2d
 
 from .frozen_norm import OnePassFrozenBatchNorm2d
-from .precision import full_precision
 
 
 class LastLevelP6P7NoReLU(LastLevelP6P7):
@@ -62,7 +61,7 @@ class TorchvisionDeformConv(nn.Module):
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
         """Convolve x (N, C, H, W) by offsets (dy, dx) in cells, (N, G*T*2, H', W')."""
         # In fp32 or better: the operator has no half precision on CPU.
-        full = full_precision(x.dtype)
+        full = torch.promote_types(x.dtype, torch.float32)
         parts = [None if part is None else part.to(full) for part in (x, offset, self.weight, mask)]
         with torch.autocast(x.device.type, enabled=False):
             y = deform_conv2d(*parts[:3], mask=parts[3], **self.geometry)

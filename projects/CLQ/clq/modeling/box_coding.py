@@ -12,7 +12,6 @@ from torch import Tensor
 
 from .anchors import KeepingAnchorGenerator
 from .losses import distribution_focal_loss
-from .precision import full_precision
 
 # The side of an anchor, in strides.
 ANCHOR_SCALE = 8
@@ -45,7 +44,7 @@ def expected_distances(dist_logits: Tensor, dim: int = -1) -> Tensor:
 
     Source: Generalized Focal Loss (arXiv 2006.04388), equation 4.
     """
-    dtype = full_precision(dist_logits.dtype)
+    dtype = torch.promote_types(dist_logits.dtype, torch.float32)
     prob = dist_logits.softmax(dim, dtype=dtype)
     bins = torch.arange(prob.shape[dim], dtype=dtype, device=prob.device)
     with torch.autocast(prob.device.type, enabled=False):  # would take the product in half

@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .precision import full_precision
-
 # From this quality logit on, log(1 - s) is taken from its asymptote, where expm1 cancels.
 _SATURATED_QUALITY = 15.0
 
@@ -31,7 +29,7 @@ def joint_scores(
 
     Source: arXiv 2309.13269, joint representation of classification and localization quality.
     """
-    c = pred_logits.to(full_precision(pred_logits.dtype))
+    c = pred_logits.to(torch.promote_types(pred_logits.dtype, torch.float32))
     if alpha == 0 or pred_quality is None:
         return F.logsigmoid(c), F.logsigmoid(-c)
     q = pred_quality.to(c.dtype)

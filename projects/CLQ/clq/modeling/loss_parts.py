@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .precision import full_precision
-
 __all__ = ["sum_in_parts"]
 
 # Elements of the first tensor in a part: on CPU so few that what comes of them fits a cache, on a
@@ -39,7 +37,7 @@ class _SumInParts(torch.autograd.Function):
         ctx.wanted = wanted = ctx.needs_input_grad[1:]
         parts = list(_parts(inputs[0]))
         gradients = [
-            x.new_empty(x.shape, dtype=full_precision(x.dtype))
+            x.new_empty(x.shape, dtype=torch.promote_types(x.dtype, torch.float32))
             for x, want in zip(inputs, wanted)
             if want and len(parts) > 1
         ]
@@ -70,7 +68,7 @@ def _leaf(x: Tensor, wants_gradient: bool) -> Tensor:
     """A tensor whose gradient is taken, in fp32 or better, as it may be scaled only later."""
     if not wants_gradient:
         return x
-    return x.detach().to(full_precision(x.dtype)).requires_grad_()
+    return x.detach().to(torch.promote_types(x.dtype, torch.float32)).requires_grad_()
 
 
 def _parts(x: Tensor) -> Iterator[slice]:
