@@ -1,4 +1,4 @@
-"""What all benchmarks share: the commit they ran at, processes of their own, and rows of a csv."""
+"""Helpers of all benchmarks: the commit, processes of their own, and rows of a csv."""
 
 import csv
 import io
@@ -37,7 +37,7 @@ def commit() -> str:
 
 
 def device_name(device: str) -> str:
-    """What a run on a device of PyTorch's was made on: the GPU's name, or the processor's."""
+    """Name of the GPU or processor behind a device of PyTorch."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return cpu_name()

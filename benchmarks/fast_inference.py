@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What fast inference on CPU costs in AP, on the trained demo.
+"""Measure what fast inference on CPU costs in AP, on the trained demo.
 
 Evaluates the weights that `make demo` leaves on its test sets, as they are and by
 MODEL.FAST_INFERENCE, and prints both. The exit code is 1 if an AP differs by more than --most

@@ -130,7 +130,7 @@ def damaged_and_resumed(output: Path, kind: int, unbroken: Path, rng: random.Ran
 
 
 def ends_equal(output: Path, unbroken: Path) -> bool:
-    """Whether two trainings ended with the same weights, optimizer and metrics."""
+    """Tell whether two trainings ended with the same weights, optimizer and metrics."""
     ends = [torch.load(folder / "model_final.pth") for folder in (output, unbroken)]
     tensors = [_tensors([end["model"], end["trainer"]["_trainer"]["optimizer"]]) for end in ends]
     same_state = len(tensors[0]) == len(tensors[1]) and all(map(torch.equal, *tensors))

@@ -76,7 +76,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 
 
 def environment(options: argparse.Namespace) -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Software and machine that the numbers depend on."""
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
     return {

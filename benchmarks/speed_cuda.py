@@ -67,7 +67,7 @@ OUT_OF_MEMORY, LEFT_OUT, FAILED = "out of memory", "left out: no time", "failed:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Software and machine that the numbers depend on."""
     found: dict[str, Any] = {"device": cpu_name()}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -92,7 +92,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def driver_version() -> str:
-    """Of the NVIDIA driver, as its own tool tells it."""
+    """Version of the NVIDIA driver, as its own tool tells it."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)

@@ -1,4 +1,4 @@
-"""What a detector could choose from, and what its score chooses.
+"""Candidates of a detector, and the ranking of them by its score.
 
 The candidates of an image are the best pairs of anchor and class by the detector's own score,
 before suppression and whatever the score: as many for each member, since a threshold would not mean
@@ -52,7 +52,7 @@ def _as_results(
 
 
 def suppressed(candidates: Detections, *, iou: float, limit: int) -> list[Mapping[str, Any]]:
-    """What suppression within each class and image leaves, the best ``limit`` of an image.
+    """Suppress within each class and image, and keep the best ``limit`` of an image.
 
     Args:
         candidates: COCO results.

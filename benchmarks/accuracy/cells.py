@@ -1,4 +1,4 @@
-"""What is compared: each cell of the study is one data set, one member and one seed."""
+"""Cells of the study: one data set, one member and one seed each."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple

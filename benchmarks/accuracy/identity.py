@@ -1,4 +1,4 @@
-"""What makes rows comparable: one hash over the settings that members share and over the data."""
+"""The hash that makes rows comparable, over data and the settings that members share."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ def shared_hash(cfg: CfgNode, member_keys: Iterable[str]) -> str:
 
 
 def _data_digest(name: str) -> str:
-    """Of a registered data set's images and boxes, in an order that no file decides."""
+    """Hash a registered data set's images and boxes, in an order that no file decides."""
     images = []
     for record in DatasetCatalog.get(name):
         objects = [

@@ -129,7 +129,7 @@ class Study:
 
 
 def is_within_spread(value: float, seeds: Sequence[float]) -> bool:
-    """Whether a value lies within three sample standard deviations of the seeds' mean.
+    """Tell whether a value lies within three sample standard deviations of the seeds' mean.
 
     A single seed has no spread; then the value must be the same to a hundredth.
     """

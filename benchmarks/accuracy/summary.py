@@ -78,7 +78,7 @@ class Group:
         return [calibration_error(matches) for matches in self.matches(member).values()]
 
     def shares(self, member: str) -> list[float]:
-        """Of the AP that ranking by true IoU would reach, in percent; nan where that is 0."""
+        """Share of the AP that ranking by true IoU would reach, in percent; nan where that is 0."""
         pairs = zip(self.values(member, "AP_by_score"), self.values(member, "AP_by_true_IoU"))
         return [100 * by_score / by_iou if by_iou else math.nan for by_score, by_iou in pairs]
 

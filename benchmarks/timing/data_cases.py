@@ -143,7 +143,7 @@ def _scored_images(num_images: int, detections: int) -> tuple[dict[str, Any], li
 def _found(
     rng: np.random.Generator, boxes: np.ndarray, classes: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a detector might find: true boxes moved, up to half of all, and others of low score.
+    """Make detections: true boxes moved, up to half of all, and others of low score.
 
     Scores have three decimals, so that some are tied.
 

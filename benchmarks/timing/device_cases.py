@@ -1,4 +1,4 @@
-"""What is timed on a device: parts of CLQ in fp32, and whole models in several precisions.
+"""Cases timed on a device: parts of CLQ in fp32, and whole models in several precisions.
 
 A model is built once and kept until the next one is asked for, so that the cases of a model follow
 each other.
@@ -132,7 +132,7 @@ def _parts(scale: Scale, models: Models) -> Iterator[Case]:
 
 
 def allow_tf32(precision: str) -> None:
-    """Whether convolutions and matrix products of fp32 may round their inputs to 10 bits."""
+    """Let convolutions and matrix products of fp32 round their inputs to 10 bits, or not."""
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
 

@@ -49,7 +49,7 @@ def groups(folder: Path) -> list[Group]:
 
 
 def _row(name: str, ours: str, peer: str | None, bar: float | None = None) -> Row:
-    """Of single series."""
+    """Figures of single series."""
     return Row(name, (ours,), None if peer is None else (peer,), bar)
 
 

@@ -21,7 +21,7 @@ class OtherLoad:
         self._others = _machine_seconds() - own_seconds()
 
     def share(self) -> float:
-        """Of all processor time since this object was made, from 0 to 1; NaN where unknown."""
+        """Share of all processor time since this object's start, from 0 to 1; NaN where unknown."""
         others = _machine_seconds() - own_seconds() - self._others
         available = (time.perf_counter() - self._start) * (os.cpu_count() or 1)
         # The machine counts in ticks of 10 ms, so that the difference can be a little below 0.

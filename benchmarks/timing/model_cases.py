@@ -1,4 +1,4 @@
-"""What whole models do: detect, learn, post-process, and compute their losses.
+"""Cases of whole models: detect, learn, post-process, and compute losses.
 
 Letters: N images, L levels, K classes, D channels of a coded box.
 """

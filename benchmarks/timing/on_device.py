@@ -15,7 +15,7 @@ _WARM_UP, _LEAST = 3, 3
 
 
 class Calls(NamedTuple):
-    """What the timed calls of a piece of work took."""
+    """Times of the calls of a piece of work."""
 
     milliseconds: list[float]  # of each
     peak_mb: float | None  # of 10^6 bytes, allocated on the device; unknown on CPU

@@ -23,7 +23,7 @@ class Watch(Protocol):
 
 @dataclass(frozen=True)
 class Timing:
-    """What the rounds that count gave."""
+    """Figures of the rounds that count."""
 
     seconds: Mapping[str, list[float]]  # of a call, in each round
     made: int  # rounds, those that were repeated included

@@ -1,4 +1,4 @@
-"""Which values of the configuration are refused, each in one sentence."""
+"""Config validation: each refused value is told in one sentence."""
 
 from collections.abc import Collection, Iterator
 from typing import Any

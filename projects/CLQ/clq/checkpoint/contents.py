@@ -1,4 +1,4 @@
-"""What a file of weights is, told by the names of its tensors, and its tensors by our names."""
+"""Identify a weights file and map its tensors to our names."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -55,7 +55,7 @@ class Contents:
 
     @property
     def num_classes(self) -> int | None:
-        """Of a detector; None where the tensor that tells is missing or no convolution's."""
+        """Class count of a detector; None where no convolution tells it."""
         weight = self.tensors.get(_CLASS_WEIGHT)
         return len(weight) if weight is not None and weight.dim() else None
 
@@ -101,7 +101,7 @@ def read_contents(
 
 
 def _is_of_backbone(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor may belong to a classifier; it may have any name, but has convolutions."""
+    """Tell whether a tensor may be a classifier's; it may have any name, but has convolutions."""
     is_kernel = tensor.dim() == 4 and name.endswith("weight")
     return is_kernel or name.startswith("backbone.") or name_of_resnet(name) is not None
 

@@ -1,4 +1,4 @@
-"""Which of a file's tensors go where in a model, or why they do not."""
+"""Match checkpoint tensors to model parameters."""
 
 import re
 from collections import Counter
@@ -184,7 +184,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _is_odd(name: str) -> bool:
-    """Whether a tensor that has no place belongs to no classifier either."""
+    """Tell whether a tensor that has no place belongs to no classifier either."""
     return not re.match(r"(stem\.fc|fc|head\.fc|linear|classifier)\.", name)
 
 
@@ -195,7 +195,7 @@ def _problems(
     name_there: Callable[[str], str],
     others: Iterable[str] = (),
 ) -> list[str]:
-    """What keeps a state from filling a model, in words.
+    """Word what keeps a state from filling a model.
 
     Args:
         state: by the model's names.

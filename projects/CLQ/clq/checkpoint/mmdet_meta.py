@@ -1,4 +1,4 @@
-"""What a mmdetection checkpoint says about itself beside its tensors."""
+"""Metadata of mmdetection checkpoints."""
 
 import ast
 import math
@@ -68,7 +68,7 @@ def num_groups_of_mmdet(meta: Mapping[str, Any]) -> int | None:
 
 
 def _is_three(value: Any) -> bool:
-    """Whether a value is a number for each channel of an image."""
+    """Tell whether a value is a number for each channel of an image."""
     return (
         isinstance(value, (list, tuple))
         and len(value) == 3

@@ -61,17 +61,17 @@ _LEVEL_SCALE = re.compile(rf"bbox_head\.scales\.[0-{NUM_LEVELS - 1}]\.scale")
 
 
 def is_no_weight(name: str) -> bool:
-    """Whether a tensor is a counter or a constant, which our modules do without."""
+    """Tell whether a tensor is a counter or a constant, which our modules do without."""
     return name.endswith(("num_batches_tracked", "integral.project"))
 
 
 def is_level_scale(name: str) -> bool:
-    """Whether a tensor of a mmdetection checkpoint is the scale of one level."""
+    """Tell whether a tensor of a mmdetection checkpoint is the scale of one level."""
     return _LEVEL_SCALE.fullmatch(name) is not None
 
 
 def is_of_another_head(name: str, head: str) -> bool:
-    """Whether a tensor of a mmdetection checkpoint is a part that a head does not have.
+    """Tell whether a tensor of a mmdetection checkpoint is a part that a head does not have.
 
     Args:
         name: such as ``bbox_head.atss_cls.weight``.
@@ -99,7 +99,7 @@ def name_of_resnet(name: str) -> str | None:
 
 
 def mmdet_name_of(name: str, head: str) -> str:
-    """What a mmdetection checkpoint calls a tensor of ours; our name if it has none.
+    """Name of our tensor in a mmdetection checkpoint; our own if it has none.
 
     Args:
         name: such as ``head.cls_score.weight``.

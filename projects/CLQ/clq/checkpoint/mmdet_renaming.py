@@ -38,12 +38,12 @@ class Renamed(NamedTuple):
     head: str
 
     def name_there(self, name: str) -> str:
-        """What the file calls a tensor of ours, or would call it."""
+        """Name that the file gives a tensor of ours, or would give it."""
         return self.there.get(name) or mmdet_name_of(name, self.head)
 
 
 def head_of_mmdet(names: Iterable[str]) -> str | None:
-    """Of :data:`HEADS` the one that has most of its predictors here; None if none has any."""
+    """The one of :data:`HEADS` with most of its predictors here; None if none has any."""
     names = list(names)
     counts = {
         head: sum(bool(re.match(rf"bbox_head\.{head}_(cls|reg)\.", name)) for name in names)

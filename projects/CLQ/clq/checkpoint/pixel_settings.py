@@ -1,4 +1,4 @@
-"""What a backbone must be fed with: pixel order, mean and deviation by where its weights are from.
+"""Input format, mean and std by source of the pretrained weights.
 
 The same table says where its stages stride, which depends on the origin too.
 """

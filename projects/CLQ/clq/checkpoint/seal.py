@@ -62,7 +62,7 @@ def check_intact(path: Path, *, must_be_sealed: bool = False) -> None:
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:
-    """Of the first ``size`` bytes and what follows them where there is no comment."""
+    """Hash the first ``size`` bytes and what follows them where there is no comment."""
     digest = hashlib.sha256()
     file.seek(0)
     while size > 0:

@@ -12,7 +12,7 @@ _LARGEST_NORM = 0.25  # of its weight, relative to the median of the other class
 
 
 class Spare(Enum):
-    """What becomes of the spare class channel."""
+    """Treatment of the spare class channel."""
 
     DROP_IF_SILENT = "drop it where it says nothing, else refuse the file"
     DROP = "drop it"

@@ -1,4 +1,4 @@
-"""Whether a tensor can be a weight at all."""
+"""Tell whether a tensor can be a weight at all."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What training does to an image before the network sees it."""
+"""Augmentation of training images."""
 
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T

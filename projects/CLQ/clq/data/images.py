@@ -1,4 +1,4 @@
-"""What can go wrong where an image file is read."""
+"""Errors of reading an image file."""
 
 import struct
 import zlib
@@ -22,7 +22,7 @@ READ_ERRORS = (
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error of :data:`READ_ERRORS` says, in one line without the file's name.
+    """Word an error of :data:`READ_ERRORS` in one line, without the file's name.
 
     Args:
         error: that reading raised.

@@ -99,7 +99,7 @@ def _seeded(*seeds: int) -> Iterator[None]:
 
 
 def _why_unreadable(record: Record) -> str | None:
-    """What is wrong with a record's image; None if it can be read."""
+    """Reason why a record's image can't be read; None if it can."""
     try:
         height, width = read_image(record["file_name"]).shape[:2]
     except READ_ERRORS as error:

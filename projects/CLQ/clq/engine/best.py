@@ -68,7 +68,7 @@ class KeepBest(HookBase):
 
 
 def is_best(scores: Mapping[int, float], iterations: int) -> bool:
-    """Whether a score is a number, and above every number before.
+    """Tell whether a score is a number, and above every number before.
 
     Args:
         scores: by the number of iterations done.

@@ -1,4 +1,4 @@
-"""Which launcher started this process, and its place among those of the run."""
+"""Detect torchrun or srun, and read rank and world size."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _PORTS = range(10_000, 30_000)  # below those that systems give away by themselv
 
 @dataclass(frozen=True)
 class Place:
-    """Of a process among those of its run.
+    """Place of a process among those of its run.
 
     Attributes:
         launcher: what started it: ``torchrun``, ``srun`` or ``--num-gpus``.
@@ -72,7 +72,7 @@ def find_place(
 
 
 def is_first_of_machine(environment: Environment) -> bool:
-    """Whether a launcher has started no other process on this machine before this one."""
+    """Tell whether a launcher has started no other process on this machine before this one."""
     return environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID", "0")) == "0"
 
 
@@ -127,7 +127,7 @@ def _of_srun(environment: Environment) -> Place | None:
 
 
 def _number_of_machines(environment: Environment) -> int:
-    """Of a step of srun; 0 if it does not say."""
+    """Number of a step of srun; 0 if it does not say."""
     return _number(environment, "SLURM_STEP_NUM_NODES", "SLURM_NNODES", default=0)
 
 

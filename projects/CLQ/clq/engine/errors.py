@@ -1,4 +1,4 @@
-"""What a user can cause, told in one sentence instead of a traceback."""
+"""Report user errors as one-line messages."""
 
 import builtins
 import contextlib
@@ -76,7 +76,7 @@ def log_user_errors_in_one_line() -> None:
 
 
 def lost_another_process(error: BaseException | None) -> bool:
-    """Whether a process failed for no other reason than that another of the run did."""
+    """Tell whether a process failed for no other reason than that another of the run did."""
     return isinstance(error, RuntimeError) and bool(_LOST.search(str(error)))
 
 
@@ -90,7 +90,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 
 def _sentence(error: Exception, go_on: str) -> str | None:
-    """What to tell a user of an error; None if it is a mistake of ours."""
+    """Word an error for the user; None if it is a mistake of ours."""
     if isinstance(error, USER_ERRORS):
         return str(error)
     if lost_another_process(error):

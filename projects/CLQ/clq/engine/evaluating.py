@@ -83,7 +83,7 @@ class Evaluate(EvalHook):
 
 
 def score_name(dataset_names: Sequence[str], prefix: str = "") -> str:
-    """What the log calls the AP on the first data set.
+    """Name of the AP on the first data set in the log.
 
     Args:
         dataset_names: in the order of ``DATASETS.TEST``; the log leaves out the name of a single

@@ -1,4 +1,4 @@
-"""What a training has measured so far, kept in checkpoints so that its curves go on unbroken."""
+"""Save and restore metric history on resume."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is left behind where a loss is infinite or not a number."""
+"""Dump the batch and weights when a loss is NaN or inf."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ Part = tuple[dict[str, Tensor], list[dict[str, Any]]]
 
 
 def all_finite(losses: Iterable[Mapping[str, Tensor]]) -> Tensor:
-    """Whether all of some losses, scalars by name, are finite; a scalar on their device."""
+    """Tell whether all of some losses, scalars by name, are finite; a scalar on their device."""
     return torch.stack([loss for named in losses for loss in named.values()]).isfinite().all()
 
 
@@ -58,7 +58,7 @@ def stop_on_nonfinite(
 
 
 def _report(part: Part, model: nn.Module, iteration: int, folder: Path | None) -> str:
-    """What is wrong with which images, and the file that holds them."""
+    """Name what is wrong with which images, and the file that holds them."""
     losses, batch = {name: float(loss) for name, loss in part[0].items()}, part[1]
     names = [str(sample.get("file_name", "?")) for sample in batch]
     text = f"({_listed(losses)}), on the images {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""What lies in the output folder before a run, and whether the run may go on from it."""
+"""Output-folder checks: refuse to overwrite, verify that a run may resume."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ __all__ = ["get_random_state", "set_random_state"]
 
 
 def get_random_state() -> dict[str, Any]:
-    """Of Python, NumPy, PyTorch and the CUDA device in use, in types that load without trust."""
+    """Collect the states of Python, NumPy, PyTorch and CUDA, in types that load without trust."""
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state()
     state = {

@@ -28,7 +28,7 @@ def note_launch(place: Place | None, folder: Path) -> None:
 
 
 def is_restarted(place: Place | None, folder: Path) -> bool:
-    """Whether the torchrun that started this process has begun the training before.
+    """Tell whether the torchrun that started this process has begun the training before.
 
     A restart is not enough to tell: torchrun also restarts processes that were refused since the
     folder holds another training. All processes must call it, and get the same answer.

@@ -112,7 +112,7 @@ def device_of(args: argparse.Namespace) -> str:
 
 
 def _number_of_processes(args: argparse.Namespace) -> int:
-    """Of the run, whatever starts them."""
+    """Number of processes of the run, whatever starts them."""
     return args.place.world_size if args.place else max(args.num_machines * args.num_gpus, 1)
 
 

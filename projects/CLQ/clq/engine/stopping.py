@@ -50,7 +50,7 @@ class StopOnSignal(HookBase):
         self._before: dict[int, Any] = {}
 
     def flags(self) -> list[bool]:
-        """Which of ``SIGNALS`` this process has received."""
+        """The one of ``SIGNALS`` that this process has received."""
         return [self._received == number for number in SIGNALS]
 
     def before_train(self) -> None:

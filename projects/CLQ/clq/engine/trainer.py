@@ -136,7 +136,7 @@ class CLQTrainer(DefaultTrainer):
             self._trainer._data_loader_iter.close()  # ends its worker processes
 
     def _finish_step(self, iteration: int) -> None:
-        """What follows in a step after its checkpoint was saved, such as evaluation."""
+        """Run what follows a step's checkpoint, such as evaluation."""
         self.iter = self.storage.iter = iteration
         for hook in self._hooks[self._hooks.index(self._stop) + 1 :]:
             hook.after_step()
@@ -171,7 +171,7 @@ class CLQTrainer(DefaultTrainer):
         return [self._average, *hooks] if self._average else hooks
 
     def _build_evaluation(self, test: Evaluation) -> list[HookBase]:
-        """What evaluates, the model by ``test`` first, and what uses evaluations."""
+        """Hooks that evaluate, the model by ``test`` first, and those that use evaluations."""
         cfg, model, average = self.cfg, self.checkpointer.model, self._average
         output, about = Path(cfg.OUTPUT_DIR), (dump_config(cfg), self._class_names)
         more: dict[str, Evaluation] = {}

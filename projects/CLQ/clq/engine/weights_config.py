@@ -1,4 +1,4 @@
-"""What weights say about the configuration: a detector's whole, a backbone's pixels."""
+"""Configuration that weights imply: a detector's whole, a backbone's pixels."""
 
 import argparse
 import os
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def named_weights(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
-    """What ``MODEL.WEIGHTS`` names; None if that is nothing, a known backbone or not at hand.
+    """Contents of ``MODEL.WEIGHTS``; None if it is empty, a known backbone or not at hand.
 
     Args:
         cfg: into which the config file is merged, if there is one.
@@ -66,7 +66,7 @@ def reason_for_no_config(weights: str, contents: Contents | None) -> str:
 def compare_with_weights(
     cfg: CfgNode, contents: Contents, given: Collection[str], *, has_file: bool, trains: bool
 ) -> list[str]:
-    """What the log should say of a detector's own configuration and the one that is used.
+    """Sentences for the log on a detector's own configuration and the one that is used.
 
     Args:
         cfg: that is used.

@@ -166,7 +166,7 @@ def _with_annotations(
 
 
 def _completed(annotation: Mapping[str, Any], id_: int) -> dict[str, Any]:
-    """What scoring reads of an annotation."""
+    """Keep what scoring reads of an annotation."""
     area = annotation.get("area")
     if area is None:
         width, height = annotation["bbox"][2:]

@@ -142,7 +142,7 @@ def _padded(h: int, w: int) -> tuple[int, int]:
 
 
 def _tables(feature: Tensor, offset: Tensor) -> Iterator[Tensor]:
-    """Of each image the padded map, a row for each cell and group, (S'*G, C/G)."""
+    """Lay out each image's padded map, a row for each cell and group, (S'*G, C/G)."""
     num_groups = offset.shape[1] // (2 * NUM_TAPS)
     around = (0, 0, _BEFORE, _AFTER, _BEFORE, _AFTER)
     for image in feature.permute(0, 2, 3, 1):  # (H, W, C)

@@ -1,4 +1,4 @@
-"""What NMS chooses from: the best predictions of each level, found without scoring all of them.
+"""Candidates for NMS: the best predictions of each level, found without scoring all of them.
 
 The score of an anchor and class is never above the class probability. So a look at the class
 logits leaves few pairs, and only these are scored: those of all levels at once, so that a GPU's

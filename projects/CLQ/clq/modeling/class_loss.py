@@ -13,7 +13,7 @@ from .losses import background_focal_loss, quality_focal_loss
 
 @dataclass(frozen=True)
 class QualityFocalLoss:
-    """Towards the IoU that a positive's box reaches (arXiv 2006.04388)."""
+    """Quality focal loss; the target is the IoU of the decoded box (arXiv 2006.04388)."""
 
     beta: float = 2.0  # focusing exponent
     hard_target: bool = False  # towards 1 instead of the IoU
@@ -37,7 +37,7 @@ class QualityFocalLoss:
 
 @dataclass(frozen=True)
 class FocalLoss(QualityFocalLoss):
-    """Towards 1, with objects and background balanced (arXiv 1708.02002, equation 5).
+    """Focal loss, which balances objects and background (arXiv 1708.02002, equation 5).
 
     -alpha_t (1 - p_t)^beta log p_t: for a target of 0 or 1, alpha_t times the quality focal loss.
     """

@@ -334,7 +334,7 @@ class CLQ(DenseDetector):
         pred_quality: list[Tensor] | None,
         image_size: tuple[int, int],
     ) -> Detections:
-        """What NMS chooses from, clipped to the image; arguments as in inference_single_image."""
+        """Candidates for NMS, clipped to the image; arguments as in inference_single_image."""
         found = CANDIDATE_RULES[self.test_candidate_rule](
             torch.cat(pred_logits),
             None if pred_quality is None else torch.cat(pred_quality),

@@ -20,14 +20,14 @@ from .quality import NoQuality
 
 
 class Samples(NamedTuple):
-    """What the class loss of a batch counts."""
+    """Samples that the class loss of a batch counts."""
 
     positive_idxs: Tensor  # (P,), among the N * R anchors
     number: Tensor  # fp32 scalar, by which that loss is divided
 
 
 class Positives(NamedTuple):
-    """What is known of the positive anchors of a batch; boxes are xyxy in pixels."""
+    """Positive anchors of a batch; boxes are xyxy in pixels."""
 
     classes: Tensor  # (P,)
     anchors: Tensor  # (P, 4)

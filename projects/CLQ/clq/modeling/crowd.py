@@ -32,7 +32,7 @@ def separate_crowds(gt_boxes: Boxes, gt_classes: Tensor) -> tuple[Boxes, Boxes]:
 
 
 def is_in_crowd(anchors: Boxes, crowds: Boxes, image_size: tuple[int, int]) -> Tensor:
-    """Whether more than half of an anchor's cell lies in a crowd.
+    """Tell whether more than half of an anchor's cell lies in a crowd.
 
     The cell is the square of one stride around the anchor's centre. Only its part inside the image
     counts: the cells of the first row and column reach beyond the border. A cell without such a

@@ -45,7 +45,7 @@ def fast_inference_model(model: CLQ, *, bf16: bool | None = None) -> CLQ:
 
 
 def processor_has_bf16() -> bool:
-    """Whether this processor itself multiplies in bf16."""
+    """Tell whether this processor itself multiplies in bf16."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return torch.cpu._is_avx512_bf16_supported()
     capabilities = torch.cpu.get_capabilities()

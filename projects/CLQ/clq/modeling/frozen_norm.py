@@ -12,7 +12,7 @@ __all__ = ["OnePassFrozenBatchNorm2d"]
 
 
 class _Affine(NamedTuple):
-    """What a norm does to a map, and the buffers from which that follows.
+    """Scale and shift of a norm, and the buffers from which they follow.
 
     As long as they are held here, no other tensors have their ids.
     """
@@ -62,7 +62,7 @@ class OnePassFrozenBatchNorm2d(FrozenBatchNorm2d):
 
     @classmethod
     def take_place_in(cls, module: nn.Module) -> None:
-        """Of every frozen batch norm below a module."""
+        """Replace every frozen batch norm below a module."""
         norm: Any
         for parent in list(module.modules()):
             for name, norm in list(parent.named_children()):

@@ -1,4 +1,4 @@
-"""What losses are divided by: counts of the step, over all processes and parts of the batch.
+"""Loss normalizers, over all processes and parts of the batch.
 
 The criterion gives sums and counts of one forward pass, and :func:`divide` divides them by the
 rule of whoever runs the step. So the criterion knows nothing of processes, of accumulation or of

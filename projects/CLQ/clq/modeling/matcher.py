@@ -32,7 +32,7 @@ _MOST_LAYOUTS = 32
 
 
 class _Layout(NamedTuple):
-    """What is known of anchors before there is any box.
+    """Facts about anchors that depend on no box.
 
     As long as the anchors are held here, no other tensors have their ids.
     """
@@ -173,7 +173,7 @@ def _centers(corners: Tensor) -> Tensor:
 
 
 def _bids(keys: Tensor, boxes: Tensor, traits: Tensor, turn: int) -> tuple[Tensor, Tensor]:
-    """What each box bids for its candidates; the highest bid gets the anchor.
+    """Priority of each (box, anchor) pair; each anchor goes to its highest.
 
     A bid is the IoU, its fp32 bits, above the box's turn, which falls with the box's index: at
     equal IoU the lower index wins. It is 0 where the candidate is not positive.

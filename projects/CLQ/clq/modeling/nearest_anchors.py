@@ -62,7 +62,7 @@ class NearestAnchors(Protocol):
 
 
 def read_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether keys are of candidates, and which anchors they name, 0 where they are of none."""
+    """Tell which keys are of candidates, and which anchors they name, 0 where they are of none."""
     is_candidate = keys < _NO_ANCHOR
     return is_candidate, (keys & (2**_INDEX_BITS - 1)).mul_(is_candidate)
 

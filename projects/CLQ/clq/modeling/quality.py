@@ -35,7 +35,7 @@ class NoQuality(nn.Module):
         return None
 
     def target(self, iou: Tensor, anchors: Tensor, gt_boxes: Tensor) -> Tensor | None:
-        """What the logit learns, in [0, 1], (P,); None for a branch without a loss of its own.
+        """Target of the logit, in [0, 1], (P,); None for a branch without a loss of its own.
 
         Args:
             iou: of the decoded boxes with their ground truth, detached, (P,).

@@ -1,4 +1,4 @@
-"""What the anchors of a batch learn.
+"""Training targets of the anchors of a batch.
 
 All of it is known before the network runs. So a GPU's host, which waits for copies and for which
 anchors are positive, does so when the device has nothing to do yet.
@@ -23,7 +23,7 @@ __all__ = ["GroundTruth", "Targets", "match"]
 
 
 class Targets(NamedTuple):
-    """Of N images with R anchors each, over L levels."""
+    """Targets of N images with R anchors each, over L levels."""
 
     anchors: list[Boxes]  # of each level
     gt_labels: list[Tensor]  # of each image, (R,), as CLQ.label_anchors gives them
@@ -32,7 +32,7 @@ class Targets(NamedTuple):
 
     @property
     def num_samples(self) -> Tensor:
-        """By what the class loss of the batch is divided, a scalar."""
+        """Divisor of the batch's class loss, a scalar."""
         return self.samples.number
 
 

@@ -1,4 +1,4 @@
-"""What to predict on: images and videos, all found and looked at before the first is decoded.
+"""Inputs of prediction: images and videos, all found and probed before the first is decoded.
 
 OpenCV is imported where a video is opened: what else there is to predict on does without.
 

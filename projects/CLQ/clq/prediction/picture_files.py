@@ -32,7 +32,7 @@ def picture_name(source: Source) -> str:
 
 @contextlib.contextmanager
 def picture_writer(source: Source, path: Path) -> Iterator[Write]:
-    """What takes the pictures of an input, (H, W, 3) uint8 with red first, one after another.
+    """Open a writer for the pictures of an input, (H, W, 3) uint8 with red first.
 
     Args:
         source: whose pictures they are.

@@ -82,7 +82,7 @@ def predict_files(
 
 @dataclass
 class _Unreadable:
-    """What becomes of inputs that can't be decoded: the first ends the run, or all are noted."""
+    """Handling of inputs that can't be decoded: the first ends the run, or all are noted."""
 
     may_skip: bool
     sentences: list[str] = field(default_factory=list)
@@ -174,7 +174,7 @@ def _predict(
 
 
 def _notes(counts: dict[Source, int]) -> list[str]:
-    """What a user should know of inputs that were read, a sentence each."""
+    """Notes on inputs that were read, a sentence each."""
     notes = [
         f"note: {source.path} gave {count} frames, but its header tells of {source.num_frames}"
         for source, count in counts.items()

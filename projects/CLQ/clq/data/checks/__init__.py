@@ -1,1 +1,1 @@
-"""What is wrong or odd in a data set: its json, its images, and how its boxes suit the detector."""
+"""Checks of a data set: its json, its images, and how its boxes suit the detector."""

@@ -54,7 +54,7 @@ class CocoTable(NamedTuple):
         return np.clip(corners, 0, np.tile(self.sizes[self.image_idxs], 2))
 
     def trains(self) -> np.ndarray:
-        """Whether an annotation is an object to learn, bool (M,).
+        """Tell whether an annotation is an object to learn, bool (M,).
 
         No crowd, of positive width and height, at least partly inside its image, and kept by
         Detectron2's loader.
@@ -64,7 +64,7 @@ class CocoTable(NamedTuple):
         return inside & ~self.is_crowd & ~self.lacks_polygon
 
     def image_example(self, index: int, predicate: str) -> Example:
-        """What is to be said of an image."""
+        """Note on an image."""
         return Example(f"image {plain(self.file_names[index])}", predicate)
 
     def box_example(self, index: int) -> Example:

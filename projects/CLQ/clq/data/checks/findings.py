@@ -1,4 +1,4 @@
-"""What was found in a data set, and how it is told in one line."""
+"""Findings about a data set, and their wording in one line."""
 
 import reprlib
 import shlex

@@ -1,4 +1,4 @@
-"""What is harmless in a data set, but good to know: found by hotcoco's health check where it looks.
+"""Data set warnings, by hotcoco's health check where it looks and by our own elsewhere.
 
 The entries must have passed :mod:`json_checks`: hotcoco overlooks boxes that are NaN and raises on
 values of other types, without naming the entry.

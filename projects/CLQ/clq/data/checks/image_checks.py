@@ -1,4 +1,4 @@
-"""Whether the image files of a data set are there, can be read and have the size the json says.
+"""Tell whether a data set's image files are there, can be read and have the size the json says.
 
 Letters: N images of a json.
 """
@@ -32,7 +32,7 @@ Problem = str | tuple[int, int] | None
 
 
 class ImageChecks(NamedTuple):
-    """What the files of a data set are like.
+    """Facts about the files of a data set.
 
     Attributes:
         findings: on files that can't be used.
@@ -160,7 +160,7 @@ def _read_all(
 
 
 def _are_there(paths: Sequence[str]) -> np.ndarray:
-    """Whether each path is a file, bool (len(paths),)."""
+    """Tell whether each path is a file, bool (len(paths),)."""
     rows_of = defaultdict(list)
     for row, path in enumerate(paths):
         rows_of[os.path.dirname(path)].append(row)

@@ -1,4 +1,4 @@
-"""What a COCO json must hold: every entry is looked at, and none of them stops the look.
+"""Validate a COCO json and collect all errors.
 
 Letters: K categories, N images, M annotations.
 """
@@ -258,7 +258,7 @@ def _check_boxes(entries: Entries) -> tuple[np.ndarray, list[Finding]]:
 
 
 def _check_optional_keys(entries: Entries) -> tuple[list[int], list[Finding]]:
-    """What keys that an annotation may lack must be where it has them; the rows where they aren't.
+    """Check optional keys of annotations; gives the rows where they are not what they must be.
 
     Detectron2's loader or the evaluation would stop at these without naming the entry.
     """
@@ -292,7 +292,7 @@ def _rows_where(entries: Entries, key: str, is_so: Callable[[Any], bool]) -> lis
 
 
 def _where(entries: Entries, key: str, is_so: Callable[[Any], bool]) -> np.ndarray:
-    """Whether it is so of each entry, bool (M,)."""
+    """Find the entries whose value of a key passes a test, bool (M,)."""
     where = np.zeros(len(entries), dtype=bool)
     where[_rows_where(entries, key, is_so)] = True
     return where
@@ -303,7 +303,7 @@ def _name(annotation: dict[str, Any]) -> str:
 
 
 def _find_repeated(what: str, ids: list[Any]) -> tuple[np.ndarray, list[Finding]]:
-    """Whether each id occurs for the first time, bool (len(ids),)."""
+    """Tell whether each id occurs for the first time, bool (len(ids),)."""
     values = np.array(ids, dtype=np.int64)
     unique, first, counts = np.unique(values, return_index=True, return_counts=True)
     faults = find(

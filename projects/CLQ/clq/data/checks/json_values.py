@@ -1,4 +1,4 @@
-"""Which values of a COCO json can be used, whatever a file may hold in their place."""
+"""Value checks for COCO json fields."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ _NO_BOX = [math.nan] * 4
 
 
 def are_ids(values: Sequence[object], lowest: int = 0) -> np.ndarray:
-    """Whether each value is an integer >= ``lowest`` that fits 64 bits, bool (len(values),)."""
+    """Find the values that are integers >= ``lowest`` and fit 64 bits, bool (len(values),)."""
     return np.fromiter(
         (type(value) is int and lowest <= value < INTEGER_LIMIT for value in values),
         bool,
@@ -35,7 +35,7 @@ def are_ids(values: Sequence[object], lowest: int = 0) -> np.ndarray:
 
 
 def is_text(value: object) -> bool:
-    """Whether it is a text that can be written to a file: no half of a surrogate pair in it."""
+    """Tell whether a text can be written to a file: no half of a surrogate pair in it."""
     try:
         return isinstance(value, str) and value.encode() is not None
     except UnicodeEncodeError:
@@ -43,7 +43,7 @@ def is_text(value: object) -> bool:
 
 
 def is_size(size: tuple[object, object]) -> bool:
-    """Whether width and height are integers an image can have."""
+    """Tell whether width and height are integers an image can have."""
     return all(type(side) is int and 0 < side < _SIZE_LIMIT for side in size)
 
 
@@ -63,7 +63,7 @@ def box_array(values: Sequence[object]) -> np.ndarray:
 
 
 def lacks_polygon(segmentation: object) -> bool:
-    """Whether Detectron2's loader leaves an object out for its segmentation.
+    """Tell whether Detectron2's loader leaves an object out for its segmentation.
 
     It does so where there are polygons, but none of three points or more.
     """
@@ -75,7 +75,7 @@ def lacks_polygon(segmentation: object) -> bool:
 
 
 class Rule(NamedTuple):
-    """What a key may hold.
+    """Rule for the values of a key.
 
     Attributes:
         allows: whether a value is allowed.
@@ -91,7 +91,7 @@ def _is_area(value: object) -> bool:
 
 
 def _is_segmentation(value: object) -> bool:
-    """Whether Detectron2 can read it: polygons, a run-length encoding, or nothing."""
+    """Tell whether Detectron2 can read it: polygons, a run-length encoding, or nothing."""
     if isinstance(value, list):
         return all(map(_are_numbers, value))
     if not isinstance(value, dict):

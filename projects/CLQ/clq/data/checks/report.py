@@ -48,7 +48,7 @@ _LEAST_SHARE = 0.01
 
 
 class DataReport(NamedTuple):
-    """What was found in a data set.
+    """Findings about a data set.
 
     Attributes:
         files: the data set.
