@@ -108,7 +108,7 @@ class CLQCheckpointer(DetectionCheckpointer):
         return super().load(file, checkpointables, *args, **kwargs)
 
     def _may_change(self, checkpointables: list[str] | None) -> bool:
-        """Tell whether the class count may differ: not with the optimizer's state loaded as well."""
+        """Tell whether the class count may differ: not where the optimizer's state is loaded."""
         return checkpointables == []
 
     def _load_file(self, filename: str) -> dict[str, Any]:
