@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from clq.engine.machine import cpu_name
-from clq.files import write_atomically
+from clq.utils.atomic_write import write_atomically
+from clq.utils.hardware import cpu_name
 
 ROOT = Path(__file__).resolve().parents[1]
 # What decides a result.

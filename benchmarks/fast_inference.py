@@ -25,8 +25,8 @@ sys.path.insert(0, str(ROOT))
 import train_net  # noqa: E402
 from benchmarks.common import commit  # noqa: E402
 from clq.engine import clq_argument_parser, exit_on_user_error  # noqa: E402
-from clq.engine.machine import cpu_name  # noqa: E402
 from clq.modeling.fast_inference import processor_has_bf16  # noqa: E402
+from clq.utils.hardware import cpu_name  # noqa: E402
 
 CONFIG = ROOT / "configs" / "Demo" / "clq_trees.yaml"
 

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.common import commit, write_rows  # noqa: E402
 from clq.engine import exit_on_user_error  # noqa: E402
-from clq.engine.machine import cpu_name  # noqa: E402
+from clq.utils.hardware import cpu_name  # noqa: E402
 
 CONFIG = ROOT / "configs" / "Demo" / "clq_trees.yaml"
 KEYS: dict[str, Any] = {

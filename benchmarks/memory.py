@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.common import commit  # noqa: E402
 from clq.engine import CLQTrainer, clq_argument_parser, exit_on_user_error, setup  # noqa: E402
-from clq.engine.machine import cpu_name  # noqa: E402
+from clq.utils.hardware import cpu_name  # noqa: E402
 
 CONFIG = ROOT / "configs" / "Demo" / "clq_trees.yaml"
 PERIOD, WARMUP = 100, 200

@@ -28,7 +28,7 @@ from benchmarks.accuracy.run import run_cell  # noqa: E402
 from benchmarks.common import read_rows, run_apart, write_rows  # noqa: E402
 from clq.data import CocoFiles, prepare_trees  # noqa: E402
 from clq.engine import exit_on_user_error  # noqa: E402
-from clq.files import write_atomically  # noqa: E402
+from clq.utils.atomic_write import write_atomically  # noqa: E402
 
 SETTINGS = Path(__file__).parent / "overfit.yaml"
 GOAL = 90.0  # AP in percent

@@ -70,7 +70,7 @@ from benchmarks.timing.report import table, write_report  # noqa: E402
 from benchmarks.timing.rows import result  # noqa: E402
 from benchmarks.timing.turns import take_turns  # noqa: E402
 from clq.engine import exit_on_user_error  # noqa: E402
-from clq.engine.machine import cpu_name  # noqa: E402
+from clq.utils.hardware import cpu_name  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed.json"
 

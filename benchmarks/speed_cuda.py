@@ -59,7 +59,7 @@ from benchmarks.timing.device_cases import (  # noqa: E402
 from benchmarks.timing.on_device import Clock, give_back_memory  # noqa: E402
 from benchmarks.timing.report import number, write_report  # noqa: E402
 from clq.engine import exit_on_user_error  # noqa: E402
-from clq.engine.machine import cpu_name  # noqa: E402
+from clq.utils.hardware import cpu_name  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed_cuda.json"
 MINUTES, QUICK_MINUTES = 25.0, 2.6

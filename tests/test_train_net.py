@@ -12,7 +12,7 @@ import torch
 
 import train_net
 from clq.checkpoint import load_detector
-from clq.engine import TrainingStep, errors
+from clq.engine import TrainingStep, user_errors
 from clq.evaluation import METRIC_NAMES
 from reference.refusal import refusal
 from reference.tiny import (
@@ -398,7 +398,7 @@ TORCHRUN = {
 def under_torchrun(monkeypatch: pytest.MonkeyPatch, **variables: str) -> list[float]:
     """Stand where torchrun starts a process; how long it waits before it speaks."""
     waits: list[float] = []
-    monkeypatch.setattr(errors.time, "sleep", waits.append)
+    monkeypatch.setattr(user_errors.time, "sleep", waits.append)
     for name, value in {**TORCHRUN, **variables}.items():
         monkeypatch.setenv(name, value)
     return waits

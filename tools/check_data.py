@@ -23,12 +23,13 @@ import sys
 from pathlib import Path
 
 from clq.config import get_clq_cfg
-from clq.data import CocoFiles, DataReport, report_data
-from clq.data.checks.box_statistics import DetectorScale
-from clq.data.checks.report import Depth
-from clq.data.checks.report_text import as_json, as_text
+from clq.data import CocoFiles
+from clq.data_report import DataReport, report_data
+from clq.data_report.anchor_coverage import DetectorScale
+from clq.data_report.report import Depth
+from clq.data_report.report_text import as_json, as_text
 from clq.engine import exit_on_user_error
-from clq.engine.misspelled import explain_refusals
+from clq.engine.run_config.config_errors import explain_refusals
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "Base-CLQ.yaml"
 

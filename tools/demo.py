@@ -16,8 +16,8 @@ The same training, without the pictures:
 import argparse
 from pathlib import Path
 
+from clq.demo.run import run_demo
 from clq.engine import clq_argument_parser, exit_on_user_error
-from clq.engine.demo import run_demo
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "Demo" / "clq_trees.yaml"
 

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clq.data.voc import coco_annotation, read_voc
+from clq.data.coco.voc import coco_annotation, read_voc
 from clq.engine import exit_on_user_error
-from clq.files import write_atomically
+from clq.utils.atomic_write import write_atomically
 
 
 def convert(folder: Path, split: str, classes: Sequence[str]) -> dict[str, Any]:

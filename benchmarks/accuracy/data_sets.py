@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clq.data import CocoFiles
-from clq.data.trees import prepare_trees
-from clq.files import write_atomically
+from clq.data.demo_trees import prepare_trees
+from clq.utils.atomic_write import write_atomically
 
 from .cells import TREES
 

@@ -15,7 +15,7 @@ import torch
 from detectron2.structures import Boxes, pairwise_iou
 
 from clq.evaluation.coco_evaluation import run_coco_eval
-from clq.files import open_atomically
+from clq.utils.atomic_write import open_atomically
 
 IOU_THRESHOLDS = np.arange(0.5, 1.0, 0.05).round(2)  # (T,)
 _RECALL_POINTS = np.linspace(0, 1, 101)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from clq.files import write_atomically
+from clq.utils.atomic_write import write_atomically
 
 from .bootstrap import Difference
 from .cells import ABLATIONS, BASELINE, FAMILY

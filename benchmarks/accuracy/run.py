@@ -15,9 +15,9 @@ from detectron2.data import MetadataCatalog
 
 from benchmarks.common import commit, device_name
 from clq.engine import CLQTrainer, build_config, clq_argument_parser, setup
-from clq.engine.machine import cpu_seconds
 from clq.evaluation import box_results_by_dataset, evaluate_boxes
 from clq.evaluation.results import class_aps
+from clq.utils.hardware import cpu_seconds
 
 from .candidates import best_candidates, ranked_by_iou, suppressed
 from .cells import Cell, member_keys

@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from clq.files import write_atomically
+from clq.utils.atomic_write import write_atomically
 
 _HEADERS = ("row", "ours", "peer", "unit", "ratio", "of a round", "at most", "ok", "rounds", "load")
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from clq.checkpoint.contents import read_contents
-from clq.checkpoint.embedded_config import dump_config
-from clq.checkpoint.fitting import fit
-from clq.checkpoint.spare_class import Spare
+from clq.checkpoint.match_state_dict import fit
+from clq.checkpoint.mmdet.spare_class import Spare
+from clq.config.serialize import dump_config
 from reference.mmdet_style import FAMILY, mmdet_state, random_detector, small_config
 
 

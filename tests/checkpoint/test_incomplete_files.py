@@ -10,8 +10,8 @@ from torch import Tensor
 
 from clq.checkpoint import contents as contents_module
 from clq.checkpoint.contents import read_contents
-from clq.checkpoint.fitting import fit
-from clq.checkpoint.mmdet_names import is_no_weight
+from clq.checkpoint.match_state_dict import fit
+from clq.checkpoint.mmdet.names import is_no_weight
 from reference.golden import GOLDEN_DIR
 from reference.mmdet_style import FAMILY, mmdet_state, random_detector, small_config
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clq.checkpoint.reading import read_file
+from clq.checkpoint.read_file import read_file
 from clq.checkpoint.seal import DamagedFile, check_intact, seal
 
 CONTENT = {"model": {"weight": torch.arange(6.0)}, "step": 3}

@@ -15,7 +15,7 @@ from clq.checkpoint.torchvision_weights import (
     mobilenet_v2_features_state_dict,
     write_mobilenet_v2_checkpoint,
 )
-from clq.data.trees import prepare_trees
+from clq.data.demo_trees import prepare_trees
 
 MEAN = torch.tensor([123.675, 116.28, 103.53])
 STD = torch.tensor([58.395, 57.12, 57.375])

@@ -13,8 +13,8 @@ import train_net
 from benchmarks.common import run_apart
 from clq.checkpoint import dump_config, write_detector
 from clq.engine import TrainingStep
-from clq.engine.environment import Place
-from clq.engine.process_group import process_group
+from clq.engine.distributed.cluster_env import Place
+from clq.engine.distributed.process_group import process_group
 from clq.prediction.predictor import Predictor
 from reference.devices import running_on
 from reference.killing import Killed, curve

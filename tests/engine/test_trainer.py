@@ -13,7 +13,7 @@ from torch import nn
 
 from clq.config import get_clq_cfg
 from clq.engine import CLQTrainer, setup
-from clq.engine.step import NORMALIZERS
+from clq.engine.train_step import NORMALIZERS
 from clq.evaluation import METRIC_NAMES
 from reference.tiny import CLASS_NAMES, TinyData, command_line, parse
 

@@ -17,7 +17,7 @@ from torch import nn
 import train_net
 from clq.checkpoint import load_detector, read_contents
 from clq.engine import CLQTrainer, TrainingStep
-from clq.engine.wandb_writer import WandbWriter
+from clq.engine.hooks.wandb_writer import WandbWriter
 from reference.killing import Killed, curve
 from reference.tiny import TinyData, command_line, parse
 

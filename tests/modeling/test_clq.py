@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 
 from clq.config import get_clq_cfg
 from clq.modeling import CLQ, DistributionBoxTransform
-from clq.modeling.loss_sums import Total, dividing
+from clq.modeling.loss_normalizer import Total, dividing
 from reference.devices import on_device
 from reference.golden import PyramidStub, golden_detector
 from reference.host_waits import host_waits

@@ -7,7 +7,7 @@ from detectron2.modeling import FPN
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 from torch import Tensor, nn
 
-from clq.checkpoint.mmdet_names import name_of_mmdet
+from clq.checkpoint.mmdet.names import name_of_mmdet
 from clq.config import get_clq_cfg
 from clq.modeling.backbones import LastLevelP6P7NoReLU, build_clq_resnet_fpn_backbone
 from reference.golden import golden, golden_names

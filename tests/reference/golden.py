@@ -14,7 +14,7 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from clq.checkpoint.mmdet_names import name_of_mmdet
+from clq.checkpoint.mmdet.names import name_of_mmdet
 from clq.modeling.alignment import DeformableAlignment
 from clq.modeling.box_coding import ANCHOR_SCALE, DistributionBoxTransform
 from clq.modeling.clq import CLQ

@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from clq.engine import CLQTrainer, setup
-from clq.modeling.loss_sums import LossSums
+from clq.modeling.loss_normalizer import LossSums
 from reference.family import MEMBERS
 from reference.members import losses_of
 

@@ -1,20 +1,20 @@
 """Weights in and out; importing registers the ``clq://`` addresses."""
 
+from ..config.serialize import dump_config, parse_config
 from .checkpointer import CLQCheckpointer, CompleteCheckpointer
 from .contents import Contents, read_contents
 from .conversion import convert, write_detector
 from .detector import load_detector
-from .embedded_config import dump_config, parse_config
-from .folder import (
+from .mmdet.spare_class import Spare
+from .output_dir import (
     checkpoints_of,
     find_last,
     remove_checkpoints,
     remove_leftovers,
 )
-from .path_handler import register_path_handler
 from .pixel_settings import PIXEL_KEYS, pixel_settings_of
-from .reading import plain_address
-from .spare_class import Spare
+from .pretrained import register_path_handler
+from .read_file import plain_address
 
 __all__ = [
     "CLQCheckpointer",

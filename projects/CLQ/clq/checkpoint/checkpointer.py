@@ -10,11 +10,11 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from ..files import open_atomically, write_atomically
+from ..utils.atomic_write import open_atomically, write_atomically
 from .contents import Contents, read_contents
-from .fitting import fit
-from .folder import POINTER, find_last
-from .reading import plain_address
+from .match_state_dict import fit
+from .output_dir import POINTER, find_last
+from .read_file import plain_address
 from .seal import seal
 
 logger = logging.getLogger(__name__)

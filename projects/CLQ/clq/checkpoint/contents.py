@@ -11,14 +11,14 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from .embedded_config import parse_config
-from .mmdet_config import config_of_mmdet
-from .mmdet_meta import class_names_of_mmdet, num_groups_of_mmdet
-from .mmdet_names import name_of_resnet
-from .mmdet_renaming import Renamed, head_of_mmdet, rename_mmdet
+from ..config.serialize import parse_config
+from .mmdet.config import config_of_mmdet
+from .mmdet.meta import class_names_of_mmdet, num_groups_of_mmdet
+from .mmdet.names import name_of_resnet
+from .mmdet.rename import Renamed, head_of_mmdet, rename_mmdet
+from .mmdet.spare_class import Spare, drop_spare_class
 from .pixel_settings import PIXEL_KEYS
-from .reading import read_file
-from .spare_class import Spare, drop_spare_class
+from .read_file import read_file
 from .weight_values import check_weight
 
 __all__ = ["Contents", "read_contents"]

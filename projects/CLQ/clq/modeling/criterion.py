@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from .box_coding import BoxCoding, anchor_strides
+from .chunked_sum import sum_in_parts
 from .class_loss import QualityFocalLoss
 from .joint_score import joint_scores
-from .loss_parts import sum_in_parts
-from .loss_sums import LossSums, divide
+from .loss_normalizer import LossSums, divide
 from .losses import paired_iou, quality_loss
 from .quality import NoQuality
 

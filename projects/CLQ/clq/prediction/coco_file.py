@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode, Instances
 
-from clq.files import open_atomically
+from ..utils.atomic_write import open_atomically
 
 __all__ = ["CocoFile"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from clq.data.images import READ_ERRORS, reason_of
+from ..data.images import READ_ERRORS, reason_of
 
 __all__ = [
     "IMAGE_SUFFIXES",

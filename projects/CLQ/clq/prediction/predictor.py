@@ -9,9 +9,9 @@ from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 from torch import nn
 
-from clq.checkpoint.detector import load_configured
-from clq.data.resizing import ResizeShortestEdge
-from clq.modeling import CLQ, fast_inference_model
+from ..checkpoint.detector import load_configured
+from ..data.transforms import ResizeShortestEdge
+from ..modeling import CLQ, fast_inference_model
 
 __all__ = ["Predictor", "usable_device"]
 

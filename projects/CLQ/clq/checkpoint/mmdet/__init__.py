@@ -1,0 +1,1 @@
+"""Released checkpoints and configs of mmdetection, as CLQ names them."""

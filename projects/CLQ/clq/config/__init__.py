@@ -1,0 +1,11 @@
+"""The configuration: keys and defaults, validation, and its form inside a checkpoint."""
+
+from .defaults import add_clq_config, check_config, check_training_config, get_clq_cfg, leaves
+
+__all__ = [
+    "add_clq_config",
+    "check_config",
+    "check_training_config",
+    "get_clq_cfg",
+    "leaves",
+]

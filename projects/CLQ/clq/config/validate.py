@@ -1,0 +1,251 @@
+"""Config validation: each refused value is told in one sentence."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.layers import get_norm
+from detectron2.modeling import BACKBONE_REGISTRY
+
+from ..modeling.candidates import CANDIDATE_RULES
+from ..modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
+
+__all__ = ["check_training_config", "check_values", "leaves"]
+
+# Parts of Detectron2's configuration that belong to other architectures; CLQ never reads them.
+_SECTIONS_OF_OTHERS = (
+    "MODEL.ANCHOR_GENERATOR",
+    "MODEL.KEYPOINT_ON",
+    "MODEL.LOAD_PROPOSALS",
+    "MODEL.MASK_ON",
+    "MODEL.PANOPTIC_FPN",
+    "MODEL.PROPOSAL_GENERATOR",
+    "MODEL.RETINANET",
+    "MODEL.ROI_BOX_HEAD",
+    "MODEL.ROI_HEADS",
+    "MODEL.ROI_KEYPOINT_HEAD",
+    "MODEL.ROI_MASK_HEAD",
+    "MODEL.RPN",
+    "MODEL.SEM_SEG_HEAD",
+)
+
+_CHOICES: dict[str, Collection[Any]] = {
+    "DATALOADER.SAMPLER_TRAIN": (
+        "TrainingSampler",
+        "RepeatFactorTrainingSampler",
+        "RandomSubsetTrainingSampler",
+    ),
+    "MODEL.CLQ.BOX_CODING": BOX_CODINGS,
+    "MODEL.CLQ.QUALITY": QUALITY_BRANCHES,
+    "MODEL.CLQ.CLASS_LOSS": CLASS_LOSSES,
+    "MODEL.CLQ.CLASS_TARGET": ("iou", "hard"),
+    "MODEL.CLQ.CANDIDATE_RULE_TEST": CANDIDATE_RULES,
+    "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
+    "SOLVER.ACCUMULATION.NORMALIZERS": ("micro_batch", "accumulated"),
+    "SOLVER.AMP.PRECISION": ("float16", "bfloat16"),
+    "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
+    "TEST.EVALUATOR": ("hotcoco", "pycocotools"),
+}
+
+# The least value that a key may have.
+_LEAST = {
+    "DATALOADER.NUM_WORKERS": 0,
+    "MODEL.CLQ.ATSS_TOPK": 1,
+    "MODEL.CLQ.NUM_CLASSES": 1,
+    "MODEL.CLQ.NUM_GROUPS": 1,
+    "MODEL.CLQ.OFFSET_GROUPS": 1,
+    "MODEL.CLQ.REG_MAX": 1,
+    "SOLVER.ACCUMULATION.MICRO_BATCHES": 1,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.EARLY_STOPPING.MIN_GAIN": 0,
+    "SOLVER.EARLY_STOPPING.PATIENCE": 0,
+    "SOLVER.MAX_ITER": 1,
+}
+
+# Keys that nothing reads, by the key that chooses the part and its value.
+_UNREAD: dict[tuple[str, Any], tuple[str, ...]] = {
+    ("MODEL.CLQ.BOX_CODING", "deltas"): ("MODEL.CLQ.REG_MAX", "MODEL.CLQ.DFL_LOSS_WEIGHT"),
+    ("MODEL.CLQ.QUALITY", "none"): (
+        "MODEL.CLQ.ALPHA",
+        "MODEL.CLQ.QUALITY_LOSS_WEIGHT",
+        "MODEL.CLQ.WEIGH_QUALITY_BY_SCORE",
+    ),
+    ("MODEL.CLQ.QUALITY", "centerness"): ("MODEL.CLQ.ALPHA",),
+    ("MODEL.CLQ.ALIGNMENT", False): ("MODEL.CLQ.DETACH_OFFSETS",),
+    ("MODEL.CLQ.CLASS_LOSS", "focal"): ("MODEL.CLQ.QFL_BETA", "MODEL.CLQ.CLASS_TARGET"),
+    ("MODEL.CLQ.CLASS_LOSS", "quality_focal"): (
+        "MODEL.CLQ.FOCAL_ALPHA",
+        "MODEL.CLQ.FOCAL_GAMMA",
+    ),
+    ("SOLVER.ACCUMULATION.MICRO_BATCHES", 1): ("SOLVER.ACCUMULATION.NORMALIZERS",),
+    ("SOLVER.EARLY_STOPPING.PATIENCE", 0): ("SOLVER.EARLY_STOPPING.MIN_GAIN",),
+    ("SOLVER.EMA.ENABLED", False): ("SOLVER.EMA.DECAY",),
+}
+
+
+def check_values(cfg: CfgNode, defaults: CfgNode) -> None:
+    """Refuse what no detector and no run could use.
+
+    Args:
+        cfg: to check.
+        defaults: of all keys.
+
+    Raises:
+        ValueError: naming the key and its value.
+    """
+    values, default_values = dict(leaves(cfg)), dict(leaves(defaults))
+    _check_sections(values, default_values)
+    for key, choices in _CHOICES.items():
+        _check_choice(key, values[key], choices)
+    for key, least in _LEAST.items():
+        if not values[key] >= least:
+            raise ValueError(f"{key} is {values[key]}; it must be at least {least}.")
+    _check_ranges(cfg)
+    _check_network(cfg)
+    _check_unread(values, default_values)
+    _check_combinations(cfg)
+
+
+def check_training_config(cfg: CfgNode) -> None:
+    """Refuse what no training could use, beside what :func:`check_values` refuses.
+
+    Args:
+        cfg: with the data sets of the run, which a configuration inside a checkpoint lacks.
+
+    Raises:
+        ValueError: naming the key and its value.
+    """
+    if cfg.MODEL.FAST_INFERENCE:
+        raise ValueError(
+            "MODEL.FAST_INFERENCE is True, but trainings don't use it; give it with --eval-only."
+        )
+    stages = cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE
+    if cfg.DETERMINISTIC and any(stages) and cfg.MODEL.DEVICE.split(":")[0] == "cuda":
+        raise ValueError(
+            f"DETERMINISTIC is True, but MODEL.RESNETS.DEFORM_ON_PER_STAGE is {list(stages)}, and "
+            "deformable stages train in no fixed order on a GPU; set DETERMINISTIC to False or "
+            "all stages to False."
+        )
+    schedulers = ["WarmupMultiStepLR", "WarmupCosineLR"]
+    if "NUM_DECAYS" in cfg.SOLVER:  # its key; the release v0.6 has neither
+        schedulers.append("WarmupStepWithFixedGammaLR")
+    _check_choice("SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, schedulers)
+    patience = cfg.SOLVER.EARLY_STOPPING.PATIENCE
+    evaluating = {
+        "SOLVER.EARLY_STOPPING.PATIENCE": patience,
+        "SOLVER.KEEP_BEST": cfg.SOLVER.KEEP_BEST,
+        "TEST.VALIDATION_LOSS": cfg.TEST.VALIDATION_LOSS,
+        "VIS_PERIOD": max(cfg.VIS_PERIOD, 0),
+    }
+    for key, value in evaluating.items():
+        if value and not cfg.DATASETS.TEST:
+            raise ValueError(
+                f"{key} is {value}, but there is no data to evaluate on; give some by --val or "
+                "DATASETS.TEST."
+            )
+    if patience and cfg.TEST.EVAL_PERIOD < 1:
+        raise ValueError(
+            f"SOLVER.EARLY_STOPPING.PATIENCE is {patience}, but with TEST.EVAL_PERIOD "
+            f"{cfg.TEST.EVAL_PERIOD} only the end is evaluated; set it to some iterations."
+        )
+
+
+def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All keys that are no section, by their full name, with their values."""
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _check_sections(values: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Refuse keys of other architectures."""
+    for key, value in values.items():
+        section = ".".join(key.split(".")[:2])
+        if section in _SECTIONS_OF_OTHERS and value != defaults.get(key, value):
+            ours = f"MODEL.CLQ.{key.split('.')[-1]}"
+            instead = f"use {ours}" if ours in defaults else "the keys of CLQ are MODEL.CLQ.*"
+            raise ValueError(f"{key} is set to {value!r}, but CLQ ignores it; {instead}.")
+
+
+def _check_choice(key: str, value: Any, choices: Collection[Any]) -> None:
+    if value not in choices:
+        allowed = " or ".join(map(repr, choices))
+        raise ValueError(f"{key} is {value!r}; it must be {allowed}.")
+
+
+def _check_ranges(cfg: CfgNode) -> None:
+    if not 0 <= cfg.MODEL.CLQ.ALPHA <= 1:
+        raise ValueError(f"MODEL.CLQ.ALPHA is {cfg.MODEL.CLQ.ALPHA}; it must lie in [0, 1].")
+    if not 0 <= cfg.SOLVER.EMA.DECAY < 1:
+        raise ValueError(f"SOLVER.EMA.DECAY is {cfg.SOLVER.EMA.DECAY}; it must lie in [0, 1).")
+    if not cfg.INPUT.MIN_SIZE_TRAIN:
+        raise ValueError(
+            "INPUT.MIN_SIZE_TRAIN is empty; give the lengths of the shorter side to choose from, "
+            "such as (800,)."
+        )
+
+
+def _check_network(cfg: CfgNode) -> None:
+    channels = cfg.MODEL.FPN.OUT_CHANNELS
+    for key in ("NUM_GROUPS", "OFFSET_GROUPS"):
+        if channels % cfg.MODEL.CLQ[key]:
+            raise ValueError(
+                f"MODEL.FPN.OUT_CHANNELS is {channels}; it must be a multiple of "
+                f"MODEL.CLQ.{key} = {cfg.MODEL.CLQ[key]}."
+            )
+    if cfg.MODEL.BACKBONE.NAME not in BACKBONE_REGISTRY:
+        raise ValueError(
+            f"MODEL.BACKBONE.NAME is '{cfg.MODEL.BACKBONE.NAME}', which nothing has registered; "
+            "CLQ has 'build_clq_resnet_fpn_backbone' and 'build_torchvision_fpn_backbone'."
+        )
+    resnets = cfg.MODEL.RESNETS
+    try:
+        get_norm(resnets.NORM, 32)
+    except KeyError:
+        raise ValueError(
+            f"MODEL.RESNETS.NORM is '{resnets.NORM}'; it must be a norm of Detectron2, such as "
+            "'BN', 'SyncBN', 'FrozenBN' or 'GN'."
+        ) from None
+    if resnets.DEPTH < 50 and resnets.RES2_OUT_CHANNELS != 64:
+        raise ValueError(
+            f"MODEL.RESNETS.DEPTH is {resnets.DEPTH}, which needs MODEL.RESNETS.RES2_OUT_CHANNELS "
+            f"64, not {resnets.RES2_OUT_CHANNELS}."
+        )
+    if cfg.MODEL.DEVICE.split(":")[0] == "meta":
+        raise ValueError(
+            f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', where tensors have no values; use cpu or cuda."
+        )
+
+
+def _check_unread(values: dict[str, Any], defaults: dict[str, Any]) -> None:
+    """Refuse keys that another key takes the effect from."""
+    for (chooser, part), keys in _UNREAD.items():
+        for key in keys if values[chooser] == part else ():
+            if values[key] != defaults[key]:
+                raise ValueError(
+                    f"{key} is {values[key]!r}, but nothing reads it where {chooser} is {part!r}; "
+                    f"leave it at {defaults[key]!r}."
+                )
+
+
+def _check_combinations(cfg: CfgNode) -> None:
+    """Refuse keys that do not go together."""
+    resnets = cfg.MODEL.RESNETS
+    if resnets.TRAIN_NORM_AFFINE and cfg.MODEL.BACKBONE.NAME != "build_clq_resnet_fpn_backbone":
+        raise ValueError(
+            "MODEL.RESNETS.TRAIN_NORM_AFFINE is True, but only build_clq_resnet_fpn_backbone reads "
+            f"it, and MODEL.BACKBONE.NAME is '{cfg.MODEL.BACKBONE.NAME}'."
+        )
+    if resnets.TRAIN_NORM_AFFINE and resnets.NORM != "FrozenBN":
+        raise ValueError(
+            f"MODEL.RESNETS.NORM is '{resnets.NORM}', but MODEL.RESNETS.TRAIN_NORM_AFFINE holds "
+            "the statistics; leave NORM at 'FrozenBN'."
+        )
+    if cfg.SOLVER.REFERENCE_WORLD_SIZE and cfg.SOLVER.REFERENCE_BATCH_SIZE:
+        raise ValueError(
+            f"SOLVER.REFERENCE_WORLD_SIZE is {cfg.SOLVER.REFERENCE_WORLD_SIZE}, but "
+            f"SOLVER.REFERENCE_BATCH_SIZE = {cfg.SOLVER.REFERENCE_BATCH_SIZE} scales the schedule "
+            "already; set one of them to 0."
+        )

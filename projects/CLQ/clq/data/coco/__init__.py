@@ -1,0 +1,1 @@
+"""COCO JSON files: read, validate and register; Pascal VOC annotations."""

@@ -1,0 +1,161 @@
+"""Any data set in COCO's json format: checked with clear messages, then registered in Detectron2.
+
+Letters: K classes. Class indices are 0 .. K-1 in the order of the json's category ids. Boxes are
+``[x, y, width, height]`` in pixels.
+"""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+
+from .findings import advise, describe_faults, plain
+from .table import CocoTable, evenly_spaced
+from .validate import read_coco
+
+__all__ = [
+    "CocoFiles",
+    "check_same_classes",
+    "class_difference",
+    "load_boxes",
+    "register_coco_json",
+    "set_coco_metadata",
+]
+
+logger = logging.getLogger(__name__)
+
+_MOST_IMAGES = 20  # that are looked for when a data set is registered
+
+
+class CocoFiles(NamedTuple):
+    """One data set on disk: its annotations and the folder that their file names start from."""
+
+    json_file: Path
+    image_root: Path
+
+
+def register_coco_json(name: str, json_file: str | Path, image_root: str | Path) -> list[str]:
+    """Check a COCO json and make it available to Detectron2 as the data set ``name``.
+
+    A data set that already has this name is replaced. Images without annotations belong to the data
+    set: the training loader leaves them out or keeps them by its own setting
+    (``DATALOADER.FILTER_EMPTY_ANNOTATIONS``). See :func:`load_boxes` for boxes without area.
+
+    Args:
+        name: key in Detectron2's catalogs.
+        json_file: annotations in COCO's format.
+        image_root: folder that the json's file names start from.
+
+    Returns:
+        The K class names, in the order of the class indices.
+
+    Raises:
+        ValueError: one sentence that names the file and what is wrong with it.
+    """
+    json_file, image_root = Path(json_file), Path(image_root)
+    table = read_coco(json_file)
+    _refuse_faults(table, json_file, image_root)
+    _check_folder(table, json_file, image_root)
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+    DatasetCatalog.register(name, partial(load_boxes, json_file, image_root, name))
+    set_coco_metadata(name, table.category_ids, table.class_names)
+    MetadataCatalog.get(name).set(json_file=str(json_file), image_root=str(image_root))
+    return list(table.class_names)
+
+
+def set_coco_metadata(name: str, category_ids: Sequence[int], names: Sequence[str]) -> None:
+    """Start a data set's metadata afresh, with what is known before its files are.
+
+    Args:
+        name: key in Detectron2's catalogs.
+        category_ids: the json's K category ids in rising order.
+        names: the K class names in the same order.
+    """
+    if name in MetadataCatalog.list():
+        MetadataCatalog.remove(name)
+    MetadataCatalog.get(name).set(
+        evaluator_type="coco",
+        thing_classes=list(names),
+        thing_dataset_id_to_contiguous_id={id_: k for k, id_ in enumerate(category_ids)},
+    )
+
+
+def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list[dict[str, Any]]:
+    """Read a COCO json into Detectron2's list of image records.
+
+    A box whose width or height is not positive is left out of the records, with one warning for all
+    of them: no anchor can match it. The json on disk keeps it, so an evaluation that reads the json
+    counts it as an object that was not found. Crowd boxes stay, marked ``iscrowd``; Detectron2's
+    mapper leaves them out of training.
+
+    Args:
+        json_file: annotations in COCO's format.
+        image_root: folder that the json's file names start from.
+        name: key in Detectron2's catalogs, whose metadata receives the class names.
+
+    Returns:
+        One record an image, those without annotations included.
+    """
+    records = load_coco_json(str(json_file), str(image_root), name)
+    dropped = 0
+    for record in records:
+        kept = [anno for anno in record["annotations"] if min(anno["bbox"][2:]) > 0]
+        dropped += len(record["annotations"]) - len(kept)
+        record["annotations"] = kept
+    if dropped:
+        logger.warning("%s: left out %d boxes without a positive width and height", name, dropped)
+    return records
+
+
+def check_same_classes(train_names: Sequence[str], val_names: Sequence[str]) -> None:
+    """Make sure that a model trained on one data set can be evaluated on another.
+
+    Args:
+        train_names: class names that the model is trained on, in index order.
+        val_names: class names of the evaluation data, in index order.
+
+    Raises:
+        ValueError: the lists differ; the sentence says by which names.
+    """
+    difference = class_difference(train_names, val_names)
+    if difference:
+        raise ValueError(f"the classes of the training and evaluation json differ in {difference}")
+
+
+def class_difference(train_names: Sequence[str], val_names: Sequence[str]) -> str:
+    """In what two lists of class names differ, in words; empty where they are equal."""
+    if list(train_names) == list(val_names):
+        return ""
+    only_train = sorted((Counter(train_names) - Counter(val_names)).elements())
+    only_val = sorted((Counter(val_names) - Counter(train_names)).elements())
+    if not only_train and not only_val:
+        return f"order by category id, {list(train_names)} and {list(val_names)}"
+    return f"names, only in training {only_train}, only in evaluation {only_val}"
+
+
+def _refuse_faults(table: CocoTable, json_file: Path, image_root: Path) -> None:
+    if not table.faults:
+        return
+    sentence = describe_faults(table.faults, json_file)
+    is_one = sum(fault.count for fault in table.faults) == 1
+    raise ValueError(sentence if is_one else advise(sentence, json_file, image_root))
+
+
+def _check_folder(table: CocoTable, json_file: Path, image_root: Path) -> None:
+    """Refuse a folder that is not the json's; the data report looks for all of its files."""
+    folder, names = plain(str(image_root)), table.file_names
+    if not os.path.isdir(image_root):
+        raise ValueError(f"image folder {folder} does not exist")
+    sample = (names[row] for row in evenly_spaced(len(names), _MOST_IMAGES))
+    if not any(os.path.isfile(image_root / name) for name in sample):
+        raise ValueError(
+            f"image folder {folder} has no {plain(names[0])}, which {plain(str(json_file))} "
+            "lists first"
+        )

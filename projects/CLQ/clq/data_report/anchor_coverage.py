@@ -1,0 +1,194 @@
+"""How the objects of a data set suit the detector's strides, at the size the detector sees them.
+
+Letters: L levels, N images, M annotations, T of them objects to learn.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.modeling import Backbone, build_backbone
+from detectron2.structures import Boxes
+
+from ..data.coco.findings import Finding, find
+from ..data.coco.table import CocoTable, evenly_spaced
+from ..modeling.box_coding import ANCHOR_SCALE, build_anchor_generator
+from ..modeling.matcher import ATSSMatcher
+from ..modeling.nearest_anchors import AnchorGrid
+
+__all__ = ["DetectorScale", "ScaledObjects", "check_scale", "check_matches", "scale_objects"]
+
+
+class DetectorScale(NamedTuple):
+    """The sizes that a detector works in.
+
+    Attributes:
+        min_size: of an image's shorter side, in pixels; 0 leaves images as they are.
+        max_size: of its longer side, in pixels.
+        strides: of the L levels, from fine to coarse, in pixels.
+        size_divisibility: that images are padded to a multiple of, in pixels.
+        reg_max: largest distance that can be expressed, in strides; None where there is no limit.
+        topk: candidates of a box on each level.
+    """
+
+    min_size: int
+    max_size: int
+    strides: tuple[int, ...]
+    size_divisibility: int
+    reg_max: int | None
+    topk: int
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "DetectorScale":
+        """The scale at which a configuration tests.
+
+        Raises:
+            ValueError: the backbone can't be built.
+        """
+        backbone = _build_without_weights(cfg)
+        options = cfg.MODEL.CLQ
+        return cls(
+            min_size=cfg.INPUT.MIN_SIZE_TEST,
+            max_size=cfg.INPUT.MAX_SIZE_TEST,
+            strides=tuple(sorted(shape.stride for shape in backbone.output_shape().values())),
+            size_divisibility=max(backbone.size_divisibility, 1),
+            reg_max=options.REG_MAX if options.BOX_CODING == "distribution" else None,
+            topk=options.ATSS_TOPK,
+        )
+
+    def resized(self, sizes: np.ndarray) -> np.ndarray:
+        """Width and height (N, 2) after the resizing of images of width and height (N, 2)."""
+        if self.min_size == 0:
+            return sizes
+        unique, inverse = np.unique(sizes, axis=0, return_inverse=True)
+        resized = [
+            ResizeShortestEdge.get_output_shape(height, width, self.min_size, self.max_size)[::-1]
+            for width, height in unique.tolist()
+        ]
+        return np.maximum(np.array(resized, dtype=np.int64).reshape(-1, 2), 1)[inverse.reshape(-1)]
+
+
+class ScaledObjects(NamedTuple):
+    """The objects to learn of a data set, as the detector sees them.
+
+    Attributes:
+        rows: indices of the annotations, (T,).
+        corners: xyxy in pixels of the resized image, clipped to it, (T, 4).
+        sizes: width and height of all resized images, (N, 2).
+    """
+
+    rows: np.ndarray
+    corners: np.ndarray
+    sizes: np.ndarray
+
+
+def scale_objects(table: CocoTable, scale: DetectorScale) -> ScaledObjects:
+    """Resize all boxes with their images, and leave out what does not train."""
+    sizes = scale.resized(table.sizes)
+    factors = np.tile(sizes / table.sizes, 2)  # (N, 4)
+    rows = np.flatnonzero(table.trains())
+    corners = table.corners()[rows] * factors[table.image_idxs[rows]]
+    return ScaledObjects(rows, corners, sizes)
+
+
+def check_scale(table: CocoTable, objects: ScaledObjects, scale: DetectorScale) -> list[Finding]:
+    """Notes on objects smaller than a stride, or larger than their level can express.
+
+    The level of an object is the one whose anchors, of 8 strides, come closest to the square root
+    of its area. From its centre, it must reach ``reg_max`` strides at most.
+    """
+    sides = objects.corners[:, 2:] - objects.corners[:, :2]  # (T, 2)
+    finest = min(scale.strides)
+    is_small = sides.min(axis=1, initial=np.inf) < finest
+    findings = find(
+        "small_objects",
+        f"objects narrower or lower than the finest stride, {finest} pixels at the resized size",
+        objects.rows[is_small],
+        table.box_example,
+        is_fault=False,
+        total=len(objects.rows),
+        then="less than a cell",
+    )
+    if scale.reg_max is None:
+        return findings
+    strides = np.array(scale.strides)
+    ratios = np.sqrt(sides.prod(axis=1))[:, None] / (ANCHOR_SCALE * strides)  # (T, L)
+    stride = strides[np.abs(np.log(ratios)).argmin(axis=1)]  # (T,)
+    is_large = sides.max(axis=1, initial=0) / 2 > scale.reg_max * stride
+    return findings + find(
+        "beyond_reg_max",
+        f"objects that reach further than {scale.reg_max} strides of their level",
+        objects.rows[is_large],
+        table.box_example,
+        is_fault=False,
+        total=len(objects.rows),
+        then="their far sides can't be expressed (MODEL.CLQ.REG_MAX)",
+    )
+
+
+def check_matches(
+    table: CocoTable,
+    objects: ScaledObjects,
+    scale: DetectorScale,
+    images: np.ndarray,
+    *,
+    most: int,
+) -> tuple[list[Finding], int]:
+    """A note on the objects that no anchor learns, from the matching that trains.
+
+    Args:
+        table: of the data set.
+        objects: of the same.
+        scale: of the detector.
+        images: indices of images to choose from; those without objects are passed over.
+        most: number of images to match, evenly spaced.
+
+    Returns:
+        The finding, and the number of images that were matched.
+    """
+    image_idxs = table.image_idxs[objects.rows]
+    counts = np.bincount(image_idxs, minlength=len(table.file_names))[images]
+    images = images[counts > 0]
+    images = images[evenly_spaced(len(images), most)]
+    order = np.argsort(image_idxs, kind="stable")
+    starts, ends = (np.searchsorted(image_idxs[order], images, side) for side in ("left", "right"))
+    matcher, unmatched, total = ATSSMatcher(scale.topk), [], 0
+    for image, start, end in zip(images, starts, ends):
+        members = order[start:end]
+        padded = -(-objects.sizes[image] // scale.size_divisibility) * scale.size_divisibility
+        boxes = Boxes(torch.as_tensor(objects.corners[members], dtype=torch.float32))
+        anchors, grid = _anchors(scale.strides, *padded.tolist())
+        matched_idxs, labels = matcher(anchors, boxes, grid=grid)
+        has_anchor = np.isin(np.arange(len(members)), matched_idxs[labels == 1].numpy())
+        unmatched.append(objects.rows[members[~has_anchor]])
+        total += len(members)
+    findings = find(
+        "objects_without_anchor",
+        f"objects that ATSS gives no anchor, in {len(images)} images",
+        np.concatenate(unmatched) if unmatched else [],
+        table.box_example,
+        is_fault=False,
+        total=total,
+        then="not learned at this size",
+    )
+    return findings, len(images)
+
+
+def _build_without_weights(cfg: CfgNode) -> Backbone:
+    """The backbone for its shapes alone; leaves the random numbers of the training as they are."""
+    with torch.random.fork_rng(devices=()):
+        try:
+            with torch.device("meta"):
+                return build_backbone(cfg)
+        except (NotImplementedError, RuntimeError):  # one that reads a value while it is built
+            return build_backbone(cfg)
+
+
+@lru_cache(maxsize=8)
+def _anchors(strides: tuple[int, ...], width: int, height: int) -> tuple[list[Boxes], AnchorGrid]:
+    """The anchors of the detector for a padded image, a square of 8 strides in each cell."""
+    maps = [torch.empty(0, -(-height // s), -(-width // s)) for s in strides]
+    return build_anchor_generator(strides)(maps), AnchorGrid.of(strides, maps)

@@ -1,0 +1,180 @@
+"""Tell whether a data set's image files are there, can be read and have the size the json says.
+
+Letters: N images of a json.
+"""
+
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+
+from ..data.coco.findings import Example, Finding, find, plain
+from ..data.coco.table import CocoTable
+from ..data.images import READ_ERRORS, reason_of
+
+__all__ = ["ImageChecks", "check_images", "decoded_size", "header_size"]
+
+# A folder of which more files are asked for is listed, instead of asking for each.
+_MANY_FILES = 100
+_EXIF_ORIENTATION = 0x0112
+_ON_ITS_SIDE = (5, 6, 7, 8)
+
+# Why an image can't be read, its width and height where the json says others, or nothing.
+Problem = str | tuple[int, int] | None
+
+
+class ImageChecks(NamedTuple):
+    """Facts about the files of a data set.
+
+    Attributes:
+        findings: on files that can't be used.
+        usable: indices of the images that were read and fit their json.
+        num_read: number of images that were read.
+    """
+
+    findings: list[Finding]
+    usable: np.ndarray
+    num_read: int
+
+
+def check_images(
+    table: CocoTable,
+    image_root: str | Path,
+    rows: np.ndarray,
+    read_size: Callable[[str], tuple[int, int]],
+    *,
+    skips_unreadable: bool = False,
+) -> ImageChecks:
+    """Look for all image files, and read some of them.
+
+    Args:
+        table: N images.
+        image_root: folder that their names start from.
+        rows: indices of the images to read.
+        read_size: gives width and height of a file, such as :func:`header_size`.
+        skips_unreadable: whether training passes over files that it can't use, so that they are
+            no fault.
+    """
+    if not os.path.isdir(image_root):
+        missing_folder = Example(
+            "", f"needs the image folder {plain(str(image_root))}, which does not exist"
+        )
+        findings = find(
+            "missing_folder", "image folders that do not exist", [0], lambda _: missing_folder
+        )
+        return ImageChecks(findings, rows[:0], 0)
+    paths = [os.path.join(image_root, name) for name in table.file_names]
+    is_missing = ~_are_there(paths)
+    rows = rows[~is_missing[rows]]
+    problems = dict(zip(rows.tolist(), _read_all(table, paths, rows, read_size)))
+    findings = _find_problems(table, paths, np.flatnonzero(is_missing), problems)
+    if skips_unreadable:
+        findings = [
+            replace(finding, is_fault=False, then="skipped and counted") for finding in findings
+        ]
+    usable = [row for row, problem in problems.items() if problem is None]
+    return ImageChecks(findings, np.array(usable, dtype=np.int64), len(rows))
+
+
+def _find_problems(
+    table: CocoTable, paths: Sequence[str], missing: np.ndarray, problems: dict[int, Problem]
+) -> list[Finding]:
+    """Faults: files that are missing, can't be read, or have another size than the json says."""
+
+    def state(row: int) -> str:
+        problem = problems.get(row)
+        if problem is None:
+            return "is a folder" if os.path.isdir(paths[row]) else "does not exist"
+        if isinstance(problem, str):
+            return f"can't be read ({problem})"
+        width, height = table.sizes[row].tolist()
+        return "has {} x {} pixels, but the json says {} x {}".format(*problem, width, height)
+
+    findings: list[Finding] = []
+    for kind, what, rows in (
+        ("missing_image", "images that are not in the folder", missing),
+        (
+            "unreadable_image",
+            "images that can't be read",
+            [row for row, problem in problems.items() if isinstance(problem, str)],
+        ),
+        (
+            "wrong_size",
+            "images of another size than the json says",
+            [row for row, problem in problems.items() if isinstance(problem, tuple)],
+        ),
+    ):
+        findings += find(kind, what, rows, lambda row: table.image_example(row, state(row)))
+    return findings
+
+
+def header_size(path: str) -> tuple[int, int]:
+    """Width and height of an image as Detectron2 turns it, without decoding its pixels.
+
+    Raises:
+        READ_ERRORS: it is no image.
+    """
+    with Image.open(path) as image:
+        # Of the base class: that of png decodes all pixels.
+        orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION)
+        width, height = image.size
+    return (height, width) if orientation in _ON_ITS_SIDE else (width, height)
+
+
+def decoded_size(path: str) -> tuple[int, int]:
+    """Width and height of an image that Detectron2 has read completely.
+
+    Raises:
+        READ_ERRORS: it is no image, or damaged.
+    """
+    height, width = read_image(path, format="RGB").shape[:2]
+    return width, height
+
+
+def _read_all(
+    table: CocoTable,
+    paths: Sequence[str],
+    rows: np.ndarray,
+    read_size: Callable[[str], tuple[int, int]],
+) -> list[Problem]:
+    """The problem of each row."""
+
+    def problem(row: int) -> Problem:
+        try:
+            size = read_size(paths[row])
+        except READ_ERRORS as error:
+            return reason_of(error)
+        return None if size == tuple(table.sizes[row].tolist()) else size
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")  # Pillow's, on files that it reads all the same
+        return list(pool.map(problem, rows.tolist()))
+
+
+def _are_there(paths: Sequence[str]) -> np.ndarray:
+    """Tell whether each path is a file, bool (len(paths),)."""
+    rows_of = defaultdict(list)
+    for row, path in enumerate(paths):
+        rows_of[os.path.dirname(path)].append(row)
+    is_there = np.zeros(len(paths), dtype=bool)
+    for folder, rows in rows_of.items():
+        files = _files_in(folder) if len(rows) > _MANY_FILES else set()
+        for row in rows:
+            is_there[row] = os.path.basename(paths[row]) in files or os.path.isfile(paths[row])
+    return is_there
+
+
+def _files_in(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (OSError, ValueError):  # the latter for a name that no folder can have
+        return set()

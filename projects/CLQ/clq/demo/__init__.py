@@ -1,0 +1,1 @@
+"""The demo: one training run on tree crowns, its numbers and its figures."""

@@ -1,0 +1,118 @@
+"""The demo: one training run, its numbers and its pictures."""
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from PIL import Image
+from tabulate import tabulate
+
+from ..checkpoint import remove_checkpoints
+from ..data.demo_trees import TREE_SPLITS
+from ..engine.run_config.setup import build_config, setup
+from ..engine.trainer import CLQTrainer
+from ..evaluation import METRIC_NAMES, box_results_by_dataset, write_results
+from ..utils.hardware import cpu_name, cpu_seconds
+from .figures import Sample, draw_detections, draw_training_curves
+
+# The tree splits of the demo that are evaluated, by their name in results.json.
+_TEST_SPLITS = {split: TREE_SPLITS[split].dataset for split in ("test", "test_other_sites")}
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    """Train on the tree crowns, evaluate the final weights, write numbers and pictures.
+
+    Args:
+        args: of ``clq_argument_parser()``.
+    """
+    # Detectron2 logs its environment and configuration on standard output. Here they go to
+    # log.txt alone, and progress to the console.
+    with contextlib.redirect_stdout(io.StringIO()):
+        remove_checkpoints(Path(build_config(args).OUTPUT_DIR))  # of an earlier demo
+        cfg = setup(args)
+    _show_progress()
+    output = Path(cfg.OUTPUT_DIR)
+    print(f"Training CLQ for {cfg.SOLVER.MAX_ITER} iterations on {cfg.MODEL.DEVICE}.", flush=True)
+
+    start, cpu_start = time.perf_counter(), cpu_seconds()
+    trainer = CLQTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    seconds, cpu = time.perf_counter() - start, cpu_seconds() - cpu_start
+
+    metrics = box_results_by_dataset(trainer.last_results, cfg.DATASETS.TEST)
+    results = {split: metrics[dataset] for split, dataset in _TEST_SPLITS.items()}
+    write_results(
+        output / "results.json",
+        results,
+        seed=cfg.SEED,
+        iterations=trainer.iter,
+        seconds=round(seconds, 1),
+        cpu_seconds=round(cpu, 1),
+        torch=torch.__version__,
+        cpu=cpu_name(),
+        device=cfg.MODEL.DEVICE,
+    )
+    draw_training_curves(output / "metrics.json", output / "training.png", cfg.DATASETS.TEST)
+    samples = read_samples(cfg, _TEST_SPLITS["test"])
+    draw_detections(samples, output / "detections.png")
+    _print_summary(results, output, seconds)
+
+
+def read_samples(cfg: CfgNode, dataset_name: str) -> list[Sample]:
+    """Images of an evaluated data set, with ground truth and the detections of the last evaluation.
+
+    Args:
+        cfg: whose ``OUTPUT_DIR`` holds the evaluation.
+        dataset_name: key in Detectron2's catalogs; the images with most objects come first.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    truth = json.loads(Path(metadata.json_file).read_text())
+    folder = Path(cfg.OUTPUT_DIR, "inference", dataset_name)
+    detections = json.loads((folder / "coco_instances_results.json").read_text())
+    samples = []
+    for image in truth["images"]:
+        objects = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
+        found = [d for d in detections if d["image_id"] == image["id"]]
+        sample = Sample(
+            image=np.asarray(Image.open(Path(metadata.image_root, image["file_name"]))),
+            gt_boxes=_corners(objects),
+            pred_boxes=_corners(found),
+            scores=np.array([d["score"] for d in found], dtype=float),
+            name=Path(image["file_name"]).stem,
+        )
+        samples.append(sample)
+    return sorted(samples, key=lambda sample: -len(sample.gt_boxes))
+
+
+def _corners(boxes: list[dict[str, Any]]) -> np.ndarray:
+    """COCO boxes (x, y, w, h) as (x0, y0, x1, y1), (M, 4)."""
+    xywh = np.array([box["bbox"] for box in boxes], dtype=float).reshape(-1, 4)
+    return np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1)
+
+
+def _show_progress() -> None:
+    """Print iterations with their ETA, and what CLQ itself has to say."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("detectron2.utils.events", "clq"):
+        logging.getLogger(name).addHandler(handler)
+
+
+def _print_summary(results: dict[str, Any], output: Path, seconds: float) -> None:
+    shown = METRIC_NAMES[:6]
+    rows = [[split, *(metrics[name] for name in shown)] for split, metrics in results.items()]
+    print(f"\nFinal weights after {seconds / 60:.1f} minutes, COCO metrics in percent:")
+    print(tabulate(rows, ["test set", *shown], floatfmt=".1f", tablefmt="simple"))
+    for name in ("results.json", "training.png", "detections.png"):
+        print(output / name)

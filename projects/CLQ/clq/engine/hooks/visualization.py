@@ -1,0 +1,77 @@
+"""A hook that shows how a training detects: pictures of the same few images again and again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import get_detection_dataset_dicts
+from detectron2.data.detection_utils import annotations_to_instances, read_image
+from detectron2.engine import HookBase
+from detectron2.evaluation import inference_context
+from detectron2.structures import Instances
+from torch import nn
+
+from ...data.images import READ_ERRORS
+from ...data.mapped_dataset import Record
+from ...prediction.drawing import draw_detections, draw_ground_truth
+from ...prediction.predictor import Predictor
+
+__all__ = ["ShowPredictions"]
+
+_NUM_IMAGES = 4
+_LOWEST_SCORE = 0.3
+
+
+class ShowPredictions(HookBase):
+    """Puts pictures into the event storage, from where the writers behind this hook take them.
+
+    Each shows the objects of an image on the left, and on the right what is detected in it.
+    """
+
+    def __init__(self, period: int, predictor: Predictor, records: Sequence[Record]) -> None:
+        """
+        Args:
+            period: iterations between pictures.
+            predictor: of the detector that is trained, or of its average.
+            records: of the images to show; one that can't be read is left out.
+        """
+        self._period = period
+        self._predictor = predictor
+        self._records = records
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, model: nn.Module, class_names: list[str]
+    ) -> "ShowPredictions":
+        """For the first images of the first data set that is evaluated."""
+        records = get_detection_dataset_dicts(cfg.DATASETS.TEST[0], filter_empty=False)
+        predictor = Predictor(model, cfg, class_names)
+        return cls(cfg.VIS_PERIOD, predictor, records[:_NUM_IMAGES])
+
+    def after_step(self) -> None:
+        if (self.trainer.iter + 1) % self._period:
+            return
+        with inference_context(self._predictor.model):
+            for record in self._records:
+                try:
+                    image = read_image(record["file_name"], format="BGR")
+                except READ_ERRORS:
+                    continue
+                name = Path(record["file_name"]).name
+                picture = self._picture(image, record)
+                self.trainer.storage.put_image(f"predictions/{name}", picture.transpose(2, 0, 1))
+
+    def _picture(self, image: np.ndarray, record: Record) -> np.ndarray:
+        """Objects beside detections, (H, W, 3) uint8 with red first."""
+        names = self._predictor.class_names
+        truth = draw_ground_truth(image, _objects_of(record, image.shape[:2]), names)
+        found = draw_detections(image, self._predictor.detect(image), names, _LOWEST_SCORE)
+        return np.concatenate((truth, found), axis=1)
+
+
+def _objects_of(record: Record, size: tuple[int, int]) -> Instances:
+    """The boxes and classes of a record, without crowds."""
+    keys = ("bbox", "bbox_mode", "category_id")
+    objects = [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
+    return annotations_to_instances([{key: a[key] for key in keys} for a in objects], size)

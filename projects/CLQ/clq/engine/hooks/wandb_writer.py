@@ -1,0 +1,104 @@
+"""The log of a training in Weights & Biases, an optional package."""
+
+import secrets
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.utils.events import EventWriter, get_event_storage
+
+from ...checkpoint import checkpoints_of
+from ...utils.atomic_write import write_atomically
+
+__all__ = ["WandbWriter", "check_wandb"]
+
+_ID_FILE = "wandb_id"
+
+
+def check_wandb() -> None:
+    """
+    Raises:
+        ValueError: the package is not installed; with the command that does it.
+    """
+    try:
+        from wandb import init  # noqa: F401  # a folder of runs is called wandb, too
+    except ImportError:
+        raise ValueError(
+            "WANDB.ENABLED is True, but Weights & Biases is not installed: run `pip install wandb`."
+        ) from None
+
+
+class WandbWriter(EventWriter):
+    """Sends scalars and pictures to Weights & Biases, as ``TensorboardXWriter`` shows them.
+
+    A resumed training goes on with its run, from the first iteration that the run does not have.
+    Stands before ``TensorboardXWriter``, which takes the pictures away.
+    """
+
+    def __init__(
+        self, folder: Path, *, project: str, name: str, config: CfgNode, window_size: int = 20
+    ) -> None:
+        """
+        Args:
+            folder: of the training.
+            project: that the run belongs to.
+            name: of the run; empty lets Weights & Biases choose one.
+            config: to show with the run.
+            window_size: values over which a noisy scalar is smoothed, by their median.
+
+        Raises:
+            ValueError: Weights & Biases refuses, as without an account.
+        """
+        import wandb
+
+        self._to_image = wandb.Image
+        self._window_size = window_size
+        try:
+            self._run = wandb.init(
+                project=project,
+                name=name or None,
+                dir=str(folder),
+                config=config,
+                id=_run_id(folder),
+                resume="allow",
+            )
+        except wandb.Error as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ValueError(
+                f"Weights & Biases can't be used ({reason}); run `wandb login`, or set the "
+                "environment variable WANDB_MODE to offline."
+            ) from error
+        self._last_write = self._run.step - 1
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "WandbWriter":
+        options = cfg.WANDB
+        return cls(Path(cfg.OUTPUT_DIR), project=options.PROJECT, name=options.NAME, config=cfg)
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        by_iteration: dict[int, dict[str, Any]] = defaultdict(dict)
+        for name, (value, iteration) in storage.latest_with_smoothing_hint(
+            self._window_size
+        ).items():
+            by_iteration[iteration][name] = value
+        for name, image, iteration in storage._vis_data:
+            by_iteration[iteration][name] = self._to_image(image.transpose(1, 2, 0))
+        for iteration, content in sorted(by_iteration.items()):
+            if iteration > self._last_write:
+                self._run.log(content, step=iteration)
+                self._last_write = iteration
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _run_id(folder: Path) -> str:
+    """The id of the run that this training has begun, or a new one."""
+    file = folder / _ID_FILE
+    if file.is_file() and checkpoints_of(folder):
+        return file.read_text().strip()
+    run_id = secrets.token_hex(4)
+    write_atomically(file, run_id.encode())
+    return run_id

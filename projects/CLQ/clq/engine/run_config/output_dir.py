@@ -1,0 +1,105 @@
+"""Output-folder checks: refuse to overwrite, verify that a run may resume."""
+
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from ...checkpoint import checkpoints_of, dump_config, find_last, parse_config, read_contents
+from ...config import leaves
+from ...utils.atomic_write import write_atomically
+
+__all__ = ["check_output_folder", "check_writable"]
+
+_LEAST_SPACE = 1 << 20  # bytes; a detector of any use takes more
+# Keys of the model that may change when a training goes on; those that end in _TEST may, too.
+_FREE = (
+    "MODEL.CHANNELS_LAST",
+    "MODEL.COMPILE.BACKEND",
+    "MODEL.COMPILE.ENABLED",
+    "MODEL.DEVICE",
+    "MODEL.FAST_INFERENCE",
+    "MODEL.TRUST_WEIGHTS",
+    "MODEL.WEIGHTS",
+)
+# Keys whose effect lies in the checkpoint, so that another value would be ignored.
+_IN_CHECKPOINT = (
+    "SEED",
+    "SOLVER.BASE_LR",
+    "SOLVER.BIAS_LR_FACTOR",
+    "SOLVER.IMS_PER_BATCH",
+    "SOLVER.MOMENTUM",
+    "SOLVER.NESTEROV",
+    "SOLVER.OPTIMIZER",
+    "SOLVER.WEIGHT_DECAY",
+    "SOLVER.WEIGHT_DECAY_BIAS",
+    "SOLVER.WEIGHT_DECAY_NORM",
+)
+
+
+def check_writable(folder: Path) -> None:
+    """
+    Raises:
+        OSError: nothing can be written into the folder, or its disk is full; it is made if need be.
+    """
+    probe = folder / ".clq_probe"
+    try:
+        write_atomically(probe, bytes(_LEAST_SPACE))
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"OUTPUT_DIR {folder} can't be written to ({error.strerror or error}); name another."
+        ) from error
+
+
+def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -> str | None:
+    """Refuse a training that would overwrite another, or go on from one that it is not.
+
+    Args:
+        cfg: of the training.
+        class_names: that it learns.
+        resume: whether it is to go on from what is in the folder.
+
+    Returns:
+        What will be resumed, for the log; None without ``resume``.
+
+    Raises:
+        ValueError: naming the folder, or the key that is not that of the checkpoint.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    if not resume:
+        found = checkpoints_of(folder)
+        if found:
+            raise ValueError(
+                f"{folder} holds checkpoints of an earlier training, such as {found[0].name}; go "
+                "on from them with --resume, or name another OUTPUT_DIR."
+            )
+        return None
+    last = find_last(folder)
+    if last is None:
+        return f"There is no checkpoint in {folder} to resume; the training starts anew."
+    content = read_contents(last.path, trusted=cfg.MODEL.TRUST_WEIGHTS)
+    if content.class_names is not None and content.class_names != class_names:
+        raise ValueError(
+            f"{last.path} has learned the classes {content.class_names}, but the data has "
+            f"{class_names}; --resume needs the same."
+        )
+    now = parse_config(dump_config(cfg))  # in the types of yaml, as the other
+    _check_same(parse_config(content.rest["config"]), now, last.path)
+    return f"Resuming from {last.path}."
+
+
+def _check_same(saved: CfgNode, cfg: CfgNode, path: Path) -> None:
+    """
+    Raises:
+        ValueError: a key has another value that doesn't fit the checkpoint or would be ignored.
+    """
+    before = dict(leaves(saved))
+    for key, value in leaves(cfg):
+        is_of_model = key.startswith("MODEL.") and not key.endswith("_TEST") and key not in _FREE
+        if not is_of_model and key not in _IN_CHECKPOINT:
+            continue
+        if key in before and before[key] != value:
+            raise ValueError(
+                f"{key} is {value!r}, but {path} was trained with {before[key]!r}; --resume needs "
+                "the same value, or start another training in another OUTPUT_DIR."
+            )

@@ -1,0 +1,1 @@
+"""Atomic file writes, downloads out of wheels, facts about the hardware."""

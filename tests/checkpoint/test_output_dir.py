@@ -1,0 +1,72 @@
+"""Which checkpoint a training goes on from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from clq.checkpoint import CLQCheckpointer
+from clq.checkpoint.output_dir import (
+    checkpoints_of,
+    find_last,
+    remove_checkpoints,
+    remove_leftovers,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    checkpointer = CLQCheckpointer(torch.nn.Linear(1, 1), str(tmp_path))
+    for name in ("model_0000003", "model_0000011", "model_0000007"):
+        checkpointer.save(name)
+    return tmp_path
+
+
+def spoil(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in checkpoints_of(folder)]
+
+
+def test_the_pointer_goes_first_then_the_newest(folder: Path):
+    (folder / "model_best.pth").touch()
+    assert names(folder) == ["model_0000007.pth", "model_0000011.pth", "model_0000003.pth"]
+    (folder / "last_checkpoint").write_bytes(b"\xff\x00")
+    assert names(folder) == ["model_0000011.pth", "model_0000007.pth", "model_0000003.pth"]
+    (folder / "last_checkpoint").unlink()
+    (folder / "model_final.pth").touch()
+    assert names(folder)[-1] == "model_final.pth"
+
+
+def test_damaged_ones_are_passed_over(folder: Path):
+    last = find_last(folder)
+    assert last is not None and last.path.name == "model_0000007.pth" and not last.damage
+    spoil(folder / "model_0000007.pth")
+    (folder / "model_0000011.pth").write_bytes(b"")
+    last = find_last(folder)
+    assert last is not None and last.path.name == "model_0000003.pth"
+    assert ["model_0000007.pth" in last.damage[0], "0000011" in last.damage[1]] == [True, True]
+
+
+def test_where_all_are_damaged_nothing_is_started_anew(folder: Path):
+    for path in checkpoints_of(folder):
+        spoil(path)
+    with pytest.raises(ValueError, match="no checkpoint to go on from .*another OUTPUT_DIR"):
+        find_last(folder)
+
+
+def test_an_empty_folder_has_none(tmp_path: Path):
+    assert find_last(tmp_path) is None and find_last(tmp_path / "nowhere") is None
+
+
+def test_removal(folder: Path):
+    (folder / ".model_0000015.pth.abc").touch()
+    (folder / "log.txt").touch()
+    remove_leftovers(folder)
+    assert not list(folder.glob(".*")) and len(names(folder)) == 3
+    remove_checkpoints(folder)
+    assert [path.name for path in folder.iterdir()] == ["log.txt"]

@@ -1,0 +1,115 @@
+"""The demo on a small stand-in for its photographs: what it writes and what it prints."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clq.data import register_coco_json
+from clq.demo import run as demo
+from clq.engine import build_config
+from clq.evaluation import METRIC_NAMES
+from reference.tiny import ROOT, TinyData, command_line, parse, write_pair
+
+pytestmark = pytest.mark.usefixtures("cpu_only")
+ITERATIONS = 40
+TEST_SETS = {"test": "stand_in_test", "test_other_sites": "stand_in_other"}
+
+
+@pytest.fixture
+def demo_args(
+    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> argparse.Namespace:
+    """Arguments of a demo on three small data sets."""
+    monkeypatch.setattr(demo, "_TEST_SPLITS", TEST_SETS)
+    register_coco_json("stand_in_train", *tiny_data.train)
+    register_coco_json("stand_in_test", *tiny_data.val)
+    register_coco_json("stand_in_other", *write_pair(tmp_path, "other", num_images=1, seed=4))
+    keys = {
+        "DATASETS.TRAIN": "('stand_in_train',)",
+        "DATASETS.TEST": "('stand_in_test', 'stand_in_other')",
+        "MODEL.CLQ.NUM_CLASSES": 3,
+        "SOLVER.MAX_ITER": ITERATIONS,
+        "TEST.EVAL_PERIOD": 20,
+        "SEED": 11,
+    }
+    return parse(command_line(None, tmp_path / "demo", keys=keys))
+
+
+def test_demo_writes_numbers_and_pictures_and_prints_them(
+    demo_args: argparse.Namespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    output = tmp_path / "demo"
+    output.mkdir()
+    (output / "metrics.json").write_text('{"iteration": 99999, "total_loss": 1.0}\n')  # a past run
+    demo.run_demo(demo_args)
+    printed = capsys.readouterr().out
+    results = json.loads((output / "results.json").read_text())
+
+    for split in TEST_SETS:
+        assert set(results[split]) == {*METRIC_NAMES, "per_class"}
+        assert 0 <= results[split]["AP"] <= 100
+    assert results["test"]["AP50"] > 0
+    assert (results["seed"], results["iterations"]) == (11, ITERATIONS)
+    assert results["torch"] == torch.__version__ and results["cpu"].endswith("1 threads")
+    assert results["device"] == "cpu"
+    assert 0 < results["seconds"] and 0 < results["cpu_seconds"] < 10 * results["seconds"] + 10
+
+    for name in ("training.png", "detections.png"):
+        picture = np.asarray(Image.open(output / name))
+        assert min(picture.shape[:2]) > 300 and picture.std() > 5
+    history = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    evaluated = [entry for entry in history if "stand_in_test/bbox/AP" in entry]
+    assert len(evaluated) == ITERATIONS / 20
+    assert max(entry["iteration"] for entry in history) <= ITERATIONS  # the past run is gone
+    # The final weights' numbers, not the best: those of the last evaluation in the history.
+    assert evaluated[-1]["stand_in_test/bbox/AP"] == pytest.approx(results["test"]["AP"])
+
+    lines = printed.rstrip().splitlines()
+    assert lines[0] == f"Training CLQ for {ITERATIONS} iterations on cpu."
+    assert any("eta:" in line and "iter: 19" in line for line in lines)
+    assert lines[-3:] == [
+        str(output / name) for name in ("results.json", "training.png", "detections.png")
+    ]
+    for split, row in zip(TEST_SETS, lines[-5:-3], strict=True):
+        numbers = row.split()
+        assert numbers[0] == split
+        assert float(numbers[1]) == round(results[split]["AP"], 1)
+        assert float(numbers[2]) == round(results[split]["AP50"], 1)
+    assert "Full config saved" not in printed and "Full config" in (output / "log.txt").read_text()
+
+
+def test_samples_pair_ground_truth_with_detections(
+    tiny_data: TinyData, demo_args: argparse.Namespace, tmp_path: Path
+):
+    found = [
+        {"image_id": 17, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.75},
+        {"image_id": 24, "category_id": 3, "bbox": [5, 6, 7, 8], "score": 0.25},
+        {"image_id": 17, "category_id": 90, "bbox": [0, 0, 1, 1], "score": 0.5},
+    ]
+    folder = tmp_path / "demo" / "inference" / "stand_in_test"
+    folder.mkdir(parents=True)
+    (folder / "coco_instances_results.json").write_text(json.dumps(found))
+    samples = {
+        sample.name: sample
+        for sample in demo.read_samples(build_config(demo_args), "stand_in_test")
+    }
+    assert list(samples) == ["0", "1", "2"]  # those with most objects first
+    assert [len(sample.gt_boxes) for sample in samples.values()] == [3, 3, 0]
+    assert samples["1"].pred_boxes.tolist() == [[1, 2, 31, 42], [0, 0, 1, 1]]
+    assert samples["1"].scores.tolist() == [0.75, 0.5]
+    assert samples["2"].pred_boxes.tolist() == [[5, 6, 12, 14]]
+    assert samples["0"].pred_boxes.shape == (0, 4)
+    assert samples["0"].image.shape == (64, 96, 3)
+    x, y, w, h = tiny_data.val.content["annotations"][0]["bbox"]
+    assert samples["0"].gt_boxes[0].tolist() == [x, y, x + w, y + h]
+
+
+def test_demo_config_has_the_test_sets_that_the_demo_reports():
+    cfg = build_config(parse(["--config-file", str(ROOT / "configs/Demo/clq_trees.yaml")]))
+    assert tuple(demo._TEST_SPLITS.values()) == cfg.DATASETS.TEST
+    assert cfg.SOLVER.MAX_ITER % cfg.TEST.EVAL_PERIOD == 0

@@ -1,0 +1,96 @@
+"""Whether a training may write into a folder, and go on from it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+
+from clq.checkpoint import CLQCheckpointer, dump_config
+from clq.config import get_clq_cfg
+from clq.engine.run_config.output_dir import check_output_folder, check_writable
+from reference.spoiling import largest_file
+from reference.tiny import CONFIG
+
+NAMES = ["a", "b"]
+
+
+def config(folder: Path, *opts: Any) -> CfgNode:
+    cfg = get_clq_cfg()
+    cfg.merge_from_file(str(CONFIG))
+    cfg.merge_from_list(["OUTPUT_DIR", str(folder), *opts])
+    return cfg
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the checkpoint of a training."""
+    model = torch.nn.Module()
+    model.head = torch.nn.Module()
+    model.head.cls_score = torch.nn.Conv2d(1, 2, 3)
+    about = {"config": dump_config(config(tmp_path)), "class_names": NAMES}
+    CLQCheckpointer(model, str(tmp_path), about=about).save("model_0000003", iteration=3)
+    return tmp_path
+
+
+def test_a_new_folder(tmp_path: Path):
+    cfg = config(tmp_path / "new")
+    assert check_output_folder(cfg, NAMES, resume=False) is None
+    note = check_output_folder(cfg, NAMES, resume=True)
+    assert note is not None and "no checkpoint" in note and "starts anew" in note
+    assert not (tmp_path / "new").exists()
+
+
+def test_checkpoints_are_not_overwritten(folder: Path):
+    with pytest.raises(ValueError, match="model_0000003.pth; go on from them with --resume"):
+        check_output_folder(config(folder), NAMES, resume=False)
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        (),
+        ("SOLVER.MAX_ITER", 9, "SOLVER.STEPS", (5,), "TEST.EVAL_PERIOD", 3),
+        ("MODEL.WEIGHTS", "x.pth", "MODEL.DEVICE", "cpu", "MODEL.CLQ.NMS_THRESH_TEST", 0.4),
+        ("DATALOADER.NUM_WORKERS", 7),
+        ("MODEL.CHANNELS_LAST", False),
+    ],
+)
+def test_what_may_change(opts: tuple, folder: Path):
+    note = check_output_folder(config(folder, *opts), NAMES, resume=True)
+    assert note == f"Resuming from {folder / 'model_0000003.pth'}."
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("MODEL.CLQ.ALPHA", 0.5),
+        ("MODEL.FPN.OUT_CHANNELS", 128),
+        ("SOLVER.IMS_PER_BATCH", 8),
+        ("SOLVER.BASE_LR", 0.02),
+        ("SEED", 4),
+    ],
+)
+def test_what_may_not(key: str, value: Any, folder: Path):
+    with pytest.raises(ValueError, match=f"^{key} is {value}, but .*model_0000003.pth was trained"):
+        check_output_folder(config(folder, key, value), NAMES, resume=True)
+
+
+def test_other_classes_are_refused(folder: Path):
+    with pytest.raises(ValueError, match=r"has learned the classes \['a', 'b'\], but the data has"):
+        check_output_folder(config(folder), ["a", "c"], resume=True)
+
+
+def test_a_folder_that_can_be_written_to(tmp_path: Path):
+    check_writable(tmp_path / "a" / "b")
+    assert not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="OUTPUT_DIR .* can't be written to .*; name another"):
+        check_writable(tmp_path / "file" / "output")
+
+
+def test_a_full_disk_is_no_place_for_a_training(tmp_path: Path):
+    with largest_file(100_000), pytest.raises(OSError, match="can't be written to .*; name anoth"):
+        check_writable(tmp_path)
+    assert not list(tmp_path.iterdir())

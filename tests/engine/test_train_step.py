@@ -1,0 +1,212 @@
+"""One training step: precision, parts of a batch, and what it does with losses."""
+
+import math
+import types
+from typing import Any
+
+import pytest
+import torch
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from clq.engine import TrainingStep
+from clq.modeling.loss_normalizer import LossSums, divide
+from reference.devices import current
+
+pytestmark = pytest.mark.usefixtures("device")
+
+X = torch.tensor([[1.0, 0.5, -1.0, 2.0], [0.0, 1.0, 1.0, -1.0], [2.0, 0.0, 1.0, 1.0], [1.0] * 4])
+
+
+def rows(index: list[int] | slice = slice(None)) -> torch.Tensor:
+    return X[index].to(current())
+
+
+class Line(nn.Module):
+    """The smallest model: squared errors of w x, in the network's precision.
+
+    "a" is divided by the number of samples, of which each row is ``row + 1``; "b" by the sum of
+    weights, which follow from the prediction as CLQ's do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(4, 1)
+        self.scale = 1.0
+        self.dtypes: set[torch.dtype] = set()
+        self.passes = 0
+        self.to(current())
+
+    def prepare(self, batch: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Any]:
+        num_samples = torch.tensor(sum(sample["row"] + 1.0 for sample in batch), device=current())
+        return batch, types.SimpleNamespace(num_samples=num_samples)
+
+    def forward(self, batch: list[dict[str, Any]], targets: Any) -> dict[str, torch.Tensor]:
+        self.passes += 1
+        y = self.layer(rows([sample["row"] for sample in batch])).squeeze(1)
+        self.dtypes.add(y.dtype)
+        errors = (y.float() - 1).square()
+        weights = y.detach().float().sigmoid()
+        return divide(
+            LossSums(
+                {"a": self.scale * errors.sum()},
+                {"b": self.scale * (weights * errors).sum()},
+                targets.num_samples,
+                weights.sum(),
+            )
+        )
+
+
+def line_step(precision: torch.dtype | None = None, **options: Any) -> TrainingStep:
+    model = Line()
+    batch = [{"row": row, "file_name": f"{row}.png"} for row in range(len(X))]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    return TrainingStep(model, [batch] * 10, optimizer, precision=precision, **options)
+
+
+def run(step: TrainingStep, count: int = 1) -> list[dict[str, float]]:
+    """Run steps, and return what each logs."""
+    with EventStorage() as storage:
+        logged = []
+        for _ in range(count):
+            step.run_step()
+            logged.append({name: value for name, (value, _) in storage.latest().items()})
+            storage.step()
+    return logged
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+def test_a_step_runs_in_the_precision_asked_for(precision: torch.dtype | None):
+    step = line_step(precision)
+    losses = [logged["total_loss"] for logged in run(step, 5)]
+    assert step.model.dtypes == {precision or torch.float32}
+    assert step.model.layer.weight.dtype == torch.float32
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 0.8 * losses[0]
+    assert step.grad_scaler.is_enabled() == (precision is torch.float16)
+
+
+def test_precisions_take_the_same_step():
+    """The scaler's factor is taken out of the gradients again."""
+    weights = []
+    for precision in (None, torch.bfloat16, torch.float16):
+        step = line_step(precision)
+        step.model.scale = 0.01  # the scaler starts at 65536, just above the range of fp16
+        run(step)
+        weights.append(step.model.layer.weight.detach())
+    torch.testing.assert_close(weights[1], weights[0], rtol=0.01, atol=0.001)
+    torch.testing.assert_close(weights[2], weights[0], rtol=0.001, atol=0.0001)
+
+
+def test_the_step_by_hand():
+    """w - lr d/dw (a / 10 + b / sum of weights), and the losses before it in the log."""
+    step, plain = line_step(), Line()
+    (logged,) = run(step)
+    y = plain.layer(rows()).squeeze(1)
+    errors, weights = (y - 1).square(), y.detach().sigmoid()
+    a, b = errors.sum() / 10, (weights * errors).sum() / weights.sum()
+    (a + b).backward()
+    expected = plain.layer.weight - 0.05 * plain.layer.weight.grad
+    torch.testing.assert_close(step.model.layer.weight, expected)
+    assert logged["a"] == pytest.approx(a.item()) and logged["b"] == pytest.approx(b.item())
+    assert logged["total_loss"] == pytest.approx((a + b).item()) and logged["data_time"] >= 0
+
+
+def test_parts_with_accumulated_normalizers_are_the_whole_batch():
+    whole, parts = line_step(), line_step(micro_batches=4, normalizers="accumulated")
+    for expected, logged in zip(run(whole, 3), run(parts, 3), strict=True):
+        assert logged["a"] == pytest.approx(expected["a"], rel=1e-6)
+        assert logged["b"] == pytest.approx(expected["b"], rel=1e-6)
+    torch.testing.assert_close(parts.model.layer.weight, whole.model.layer.weight)
+    assert parts.model.passes == 3 * (4 + 4) and whole.model.passes == 3
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_parts_by_default_know_the_samples_of_the_whole_but_their_own_weight(count: int):
+    step, plain = line_step(micro_batches=count), Line()
+    (logged,) = run(step)
+    a = b = torch.zeros(())
+    for i in range(count):
+        y = plain.layer(rows(slice(i, None, count))).squeeze(1)
+        errors, weights = (y - 1).square(), y.detach().sigmoid()
+        a = a + errors.sum() / 10
+        b = b + (weights * errors).sum() / weights.sum() / count
+    (a + b).backward()
+    expected = plain.layer.weight - 0.05 * plain.layer.weight.grad
+    torch.testing.assert_close(step.model.layer.weight, expected)
+    assert logged["a"] == pytest.approx(a.item()) and logged["b"] == pytest.approx(b.item())
+    assert step.model.passes == count
+
+
+def test_parts_in_half_precision_take_the_same_step():
+    whole, parts = line_step(), line_step(torch.float16, micro_batches=2, normalizers="accumulated")
+    whole.model.scale = parts.model.scale = 0.01
+    run(whole), run(parts)
+    torch.testing.assert_close(
+        parts.model.layer.weight, whole.model.layer.weight, rtol=0.001, atol=0.0001
+    )
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf])
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", [{}, {"micro_batches": 2}])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
+    scale: float, precision: torch.dtype | None, options: dict[str, Any]
+):
+    step = line_step(precision, **options)
+    step.model.scale = scale
+    before = {name: value.clone() for name, value in step.model.state_dict().items()}
+    with pytest.raises(FloatingPointError, match="not finite in iteration 0 .*0.png"):
+        run(step)
+    for name, value in step.model.state_dict().items():
+        assert value.equal(before[name]), name
+
+
+def test_gradients_do_not_add_up_over_steps():
+    step = line_step()
+    step.optimizer.param_groups[0]["lr"] = 0.0
+    run(step)
+    first = step.model.layer.weight.grad.clone()
+    run(step)
+    assert step.model.layer.weight.grad.equal(first) and first.any()
+
+
+def test_clipping_sees_the_gradients_without_the_factor_of_half_precision():
+    step = line_step(torch.float16)
+    step.model.scale = 0.01
+    seen = []
+    take = step.optimizer.step
+    step.optimizer.step = lambda: (seen.append(step.model.layer.weight.grad.clone()), take())[1]
+    run(step)
+    plain = line_step()
+    plain.model.scale = 0.01
+    run(plain)
+    torch.testing.assert_close(seen[0], plain.model.layer.weight.grad, rtol=0.01, atol=0.0001)
+
+
+def test_flags_of_the_only_process_come_back():
+    flags = [False, True]
+    step = line_step(flags=lambda: flags)
+    run(step)
+    assert step.raised == [0, 1]
+    flags[:] = [True, False]
+    run(step)
+    assert step.raised == [1, 0]
+
+
+def test_a_model_in_evaluation_mode_is_an_error():
+    step = line_step()
+    step.model.eval()
+    with pytest.raises(AssertionError, match="evaluation mode"):
+        run(step)
+
+
+def test_the_step_keeps_optimizer_and_scaler():
+    step = line_step(torch.float16)
+    run(step)
+    step.grad_scaler.update(new_scale=128.0)
+    other = line_step(torch.float16)
+    other.optimizer.param_groups[0]["lr"] = 9.0
+    other.load_state_dict(step.state_dict())
+    assert other.grad_scaler.get_scale() == 128.0
+    assert other.optimizer.param_groups[0]["lr"] == 0.05

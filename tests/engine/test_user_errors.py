@@ -1,0 +1,193 @@
+"""Errors in the input end in one sentence; others keep their traceback."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+
+import pytest
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from clq.engine import exit_on_user_error, user_errors
+from clq.engine.user_errors import log_user_errors_in_one_line, speak_in_turn
+from clq.utils.wheel_download import DownloadError
+
+# What gloo, NCCL and the store at which processes meet say of a process that has ended.
+LOST = (
+    "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:16574.",
+    "Read error [127.0.0.1]:16574: Connection reset by peer",
+    "writev [127.0.0.1]:16574: Broken pipe",
+    "NCCL error: remote process exited or there was a network error, NCCL version 2.27",
+    "failed to recv, got 0 bytes. Connection was likely closed. Did the remote server shutdown?",
+)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("too large"),
+        FileNotFoundError("too large"),
+        DownloadError("too large"),
+        FloatingPointError("too large"),
+    ],
+)
+def test_an_error_of_the_user_is_one_sentence(error: Exception):
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise error
+    assert leaving.value.code == "error: too large"  # Python prints it and exits with 1
+
+
+def failed_process(error: Exception) -> ProcessRaisedException:
+    """What PyTorch raises where a process that it started failed."""
+    try:
+        raise error
+    except type(error):
+        text = f"\n\n-- Process 1 terminated with the following error:\n{traceback.format_exc()}\n"
+    return ProcessRaisedException(text, 1, 12345)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("ValueError: is in the text"), "ValueError: is in the text"),
+        (FileNotFoundError(2, "No such file", "x.pth"), "[Errno 2] No such file: 'x.pth'"),
+        (DownloadError("no network"), "no network"),
+        (
+            FloatingPointError("Loss became NaN!\nloss_dict = {}"),
+            "Loss became NaN!\nloss_dict = {}",
+        ),
+    ],
+)
+def test_an_error_in_another_process_is_told_alike(error: Exception, sentence: str):
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise failed_process(error)
+    assert leaving.value.code == f"error: {sentence}"
+
+
+def test_a_mistake_of_ours_in_another_process_keeps_its_traceback():
+    with pytest.raises(ProcessRaisedException, match="ours"), exit_on_user_error():
+        raise failed_process(TypeError("ours"))
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        *(
+            (RuntimeError(text), "another process of the run ended; its log may tell why.")
+            for text in LOST
+        ),
+        (
+            ProcessExitedException("died", 1, 12345, -9, "SIGKILL"),
+            "a process of the run was ended by SIGKILL; the same command with --resume goes on at "
+            "the last checkpoint.",
+        ),
+    ],
+)
+def test_the_end_of_another_process_is_one_sentence(error: Exception, sentence: str):
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise error
+    assert leaving.value.code == f"error: {sentence}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("out of memory"), ProcessExitedException("left", 1, 12345, 3)],
+)
+def test_another_end_keeps_its_traceback(error: Exception):
+    with pytest.raises(type(error)), exit_on_user_error():
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "waits_of_first", "waits_of_others"),
+    [
+        (ValueError("too large"), [], [5]),
+        (DownloadError("no network"), [], [5]),
+        (RuntimeError(LOST[0]), [10], [10]),
+        (RuntimeError("out of memory"), [], []),
+        (TypeError("ours"), [], []),
+        (SystemExit(143), [], []),
+    ],
+)
+def test_processes_speak_in_turn(
+    error: BaseException,
+    waits_of_first: list[float],
+    waits_of_others: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for is_first, expected in ((True, waits_of_first), (False, waits_of_others)):
+        waits: list[float] = []
+        monkeypatch.setattr(user_errors.time, "sleep", waits.append)
+        with pytest.raises(type(error)) as raised, speak_in_turn(is_first=is_first):
+            raise error
+        assert raised.value is error and waits == expected
+
+
+def test_debug_lets_it_through():
+    with pytest.raises(ValueError, match="too large"), exit_on_user_error(debug=True):
+        raise ValueError("too large")
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    with pytest.raises(TypeError), exit_on_user_error():
+        raise TypeError("ours")
+
+
+def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise KeyboardInterrupt
+    assert leaving.value.code == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_nothing_happens_without_an_error():
+    with exit_on_user_error():
+        pass
+
+
+# What Detectron2's trainer writes into the log before it lets an error through.
+TRAIN_LOOP = logging.getLogger("detectron2.engine.train_loop")
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    before = TRAIN_LOOP.filters[:]
+    yield caplog
+    TRAIN_LOOP.filters = before
+
+
+def log_failure(error: Exception) -> None:
+    try:
+        raise error
+    except type(error):
+        TRAIN_LOOP.exception("Exception during training:")
+
+
+def test_the_log_has_a_users_error_in_one_line(lines: pytest.LogCaptureFixture):
+    log_user_errors_in_one_line()
+    log_user_errors_in_one_line()
+    assert len(TRAIN_LOOP.filters) == 1
+    log_failure(ValueError("100% too large"))
+    (record,) = lines.records
+    assert record.getMessage() == "The training ended: 100% too large"
+    assert record.exc_info is None and "Traceback" not in lines.text
+
+
+@pytest.mark.parametrize("text", LOST)
+def test_the_log_has_no_traceback_of_what_followed_elsewhere(
+    text: str, lines: pytest.LogCaptureFixture
+):
+    log_user_errors_in_one_line()
+    log_failure(RuntimeError(text))
+    (record,) = lines.records
+    assert record.getMessage() == "Another process of the run ended; its log may tell why."
+    assert record.exc_info is None
+
+
+def test_the_log_has_the_traceback_of_a_mistake_of_ours(lines: pytest.LogCaptureFixture):
+    log_user_errors_in_one_line()
+    log_failure(TypeError("ours"))
+    assert "Exception during training:" in lines.text and "TypeError: ours" in lines.text
+    log_failure(RuntimeError("out of memory"))
+    assert "RuntimeError: out of memory" in lines.text
+    TRAIN_LOOP.warning("of no error")
+    assert lines.records[-1].getMessage() == "of no error"
