@@ -36,6 +36,13 @@ def test_keys_of_another_release(caplog: pytest.LogCaptureFixture):
         parse_config(yaml.safe_dump(content))
 
 
+def test_a_key_that_was_removed_is_left_out(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO):
+        cfg = parse_config("SOLVER: {ACCUMULATION: {MICRO_BATCHES: 2, NORMALIZERS: accumulated}}")
+    assert cfg.SOLVER.ACCUMULATION == {"MICRO_BATCHES": 2}
+    assert "keys unknown here: SOLVER.ACCUMULATION.NORMALIZERS." in caplog.text
+
+
 @pytest.mark.parametrize("text", ["", "a: [", "text"])
 def test_no_yaml(text: str):
     with pytest.raises(ValueError, match="not valid yaml"):

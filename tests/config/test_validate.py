@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from clq.config import check_config, check_training_config, get_clq_cfg
-from clq.engine.train_step import NORMALIZERS
 
 
 @pytest.mark.parametrize(
@@ -43,7 +42,6 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ("SOLVER.CHECKPOINT_PERIOD", 0, "it must be at least 1."),
     ("DATALOADER.NUM_WORKERS", -1, "it must be at least 0."),
     ("SOLVER.ACCUMULATION.MICRO_BATCHES", 0, "it must be at least 1."),
-    ("SOLVER.ACCUMULATION.NORMALIZERS", "all", "it must be 'micro_batch' or 'accumulated'."),
     ("SOLVER.EARLY_STOPPING.PATIENCE", -1, "it must be at least 0."),
     ("SOLVER.EARLY_STOPPING.MIN_GAIN", -0.5, "it must be at least 0."),
     ("SOLVER.EMA.DECAY", 1.0, "it must lie in [0, 1)."),
@@ -106,7 +104,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"MODEL.RESNETS.NORM": "SyncBN"},
     {"DATALOADER.NUM_WORKERS": 0},
     {"SOLVER.EMA.ENABLED": True, "SOLVER.EMA.DECAY": 0.0},
-    {"SOLVER.ACCUMULATION.MICRO_BATCHES": 2, "SOLVER.ACCUMULATION.NORMALIZERS": "accumulated"},
+    {"SOLVER.ACCUMULATION.MICRO_BATCHES": 2},
     {"SOLVER.EARLY_STOPPING.PATIENCE": 3, "SOLVER.EARLY_STOPPING.MIN_GAIN": 0.1},
 ]
 
@@ -119,14 +117,6 @@ def test_other_values_are_accepted(keys: dict[str, Any]):
     check_config(cfg)
 
 
-def test_the_trainer_knows_the_same_normalizers():
-    for name in NORMALIZERS:
-        cfg = get_clq_cfg()
-        cfg.SOLVER.ACCUMULATION.MICRO_BATCHES = 2
-        cfg.SOLVER.ACCUMULATION.NORMALIZERS = name
-        check_config(cfg)
-
-
 UNREAD: list[tuple[dict[str, Any], str, Any]] = [
     ({"MODEL.CLQ.BOX_CODING": "deltas"}, "MODEL.CLQ.REG_MAX", 8),
     ({"MODEL.CLQ.BOX_CODING": "deltas"}, "MODEL.CLQ.DFL_LOSS_WEIGHT", 1.0),
@@ -135,7 +125,6 @@ UNREAD: list[tuple[dict[str, Any], str, Any]] = [
     ({"MODEL.CLQ.ALIGNMENT": False}, "MODEL.CLQ.DETACH_OFFSETS", True),
     ({"MODEL.CLQ.CLASS_LOSS": "focal"}, "MODEL.CLQ.CLASS_TARGET", "hard"),
     ({}, "MODEL.CLQ.FOCAL_ALPHA", 0.5),
-    ({}, "SOLVER.ACCUMULATION.NORMALIZERS", "accumulated"),
     ({}, "SOLVER.EARLY_STOPPING.MIN_GAIN", 0.5),
     ({}, "SOLVER.EMA.DECAY", 0.999),
 ]

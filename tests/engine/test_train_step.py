@@ -1,4 +1,4 @@
-"""One training step: precision, parts of a batch, and what it does with losses."""
+"""One training step: precision, micro-batches, and what it does with losses."""
 
 import math
 import types
@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from clq.engine import TrainingStep
-from clq.modeling.loss_normalizer import LossSums, divide
+from clq.modeling.loss_normalizer import LossSums, Normalizer
 from reference.devices import current
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -42,13 +42,15 @@ class Line(nn.Module):
         num_samples = torch.tensor(sum(sample["row"] + 1.0 for sample in batch), device=current())
         return batch, types.SimpleNamespace(num_samples=num_samples)
 
-    def forward(self, batch: list[dict[str, Any]], targets: Any) -> dict[str, torch.Tensor]:
+    def forward(
+        self, batch: list[dict[str, Any]], targets: Any, normalizer: Normalizer
+    ) -> dict[str, torch.Tensor]:
         self.passes += 1
         y = self.layer(rows([sample["row"] for sample in batch])).squeeze(1)
         self.dtypes.add(y.dtype)
         errors = (y.float() - 1).square()
         weights = y.detach().float().sigmoid()
-        return divide(
+        return normalizer(
             LossSums(
                 {"a": self.scale * errors.sum()},
                 {"b": self.scale * (weights * errors).sum()},
@@ -112,17 +114,8 @@ def test_the_step_by_hand():
     assert logged["total_loss"] == pytest.approx((a + b).item()) and logged["data_time"] >= 0
 
 
-def test_parts_with_accumulated_normalizers_are_the_whole_batch():
-    whole, parts = line_step(), line_step(micro_batches=4, normalizers="accumulated")
-    for expected, logged in zip(run(whole, 3), run(parts, 3), strict=True):
-        assert logged["a"] == pytest.approx(expected["a"], rel=1e-6)
-        assert logged["b"] == pytest.approx(expected["b"], rel=1e-6)
-    torch.testing.assert_close(parts.model.layer.weight, whole.model.layer.weight)
-    assert parts.model.passes == 3 * (4 + 4) and whole.model.passes == 3
-
-
 @pytest.mark.parametrize("count", [2, 4])
-def test_parts_by_default_know_the_samples_of_the_whole_but_their_own_weight(count: int):
+def test_micro_batches_know_the_samples_of_the_whole_batch_but_their_own_weight(count: int):
     step, plain = line_step(micro_batches=count), Line()
     (logged,) = run(step)
     a = b = torch.zeros(())
@@ -138,12 +131,12 @@ def test_parts_by_default_know_the_samples_of_the_whole_but_their_own_weight(cou
     assert step.model.passes == count
 
 
-def test_parts_in_half_precision_take_the_same_step():
-    whole, parts = line_step(), line_step(torch.float16, micro_batches=2, normalizers="accumulated")
-    whole.model.scale = parts.model.scale = 0.01
-    run(whole), run(parts)
+def test_micro_batches_in_half_precision_take_the_same_step():
+    full, half = line_step(micro_batches=2), line_step(torch.float16, micro_batches=2)
+    full.model.scale = half.model.scale = 0.01
+    run(full), run(half)
     torch.testing.assert_close(
-        parts.model.layer.weight, whole.model.layer.weight, rtol=0.001, atol=0.0001
+        half.model.layer.weight, full.model.layer.weight, rtol=0.001, atol=0.0001
     )
 
 
@@ -188,10 +181,10 @@ def test_flags_of_the_only_process_come_back():
     flags = [False, True]
     step = line_step(flags=lambda: flags)
     run(step)
-    assert step.raised == [0, 1]
+    assert step.flag_counts == [0, 1]
     flags[:] = [True, False]
     run(step)
-    assert step.raised == [1, 0]
+    assert step.flag_counts == [1, 0]
 
 
 def test_a_model_in_evaluation_mode_is_an_error():

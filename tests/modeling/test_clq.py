@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 
 from clq.config import get_clq_cfg
 from clq.modeling import CLQ, DistributionBoxTransform
-from clq.modeling.loss_normalizer import Total, dividing
+from clq.modeling.loss_normalizer import LossAccumulator
 from reference.devices import on_device
 from reference.golden import PyramidStub, golden_detector
 from reference.host_waits import host_waits
@@ -185,11 +185,11 @@ def test_weights_are_channels_last_on_cpu(device: str, channels_last: bool):
 
 @pytest.mark.parametrize("batch", BATCHES)
 def test_samples_are_counted_without_the_network(detector, batch):
-    total = Total()
-    with torch.no_grad(), dividing(total):
-        detector.train()(BATCHES[batch])
+    accumulator = LossAccumulator()
+    with torch.no_grad():
+        detector.train()(BATCHES[batch], normalizer=accumulator)
     _, targets = detector.prepare(BATCHES[batch])
-    assert targets.num_samples == total.sums.num_samples
+    assert targets.num_samples == accumulator.total.num_samples
 
 
 def test_such_waits_are_seen():

@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from clq.engine import CLQTrainer, setup
-from clq.modeling.loss_normalizer import LossSums
+from clq.modeling.loss_normalizer import LossSums, normalize
 from reference.family import MEMBERS
 from reference.members import losses_of
 
@@ -33,26 +33,27 @@ def run_all(folder: Path, runs: Runs) -> None:
         runs: arguments of trainings.
     """
     rank = comm.get_rank()
-    torch.save(means(), folder / f"means{rank}.pth")
+    torch.save(normalized(), folder / f"normalized{rank}.pth")
     torch.save(family_losses(), folder / f"family{rank}.pth")
     for name, args in runs.items():
         seen = train(args, PREPARED[name]) if name in PREPARED else train(args)
         torch.save(seen, folder / f"{name}{rank}.pth")
 
 
-def means() -> dict[str, Any]:
-    """Of known sums on either process, the second with more than the first."""
+def normalized() -> dict[str, dict[str, float]]:
+    """Losses of known sums, whose counts differ between the processes."""
     rank = comm.get_rank()
-    first, second = torch.tensor(((1.0, 4.0), (10.0, -2.0)))[:, rank]
-    first.requires_grad_()
-    sums = LossSums({"a": first}, {"b": second}, torch.tensor(3.0 + rank), torch.tensor(0.5 * rank))
-    mean, raised = sums.over_processes((rank == 1, True, False))
+    sums = LossSums(
+        {"a": torch.tensor((7.0, 14.0))[rank]},
+        {"b": torch.tensor((1.0, -2.0))[rank]},
+        num_samples=torch.tensor(3.0 + rank),
+        weight_sum=torch.tensor(0.5 * rank),
+    )
+    micro_batch = {"num_samples": torch.tensor(14.0), "num_micro_batches": 2}
+    cases: dict[str, dict[str, Any]] = {"whole": {}, "part": micro_batch}
     return {
-        "by_samples": mean.by_samples,
-        "by_weight": mean.by_weight,
-        "counts": (mean.num_samples, mean.weight_sum),
-        "raised": raised,
-        "own": first,
+        case: {name: loss.item() for name, loss in normalize(sums, **options).items()}
+        for case, options in cases.items()
     }
 
 

@@ -30,11 +30,10 @@ SAME_STEPS: dict[str, Any] = {
     "DATALOADER.ASPECT_RATIO_GROUPING": False,
 }
 LONGER = {"SOLVER.MAX_ITER": 6}
-PARTS = {"SOLVER.ACCUMULATION.MICRO_BATCHES": 2}
-ACCUMULATED = {**PARTS, "SOLVER.ACCUMULATION.NORMALIZERS": "accumulated"}
+MICRO_BATCHES = {"SOLVER.ACCUMULATION.MICRO_BATCHES": 2}
 RUNS: dict[str, dict[str, Any]] = {
     "two": {},
-    "accumulated": ACCUMULATED,
+    "micro_batches": MICRO_BATCHES,
     "empty": {},
     "norms": {"MODEL.RESNETS.NORM": "BN", "SOLVER.EMA.ENABLED": True},
     "nonfinite": LONGER,
@@ -81,14 +80,11 @@ def check_same(weights: dict[str, Tensor], expected: dict[str, Tensor], atol: fl
         torch.testing.assert_close(weight, expected[name], rtol=0, atol=atol, msg=name)
 
 
-def test_two_processes_get_the_means_and_keep_their_own_values(folder: Path):
-    first, second = (seen(folder, "means", rank) for rank in range(2))
-    assert first["by_samples"] == second["by_samples"] == {"a": torch.tensor(2.5)}  # (1 + 4) / 2
-    assert first["by_weight"] == second["by_weight"] == {"b": torch.tensor(4.0)}  # (10 - 2) / 2
-    assert first["counts"] == second["counts"] == (torch.tensor(3.5), torch.tensor(0.25))
-    assert first["raised"].tolist() == second["raised"].tolist() == [1, 2, 0]
-    assert (first["own"], second["own"]) == (1, 4)
-    assert not first["by_samples"]["a"].requires_grad
+def test_two_processes_divide_by_the_mean_of_their_counts(folder: Path):
+    """3 and 4 samples are 3.5, weights 0 and 0.5 are 0.25; of 2 micro-batches with 14 it is 0.5."""
+    seen_by = [seen(folder, "normalized", rank) for rank in range(2)]
+    assert [losses["whole"] for losses in seen_by] == [{"a": 2.0, "b": 4.0}, {"a": 4.0, "b": -8.0}]
+    assert [losses["part"] for losses in seen_by] == [{"a": 0.5, "b": 2.0}, {"a": 1.0, "b": -4.0}]
 
 
 @pytest.mark.parametrize("member", MEMBERS)
@@ -102,14 +98,13 @@ def test_losses_of_two_processes_average_to_those_of_one(member: str, folder: Pa
         torch.testing.assert_close((first[name] + second[name]) / 2, loss)
 
 
-@pytest.mark.parametrize("name", ["two", "accumulated"])
-def test_two_processes_train_as_one(name: str, folder: Path):
-    """2 + 2 images against 4, in parts of one image or not, and the empty one wherever it falls.
+def test_two_processes_train_as_one(folder: Path):
+    """2 + 2 images against 4, the empty one among them.
 
     It holds only if the losses are divided by the mean over processes: any other divisor changes
     the gradient.
     """
-    one, (first, second) = seen(folder, "one", 0), (seen(folder, name, rank) for rank in range(2))
+    one, (first, second) = seen(folder, "one", 0), (seen(folder, "two", rank) for rank in range(2))
     assert [run["place"] for run in (one, first, second)] == [
         (0, 1, 0, 1),
         (0, 2, 0, 2),
@@ -133,15 +128,17 @@ def test_the_processes_of_a_step_share_out_its_images(folder: Path):
         assert whole[1::2] == second["seen"][2 * step :][:2]
 
 
-@pytest.mark.parametrize("name", ["two", "accumulated", "empty"])
-def test_a_step_exchanges_one_tensor(name: str, folder: Path):
-    """Beside gradients, whatever the data."""
+@pytest.mark.parametrize(("name", "count"), [("two", 2), ("micro_batches", 3), ("empty", 2)])
+def test_a_step_exchanges_counts_in_each_pass_and_its_losses(name: str, count: int, folder: Path):
+    """One tensor each, beside gradients, whatever the data."""
     for rank in range(2):
-        assert seen(folder, name, rank)["exchanges"] == [["all_reduce"]] * 3
+        assert seen(folder, name, rank)["exchanges"] == [["all_reduce"] * count] * 3
 
 
-def test_a_process_without_objects_neither_waits_nor_diverges(folder: Path):
-    first, second = (seen(folder, "empty", rank) for rank in range(2))
+@pytest.mark.parametrize("name", ["micro_batches", "empty"])
+def test_the_processes_neither_wait_nor_diverge(name: str, folder: Path):
+    """With micro-batches, one of them without objects, and where a process has no object at all."""
+    first, second = (seen(folder, name, rank) for rank in range(2))
     assert first["end"] == second["end"] == "" and first["iteration"] == second["iteration"] == 3
     check_same(second["weights"], first["weights"], atol=0)
     assert all(w.isfinite().all() for w in first["weights"].values())
@@ -173,13 +170,13 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_both(folder: Path):
 
 
 def test_a_signal_to_one_process_stops_both_after_the_same_step(folder: Path):
-    """It comes in the midst of step 1, after the processes exchanged what they know."""
+    """It comes in the midst of step 1, before the processes exchange what they know."""
     first, second = (seen(folder, "signal", rank) for rank in range(2))
     assert first["end"] == second["end"] == str(128 + signal.SIGTERM)
-    assert first["iteration"] == second["iteration"] == 2
+    assert first["iteration"] == second["iteration"] == 1
     check_same(second["weights"], first["weights"], atol=0)
     last = find_last(folder / "signal")
-    assert last is not None and last.path.name == "model_0000002.pth"
+    assert last is not None and last.path.name == "model_0000001.pth"
 
 
 def test_the_evaluation_shares_out_the_images(same_size: TinyData, folder: Path, tmp_path: Path):

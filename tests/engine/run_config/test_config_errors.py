@@ -24,6 +24,18 @@ def test_the_nearest_key_is_named(key: str, nearest: str):
         assert text == f"there is no key {key}; did you mean {nearest}?"
 
 
+@pytest.mark.parametrize("value", ["micro_batch", "accumulated"])
+def test_a_removed_key_is_rejected_with_the_reason(value: str, tmp_path: Path):
+    key, file = "SOLVER.ACCUMULATION.NORMALIZERS", tmp_path / "a.yaml"
+    file.write_text(f"SOLVER: {{ACCUMULATION: {{NORMALIZERS: {value}}}}}")
+    sentence = f"{key} was removed, since"
+    assert refusal_of(key, value).startswith(sentence)
+    cfg = get_clq_cfg()
+    with pytest.raises(ValueError) as error, explain_refusals(cfg, file=str(file)):
+        cfg.merge_from_file(str(file))
+    assert str(error.value).startswith(f"{file}: {sentence}") and "\n" not in str(error.value)
+
+
 def test_where_nothing_is_near_nothing_is_named():
     text = with_nearest_key("Non-existent key: QWERTZ.ASDF", get_clq_cfg())
     assert text == "there is no key QWERTZ.ASDF."

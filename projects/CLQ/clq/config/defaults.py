@@ -118,9 +118,6 @@ def _add_trainer(cfg: CfgNode) -> None:
     # Parts of a process's batch that pass the network one after the other; IMS_PER_BATCH stays the
     # whole batch of a step.
     cfg.SOLVER.ACCUMULATION.MICRO_BATCHES = 1
-    # What divides the box losses of a part: its own weight, or, with "accumulated", that of the
-    # whole batch, for one more forward pass.
-    cfg.SOLVER.ACCUMULATION.NORMALIZERS = "micro_batch"
     cfg.SOLVER.EMA = CfgNode()
     cfg.SOLVER.EMA.ENABLED = False  # keep a moving average of the weights, and evaluate it too
     cfg.SOLVER.EMA.DECAY = 0.9998  # share of the average that stays in a step, once it is long

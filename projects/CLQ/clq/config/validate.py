@@ -41,7 +41,6 @@ _CHOICES: dict[str, Collection[Any]] = {
     "MODEL.CLQ.CLASS_TARGET": ("iou", "hard"),
     "MODEL.CLQ.CANDIDATE_RULE_TEST": CANDIDATE_RULES,
     "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
-    "SOLVER.ACCUMULATION.NORMALIZERS": ("micro_batch", "accumulated"),
     "SOLVER.AMP.PRECISION": ("float16", "bfloat16"),
     "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
     "TEST.EVALUATOR": ("hotcoco", "pycocotools"),
@@ -62,6 +61,14 @@ _LEAST = {
     "SOLVER.MAX_ITER": 1,
 }
 
+# Keys of earlier releases, and why they went.
+REMOVED_KEYS = {
+    "SOLVER.ACCUMULATION.NORMALIZERS": (
+        "was removed, since 'accumulated' ran the network twice; leave it out: the box losses of "
+        "each micro-batch are divided by its own weight."
+    ),
+}
+
 # Keys that nothing reads, by the key that chooses the part and its value.
 _UNREAD: dict[tuple[str, Any], tuple[str, ...]] = {
     ("MODEL.CLQ.BOX_CODING", "deltas"): ("MODEL.CLQ.REG_MAX", "MODEL.CLQ.DFL_LOSS_WEIGHT"),
@@ -77,7 +84,6 @@ _UNREAD: dict[tuple[str, Any], tuple[str, ...]] = {
         "MODEL.CLQ.FOCAL_ALPHA",
         "MODEL.CLQ.FOCAL_GAMMA",
     ),
-    ("SOLVER.ACCUMULATION.MICRO_BATCHES", 1): ("SOLVER.ACCUMULATION.NORMALIZERS",),
     ("SOLVER.EARLY_STOPPING.PATIENCE", 0): ("SOLVER.EARLY_STOPPING.MIN_GAIN",),
     ("SOLVER.EMA.ENABLED", False): ("SOLVER.EMA.DECAY",),
 }

@@ -1,7 +1,7 @@
-"""One training step: parts of a batch through the network, losses divided over all processes."""
+"""Training step with AMP, gradient accumulation and a stop where a loss is not finite."""
 
 import contextlib
-import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,27 +15,22 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..modeling.loss_normalizer import LossSums, Normalizers, Total, dividing
-from .nonfinite import Part, all_finite, stop_on_nonfinite
-
-__all__ = ["NORMALIZERS", "TrainingStep", "distribute", "share_buffers"]
+from ..modeling.loss_normalizer import Normalizer, normalize
+from .nonfinite import stop_on_nonfinite
 
 Batch = list[dict[str, Any]]
-
-# What the box losses of a batch that is taken in parts are divided by: the weight of the part, or
-# that of the whole batch, which takes one more forward pass.
-NORMALIZERS = ("micro_batch", "accumulated")
+Losses = dict[str, Tensor]  # scalars by name
 
 
 class TrainingStep(SimpleTrainer):
     """Detectron2's trainer of single steps for any device, precision and number of processes.
 
-    Each forward pass makes the processes exchange one tensor, and no more than that: counts that
-    divide the losses, the losses themselves for the log, and flags of the trainer. Where a loss is
+    The processes exchange one small tensor in each forward pass, which normalizes the losses, and
+    one after the last backward pass: losses for the log, and flags of the trainer. Where a loss is
     not finite, all processes stop before the weights change.
 
     Attributes:
-        raised: how many processes raise each flag, as of the latest step.
+        flag_counts: how many processes raise each flag, as of the latest step.
     """
 
     def __init__(
@@ -46,30 +41,25 @@ class TrainingStep(SimpleTrainer):
         *,
         precision: torch.dtype | None = None,
         micro_batches: int = 1,
-        normalizers: str = "micro_batch",
         flags: Callable[[], Sequence[bool]] = tuple,
         folder: Path | None = None,
     ) -> None:
         """
         Args:
-            model: gives a dict of losses for what its ``prepare`` makes of a batch, by
-                :func:`clq.modeling.loss_normalizer.divide`.
+            model: called as :class:`clq.modeling.CLQ`, after its ``prepare``.
             data_loader: endless batches of this process.
             optimizer: of the model's parameters.
             precision: what autocast computes the network in; None is full precision.
             micro_batches: parts of a batch that pass the network one after the other; it must
                 divide the batch.
-            normalizers: one of ``NORMALIZERS``.
-            flags: what this process has to tell the others, asked before each step.
+            flags: what this process has to tell the others, asked at the end of each step.
             folder: for a batch whose loss is not finite; None keeps none.
         """
         super().__init__(model, data_loader, optimizer)
-        assert normalizers in NORMALIZERS, normalizers
         self._micro_batches = micro_batches
-        self._looks_ahead = micro_batches > 1 and normalizers == "accumulated"
         self._flags = flags
         self._folder = folder
-        self.raised: list[int] = []
+        self.flag_counts: list[int] = []
         device = next(model.parameters()).device.type
         self._autocast = (
             contextlib.nullcontext()
@@ -84,64 +74,66 @@ class TrainingStep(SimpleTrainer):
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
-        parts = [batch[i :: self._micro_batches] for i in range(self._micro_batches)]
-        prepared = [self._network.prepare(part) for part in parts]
-        exchange = _Exchange(self._flags(), self._micro_batches)
+        micro_batches = [batch[i :: self._micro_batches] for i in range(self._micro_batches)]
+        inputs = [self._network.prepare(micro_batch) for micro_batch in micro_batches]
+        normalizer = functools.partial(
+            normalize,
+            num_samples=torch.stack([targets.num_samples for _, targets in inputs]).sum(),
+            num_micro_batches=self._micro_batches,
+        )
         self.optimizer.zero_grad()
-        if self._looks_ahead:
-            exchange.settle(self._total(prepared))
-        elif len(parts) > 1:
-            counts = [targets.num_samples for _, targets in prepared]
-            exchange.num_samples = torch.stack(counts).sum()
-        with dividing(exchange):
-            own = [self._backward(part, is_last=part is prepared[-1]) for part in prepared]
-        self._conclude(exchange, list(zip(own, parts)), data_time)
+        losses = [self._backward(*each, normalizer, is_last=each is inputs[-1]) for each in inputs]
+        self._log(losses, micro_batches, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
     @property
     def _network(self) -> Any:
-        """The model without what averages its gradients."""
+        """The model without its DistributedDataParallel wrapper."""
         return getattr(self.model, "module", self.model)
 
-    def _total(self, parts: Sequence[tuple[Batch, Any]]) -> LossSums:
-        """Losses and counts of the whole batch, without gradients."""
-        total = Total()
-        with torch.no_grad(), dividing(total), self._autocast:
-            for part in parts:
-                self._network(*part)
-        assert total.sums is not None
-        return total.sums
-
-    def _backward(self, part: tuple[Batch, Any], *, is_last: bool) -> dict[str, Tensor]:
-        """Add a part's gradients, which the processes average with the last; its losses."""
+    def _backward(
+        self, images: Batch, targets: Any, normalizer: Normalizer, *, is_last: bool
+    ) -> Losses:
+        """Backward one micro-batch; gradients are all-reduced on the last. Returns its losses."""
         with contextlib.ExitStack() as stack:
             if not is_last and isinstance(self.model, DistributedDataParallel):
                 stack.enter_context(self.model.no_sync())
             with self._autocast:
-                losses = self.model(*part)
+                losses = self.model(images, targets, normalizer)
             self.grad_scaler.scale(sum(losses.values())).backward()
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _conclude(self, exchange: "_Exchange", own: Sequence[Part], data_time: float) -> None:
-        """Log the losses, unless one is not finite; here the host waits for them.
-
-        A GPU has been given all the work of forward and backward pass by then.
-        """
-        means = torch.stack(list(exchange.losses.values()))
-        is_finite = all_finite(losses for losses, _ in own).to(means)
-        values = torch.cat((means, is_finite.view(1), exchange.raised)).tolist()
-        losses = dict(zip(exchange.losses, values))
-        own_are_finite, *raised = map(int, values[len(losses) :])
-        self.raised = raised
+    def _log(
+        self, losses: Sequence[Losses], micro_batches: Sequence[Batch], data_time: float
+    ) -> None:
+        """Log the losses, unless one is not finite."""
+        means = self._reduce(losses)
+        total = sum(means.values())
         storage = get_event_storage()
-        if not (own_are_finite and math.isfinite(sum(losses.values()))):
-            stop_on_nonfinite(losses, own, self._network, storage.iter, self._folder)
+        if not math.isfinite(total):
+            local = list(zip(losses, micro_batches))
+            stop_on_nonfinite(means, local, self._network, storage.iter, self._folder)
         if comm.is_main_process():
             storage.put_scalar("data_time", data_time)
-            storage.put_scalar("total_loss", sum(losses.values()))
-            if len(losses) > 1:
-                storage.put_scalars(**losses)
+            storage.put_scalar("total_loss", total)
+            if len(means) > 1:
+                storage.put_scalars(**means)
+
+    def _reduce(self, losses: Sequence[Losses]) -> dict[str, float]:
+        """Average the step's losses over processes, and count the flags, by one all-reduce.
+
+        Here the host waits, when a GPU has been given all the work of the backward pass.
+        """
+        totals = torch.stack([sum(each[name] for each in losses) for name in losses[0]])
+        # Filled on the device, as a copy from the host would wait.
+        flags = [totals.new_full((1,), float(flag)) for flag in self._flags()]
+        message = torch.cat((totals / comm.get_world_size(), *flags))
+        if comm.get_world_size() > 1:
+            torch.distributed.all_reduce(message)
+        values = message.tolist()
+        self.flag_counts = [int(count) for count in values[len(totals) :]]
+        return dict(zip(losses[0], values))
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
@@ -152,45 +144,7 @@ class TrainingStep(SimpleTrainer):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
-class _Exchange:
-    """The rule that divides the losses of a step, and what it learns from all processes.
-
-    Attributes:
-        num_samples: of all parts of this process's batch, where they are counted before.
-        losses: means over processes, added up over the parts.
-        raised: how many processes raise each flag, (F,).
-    """
-
-    def __init__(self, flags: Sequence[bool], num_parts: int) -> None:
-        self.num_samples: Tensor | None = None
-        self.losses: dict[str, Tensor] = {}
-        self.raised: Tensor
-        self._flags = flags
-        self._num_parts = num_parts
-        self._settled: Normalizers | None = None
-
-    def settle(self, total: LossSums) -> None:
-        """Divide every part by what the whole batch counts."""
-        mean, self.raised = total.over_processes(self._flags)
-        self._settled = mean.normalizers()
-        self.losses = mean.divided(self._settled)
-
-    def __call__(self, sums: LossSums) -> dict[str, Tensor]:
-        return sums.divided(self._settled or self._exchanged(sums))
-
-    def _exchanged(self, sums: LossSums) -> Normalizers:
-        """Divisors of one part: its own weight counts as a share of the batch's."""
-        if self.num_samples is not None:
-            sums = dataclasses.replace(sums, num_samples=self.num_samples.to(sums.num_samples))
-        mean, self.raised = sums.over_processes(self._flags)
-        samples, weight = mean.normalizers()
-        normalizers = Normalizers(samples, weight * self._num_parts)
-        for name, loss in mean.divided(normalizers).items():
-            self.losses[name] = self.losses.get(name, 0) + loss
-        return normalizers
-
-
-def distribute(model: nn.Module) -> nn.Module:
+def wrap_ddp(model: nn.Module) -> nn.Module:
     """Average gradients over the processes, if there is more than one."""
     if comm.get_world_size() == 1:
         return model
@@ -199,10 +153,10 @@ def distribute(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
 
 
-def share_buffers(model: nn.Module) -> None:
-    """Take over the first process's buffers, which are those that a checkpoint holds.
+def broadcast_buffers(model: nn.Module) -> None:
+    """Broadcast buffers from rank 0, the ones that a checkpoint holds. Collective call.
 
-    Each process has batch-norm statistics of its own images. All processes must call it.
+    Each process has batch-norm statistics of its own images.
     """
     if comm.get_world_size() > 1:
         for buffer in model.buffers():

@@ -34,7 +34,7 @@ from .hooks.visualization import ShowPredictions
 from .hooks.wandb_writer import WandbWriter
 from .rng_state import get_random_state, set_random_state
 from .run_config.setup import names_of_training
-from .train_step import TrainingStep, distribute, share_buffers
+from .train_step import TrainingStep, broadcast_buffers, wrap_ddp
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -57,16 +57,15 @@ class CLQTrainer(DefaultTrainer):
         data_loader = self.build_train_loader(cfg)
         if cfg.MODEL.COMPILE.ENABLED:
             compile_network(model, cfg.MODEL.COMPILE.BACKEND)
-        model = distribute(model)
-        amp, accumulation = cfg.SOLVER.AMP, cfg.SOLVER.ACCUMULATION
-        self._stop = StopOnSignal(self._save_iteration, lambda: self._trainer.raised)
+        model = wrap_ddp(model)
+        amp = cfg.SOLVER.AMP
+        self._stop = StopOnSignal(self._save_iteration, lambda: self._trainer.flag_counts)
         self._trainer = TrainingStep(
             model,
             data_loader,
             optimizer,
             precision=_PRECISIONS[amp.PRECISION] if amp.ENABLED else None,
-            micro_batches=accumulation.MICRO_BATCHES,
-            normalizers=accumulation.NORMALIZERS,
+            micro_batches=cfg.SOLVER.ACCUMULATION.MICRO_BATCHES,
             flags=self._stop.flags,
             folder=Path(cfg.OUTPUT_DIR),
         )
@@ -185,7 +184,7 @@ class CLQTrainer(DefaultTrainer):
 
         def evaluate() -> Mapping[str, Any]:
             for network in (model, average.model) if average else (model,):
-                share_buffers(network)
+                broadcast_buffers(network)
             return test()
 
         score = score_name(cfg.DATASETS.TEST, prefix="ema" if average else "")

@@ -22,6 +22,7 @@ from .criterion import CLQCriterion, Samples
 from .detections import Detections, chosen_instances, postprocess
 from .family import CLASS_LOSSES
 from .head import CLQHead
+from .loss_normalizer import Normalizer, normalize
 from .matcher import ATSSMatcher
 from .nearest_anchors import AnchorGrid
 from .targets import GroundTruth, Targets, match
@@ -134,12 +135,18 @@ class CLQ(DenseDetector):
             "channels_last": cfg.MODEL.CHANNELS_LAST and cfg.MODEL.DEVICE == "cpu",
         }
 
-    def forward(self, batched_inputs: list[dict[str, Any]], targets: Targets | None = None) -> Any:
+    def forward(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        targets: Targets | None = None,
+        normalizer: Normalizer = normalize,
+    ) -> Any:
         """As Detectron2's, but matches anchors before the network runs.
 
         Args:
             batched_inputs: as there.
             targets: for training, where :meth:`prepare` has been called.
+            normalizer: of the losses.
         """
         if self.training and targets is None:
             batched_inputs, targets = self.prepare(batched_inputs)
@@ -148,7 +155,7 @@ class CLQ(DenseDetector):
         features = [maps[name] for name in self.head_in_features]
         predictions = self.head(features)
         if targets is not None:
-            return self._losses(predictions, targets)
+            return self._losses(predictions, targets, normalizer)
         detections = self._detect(images, features, predictions)
         return [
             {"instances": postprocess(found, sample.get("height", h), sample.get("width", w))}
@@ -194,10 +201,14 @@ class CLQ(DenseDetector):
     ) -> dict[str, Tensor]:
         return self._losses(predictions, self._targets(features, gt_instances, images.image_sizes))
 
-    def _losses(self, predictions: Predictions, targets: Targets) -> dict[str, Tensor]:
+    def _losses(
+        self, predictions: Predictions, targets: Targets, normalizer: Normalizer = normalize
+    ) -> dict[str, Tensor]:
         anchors, gt_labels, gt_boxes, samples = targets
         rows = self._transpose(predictions)
-        return self.losses(anchors, *rows, gt_labels, gt_boxes, samples=samples)
+        return self.losses(
+            anchors, *rows, gt_labels, gt_boxes, samples=samples, normalizer=normalizer
+        )
 
     @staticmethod
     def _transpose(predictions: Predictions) -> Predictions:
@@ -260,6 +271,7 @@ class CLQ(DenseDetector):
         gt_boxes: list[Tensor],
         *,
         samples: Samples | None = None,
+        normalizer: Normalizer = normalize,
     ) -> dict[str, Tensor]:
         """The losses of :class:`CLQCriterion`, from the same arguments in parts.
 
@@ -273,6 +285,7 @@ class CLQ(DenseDetector):
             torch.stack(gt_labels),
             torch.stack(gt_boxes),
             samples,
+            normalizer,
         )
 
     def forward_inference(

@@ -14,7 +14,7 @@ from .box_coding import BoxCoding, anchor_strides
 from .chunked_sum import sum_in_parts
 from .class_loss import QualityFocalLoss
 from .joint_score import joint_scores
-from .loss_normalizer import LossSums, divide
+from .loss_normalizer import LossSums, Normalizer, normalize
 from .losses import paired_iou, quality_loss
 from .quality import NoQuality
 
@@ -63,6 +63,7 @@ class CLQCriterion:
         gt_labels: Tensor,
         gt_boxes: Tensor,
         samples: Samples | None = None,
+        normalizer: Normalizer = normalize,
     ) -> dict[str, Tensor]:
         """
         Args:
@@ -74,6 +75,7 @@ class CLQCriterion:
             gt_boxes: xyxy in pixels, (N, R, 4), read where an anchor is positive.
             samples: as :meth:`samples` gives them for these labels; by default they are found
                 here.
+            normalizer: divides the sums of the losses.
 
         Returns:
             ``loss_cls``, ``loss_box_reg``, and of ``loss_dfl`` and ``loss_quality`` what the box
@@ -99,7 +101,7 @@ class CLQCriterion:
                 by_weight["loss_quality"] = self.quality_weight * (weights * loss).sum()
             else:
                 by_samples["loss_quality"] = self.quality_weight * loss.sum()
-        return divide(LossSums(by_samples, by_weight, num_samples, weights.sum()))
+        return normalizer(LossSums(by_samples, by_weight, num_samples, weights.sum()))
 
     def samples(self, gt_labels: Tensor, num_classes: int) -> Samples:
         """Find what counts by labels (N, R) as in a call. Here a GPU's host waits."""

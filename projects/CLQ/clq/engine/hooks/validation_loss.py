@@ -14,9 +14,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ...data import CLQMapper, TestBatches
-from ...modeling.loss_normalizer import LossSums, Total, dividing
-
-__all__ = ["validation_batches", "validation_losses"]
+from ...modeling.loss_normalizer import LossAccumulator
 
 
 def validation_batches(cfg: CfgNode) -> TestBatches:
@@ -47,25 +45,17 @@ def validation_losses(
         The losses by name, and ``total_loss``, in the main process; nothing in the others, nor
         where there is no image at all.
     """
-    total = Total()
-    with inference_context(model), dividing(total):
+    accumulator = LossAccumulator()
+    with inference_context(model):
         model.training = True  # the flag by which a detector gives losses; its layers infer
         for batch in batches:
-            model(batch)
-    # Sums as objects, not by an all-reduce: a process without images does not know the names.
-    shares = comm.gather(None if total.sums is None else _on_host(total.sums))
-    present = [sums for sums in shares if sums is not None]
-    if not present:
+            model(batch, normalizer=accumulator)
+    # Gathered as objects: a process without images does not know the names of the losses.
+    gathered = comm.gather(accumulator.total and accumulator.total.cpu())
+    totals = [sums for sums in gathered if sums is not None]
+    if not totals:
         return {}
-    whole = functools.reduce(operator.add, present)
-    losses = {name: float(loss) for name, loss in whole.divided(whole.normalizers()).items()}
-    return {**losses, "total_loss": sum(losses.values())}
-
-
-def _on_host(sums: LossSums) -> LossSums:
-    return LossSums(
-        {name: value.cpu() for name, value in sums.by_samples.items()},
-        {name: value.cpu() for name, value in sums.by_weight.items()},
-        sums.num_samples.cpu(),
-        sums.weight_sum.cpu(),
-    )
+    total = functools.reduce(operator.add, totals)
+    losses = total.divided_by(total.num_samples, total.weight_sum)
+    values = {name: float(loss) for name, loss in losses.items()}
+    return {**values, "total_loss": sum(values.values())}

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 import yaml
 from detectron2.config import CfgNode
 
+from ...config.validate import REMOVED_KEYS
+
 __all__ = ["explain_refusals", "with_nearest_key"]
 
 # How yacs names a key that does not exist: "Non-existent key: A.B" or "... config key: A.B".
@@ -62,6 +64,8 @@ def with_nearest_key(message: str, cfg: CfgNode) -> str:
     if found is None:
         return message
     unknown = found["key"]
+    if unknown in REMOVED_KEYS:
+        return f"{unknown} {REMOVED_KEYS[unknown]}"
     known = list(_keys(cfg))
     same_name = [key for key in known if key.rpartition(".")[2] == unknown.rpartition(".")[2]]
     nearest = difflib.get_close_matches(unknown, known, n=1, cutoff=0.75) or same_name[:1]
