@@ -2,16 +2,21 @@
 
 import math
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from clq.engine import TrainingStep
+from clq.engine.train_step import stop_on_nonfinite
 from clq.modeling.loss_normalizer import LossSums, Normalizer
 from reference.devices import current
+from reference.spoiling import largest_file
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -203,3 +208,71 @@ def test_the_step_keeps_optimizer_and_scaler():
     other.load_state_dict(step.state_dict())
     assert other.grad_scaler.get_scale() == 128.0
     assert other.optimizer.param_groups[0]["lr"] == 0.05
+
+
+# ----------------------------------------------------------------------- losses that are not finite
+
+INSTANCES = Instances((4, 4), gt_boxes=Boxes(torch.ones(2, 4)), gt_classes=torch.tensor([1, 0]))
+BATCH = [
+    {"file_name": "a.png", "image": torch.ones(3, 4, 4), "instances": INSTANCES},
+    {"file_name": "b.png", "image": torch.zeros(3, 4, 4), "instances": INSTANCES[:0]},
+]
+
+
+def stop(folder: Path | None, **losses: float) -> None:
+    """As after a step of two micro-batches, of which the second gave the losses."""
+    local = [
+        ({"loss_cls": torch.tensor(1.0)}, [{"file_name": "good.png"}]),
+        ({name: torch.tensor(value) for name, value in losses.items()}, BATCH),
+    ]
+    stop_on_nonfinite(losses, local, nn.Linear(1, 1), 7, folder)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_the_batch_is_named_and_kept(value: float, tmp_path: Path):
+    with pytest.raises(FloatingPointError) as error:
+        stop(tmp_path, loss_cls=1.0, loss_dfl=value)
+    text, file = str(error.value), tmp_path / "nonfinite_0000007.pth"
+    assert "\n" not in text and f"loss_dfl {value:g}" in text and str(file) in text
+    assert "iteration 7" in text and "on the images a.png, b.png;" in text
+    content = torch.load(file, weights_only=True)
+    assert content["file_names"] == ["a.png", "b.png"]
+    assert content["images"][0].equal(BATCH[0]["image"])
+    assert [len(boxes) for boxes in content["gt_boxes"]] == [2, 0]
+    assert content["gt_classes"][0].tolist() == [1, 0]
+    assert set(content["model"]) == {"weight", "bias"}
+
+
+def test_a_full_disk_does_not_hide_the_loss(tmp_path: Path):
+    with largest_file(100), pytest.raises(FloatingPointError) as error:
+        stop(tmp_path, loss_cls=math.nan)
+    text, file = str(error.value), tmp_path / "nonfinite_0000007.pth"
+    assert f"(loss_cls nan), on the images a.png, b.png; {file} can't be written; the" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_folder_nothing_is_kept():
+    with pytest.raises(FloatingPointError, match="on the images a.png, b.png; the weights"):
+        stop(None, loss_cls=math.inf)
+
+
+def test_a_mean_that_overflows_stops_too():
+    """Though the losses of each process are finite."""
+    local = [({"loss_cls": torch.tensor(3e38)}, BATCH)]
+    with pytest.raises(
+        FloatingPointError, match=r"not finite in iteration 7 \(loss_cls inf\); the"
+    ):
+        stop_on_nonfinite({"loss_cls": math.inf}, local, nn.Linear(1, 1), 7, None)
+
+
+def test_the_dump_holds_cpu_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So that it loads on a machine without a GPU; the model here is on one that is not there."""
+    saved: list[dict] = []
+    monkeypatch.setattr(torch, "save", lambda content, stream: saved.append(content))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = nn.Linear(1, 1)
+        model.weight = nn.Parameter(torch.empty(1, 1, device="cuda"))
+    local = [({"loss_cls": torch.tensor(math.nan)}, BATCH)]
+    with pytest.raises(FloatingPointError):
+        stop_on_nonfinite({"loss_cls": math.nan}, local, model, 7, tmp_path)
+    assert model.weight.is_cuda and saved[0]["model"]["weight"].is_cpu

@@ -4,9 +4,9 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from detectron2.engine import SimpleTrainer
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..modeling.loss_normalizer import Normalizer, normalize
-from .nonfinite import stop_on_nonfinite
+from ..utils.atomic_write import open_atomically
 
 Batch = list[dict[str, Any]]
 Losses = dict[str, Tensor]  # scalars by name
@@ -142,6 +142,72 @@ class TrainingStep(SimpleTrainer):
         super().load_state_dict(state_dict)
         if state_dict["grad_scaler"]:  # empty where the run before did not scale
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+def stop_on_nonfinite(
+    losses: Mapping[str, float],
+    local: Sequence[tuple[Losses, Batch]],
+    model: nn.Module,
+    iteration: int,
+    folder: Path | None,
+) -> NoReturn:
+    """Dump the batch and weights when a loss is NaN or inf, and stop. All processes must call it.
+
+    ``nonfinite_<iteration>.pth`` holds the losses, the batch as the model got it (``images``,
+    ``gt_boxes`` in pixels and ``gt_classes``, ``file_names``) and the weights before the step; it
+    loads with ``torch.load`` on any machine. The process whose own losses are not finite writes it.
+
+    Args:
+        losses: means over processes, by name.
+        local: losses of each micro-batch of this process, and its images.
+        model: that gave the losses.
+        iteration: of the training run.
+        folder: for the file; None writes none.
+
+    Raises:
+        FloatingPointError: the same in all processes, naming the losses, the images and the file.
+    """
+    is_bad = [not torch.stack(list(own.values())).isfinite().all() for own, _ in local]
+    report = _report(*local[is_bad.index(True)], model, iteration, folder) if any(is_bad) else ""
+    reports = comm.all_gather(report)
+    reports.append(f"({_listed(losses)})")  # a mean may overflow where each loss is finite
+    raise FloatingPointError(
+        f"the loss is not finite in iteration {iteration} {next(filter(None, reports))}; the "
+        "weights of the last checkpoint are as they were: a lower SOLVER.BASE_LR often helps."
+    )
+
+
+def _report(
+    losses: Losses, batch: Batch, model: nn.Module, iteration: int, folder: Path | None
+) -> str:
+    """Name the losses, the images and the file that holds them."""
+    values = {name: float(loss) for name, loss in losses.items()}
+    names = [str(sample.get("file_name", "?")) for sample in batch]
+    text = f"({_listed(values)}), on the images {', '.join(names)}"
+    if folder is None:
+        return text
+    instances = [sample["instances"] for sample in batch if "instances" in sample]
+    content = {
+        "iteration": iteration,
+        "losses": values,
+        "file_names": names,
+        "images": [sample["image"].cpu() for sample in batch if "image" in sample],
+        "gt_boxes": [gt.gt_boxes.tensor.cpu() for gt in instances],
+        "gt_classes": [gt.gt_classes.cpu() for gt in instances],
+        "model": {name: value.cpu() for name, value in model.state_dict().items()},
+    }
+    rank = comm.get_rank()
+    file = folder / f"nonfinite_{iteration:07d}{f'_rank{rank}' if rank else ''}.pth"
+    try:
+        with open_atomically(file) as stream:
+            torch.save(content, stream)
+    except (OSError, RuntimeError):  # torch.save hides the former behind the latter
+        return f"{text}; {file} can't be written"
+    return f"{text}; {file} holds batch and weights"
+
+
+def _listed(losses: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in losses.items())
 
 
 def wrap_ddp(model: nn.Module) -> nn.Module:
