@@ -5,7 +5,7 @@ import torch
 
 from clq.modeling import chunked_sum, joint_scores
 from clq.modeling.chunked_sum import sum_in_parts
-from clq.modeling.class_loss import FocalLoss, QualityFocalLoss
+from clq.modeling.losses import FocalLoss, QualityFocalLoss
 
 ROWS, CLASSES = 23, 5
 

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from .box_coding import BoxCoding, anchor_strides
 from .chunked_sum import sum_in_parts
-from .class_loss import QualityFocalLoss
 from .joint_score import joint_scores
 from .loss_normalizer import LossSums, Normalizer, normalize
-from .losses import paired_iou, quality_loss
+from .losses import QualityFocalLoss, paired_iou, quality_loss
 from .quality import NoQuality
 
 

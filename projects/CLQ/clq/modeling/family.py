@@ -15,7 +15,7 @@ from collections.abc import Callable
 from detectron2.config import CfgNode
 
 from .box_coding import BoxCoding, DeltaBoxTransform, DistributionBoxTransform
-from .class_loss import FocalLoss, QualityFocalLoss
+from .losses import FocalLoss, QualityFocalLoss
 from .quality import Centerness, LocalizationQuality, NoQuality
 
 # Of MODEL.CLQ.BOX_CODING; built from the keys under MODEL.CLQ.

@@ -1,7 +1,9 @@
-"""The losses of CLQ as pure functions of tensors.
+"""The losses of CLQ, unreduced.
 
-Letters: P matched (positive) anchors, K classes, B = reg_max + 1 bins.
+Letters: N images, R anchors of an image, P matched (positive) anchors, B = reg_max + 1 bins.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +30,50 @@ def quality_focal_loss(log_p: Tensor, log_1mp: Tensor, target: Tensor, beta: flo
     return cross_entropy * (target - log_p.exp()).abs().pow(beta)
 
 
-def background_focal_loss(log_p: Tensor, log_1mp: Tensor, beta: float = 2.0) -> Tensor:
-    """The same towards 0, in fewer steps, as nearly all elements are background."""
-    return -log_1mp * log_p.exp().pow(beta)
+@dataclass(frozen=True)
+class QualityFocalLoss:
+    """Quality focal loss; the target is the IoU of the decoded box (arXiv 2006.04388)."""
+
+    beta: float = 2.0  # focusing exponent
+    hard_target: bool = False  # towards 1 instead of the IoU
+
+    def target(self, iou: Tensor) -> Tensor:
+        """Target of each positive at its class, from the IoU of its decoded box; (P,)."""
+        return torch.ones_like(iou) if self.hard_target else iou
+
+    def __call__(self, log_p: Tensor, log_1mp: Tensor, target: Tensor) -> Tensor:
+        """Loss of each element, unreduced; arguments as in :func:`quality_focal_loss`."""
+        return quality_focal_loss(log_p, log_1mp, target, self.beta)
+
+    def on_background(self, log_p: Tensor, log_1mp: Tensor) -> Tensor:
+        """The same towards 0, in fewer steps, as nearly all elements are background."""
+        return -log_1mp * log_p.exp().pow(self.beta)
+
+    def num_samples(self, is_positive: Tensor) -> Tensor:
+        """Positives (N, R) of the batch, an image without any counting as one; an fp32 scalar."""
+        return is_positive.sum(dim=1, dtype=torch.float32).clamp(min=1).sum()
+
+
+@dataclass(frozen=True)
+class FocalLoss(QualityFocalLoss):
+    """Focal loss, which balances objects and background (arXiv 1708.02002, equation 5).
+
+    -alpha_t (1 - p_t)^beta log p_t: for a target of 0 or 1, alpha_t times the quality focal loss.
+    """
+
+    hard_target: bool = True
+    alpha: float = 0.25  # weight of objects; background has 1 - alpha
+
+    def __call__(self, log_p: Tensor, log_1mp: Tensor, target: Tensor) -> Tensor:
+        balance = self.alpha * target + (1 - self.alpha) * (1 - target)
+        return balance * super().__call__(log_p, log_1mp, target)
+
+    def on_background(self, log_p: Tensor, log_1mp: Tensor) -> Tensor:
+        return (1 - self.alpha) * super().on_background(log_p, log_1mp)
+
+    def num_samples(self, is_positive: Tensor) -> Tensor:
+        """Positives (N, R) of the batch, an fp32 scalar."""
+        return is_positive.sum(dtype=torch.float32)
 
 
 def distribution_focal_loss(dist_logits: Tensor, target: Tensor) -> Tensor:
