@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 import train_net  # noqa: E402
 from benchmarks.common import commit  # noqa: E402
 from clq.engine import clq_argument_parser, exit_on_user_error  # noqa: E402
-from clq.modeling.fast_inference import processor_has_bf16  # noqa: E402
+from clq.modeling.fast_inference import cpu_supports_bf16  # noqa: E402
 from clq.utils.hardware import cpu_name  # noqa: E402
 
 CONFIG = ROOT / "configs" / "Demo" / "clq_trees.yaml"
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     rows = [(name, full[name], fast[name], fast[name] - full[name]) for name in full]
     print(tabulate(rows, ("test set", "AP in fp32", "AP fast", "difference"), floatfmt=".2f"))
-    form = "bf16" if processor_has_bf16() else "fp32, since the processor has no bf16"
+    form = "bf16" if cpu_supports_bf16() else "fp32, since the processor has no bf16"
     print(f"{form}; {cpu_name()}, torch {torch.__version__}, commit {commit()}")
     return int(any(abs(difference) > options.most for *_, difference in rows))
 

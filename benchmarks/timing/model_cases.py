@@ -32,9 +32,9 @@ def inference(entries: Collection[str], size: tuple[int, int] = SIZE) -> dict[st
     batch = images(1, size)
     models = {name: build(name).eval() for name in entries if name != "clq_fast"}
     if "clq_fast" in entries:
-        from clq.modeling.fast_inference import fast_inference_model, processor_has_bf16
+        from clq.modeling.fast_inference import cpu_supports_bf16, fast_inference_model
 
-        if processor_has_bf16():
+        if cpu_supports_bf16():
             models["clq_fast"] = fast_inference_model(build("clq").eval())
     return {name: _detect(model, batch) for name, model in models.items()}
 

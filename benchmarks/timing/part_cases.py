@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from clq.modeling import ATSSMatcher
-from clq.modeling.box_coding import build_anchor_generator
+from clq.modeling.anchors import build_anchor_generator
 from clq.modeling.deform_conv import deform_conv3x3
 from clq.modeling.nearest_anchors import AnchorGrid
 

@@ -1,11 +1,11 @@
-"""Anchors that are laid out once for each shape of the maps."""
+"""Anchors and their cache."""
 
 import copy
 import pickle
 
 import torch
 
-from clq.modeling.box_coding import build_anchor_generator
+from clq.modeling.anchors import build_anchor_generator
 from reference.members import build
 
 STRIDES = (8, 16)
@@ -28,14 +28,14 @@ def test_the_same_shape_gives_the_same_tensors():
     assert first[0][0].tolist() == [-32, -32, 32, 32] and first[1][1].tolist() == [-48, -64, 80, 64]
 
 
-def test_a_move_gives_others():
+def test_another_device_has_its_own_anchors():
     generator = build_anchor_generator(STRIDES)
     tensors(generator, maps(32, 64))
     generator.to("meta")
     assert {level.device.type for level in tensors(generator, maps(32, 64))} == {"meta"}
 
 
-def test_copies_are_of_their_own_and_no_state_knows_of_it():
+def test_a_copy_has_its_own_anchors_and_the_state_dict_none():
     generator = build_anchor_generator(STRIDES)
     first = tensors(generator, maps(32, 64))
     for twin in (copy.deepcopy(generator), pickle.loads(pickle.dumps(generator))):

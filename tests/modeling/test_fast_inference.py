@@ -7,7 +7,7 @@ from torch import nn
 
 from clq.modeling import fast_inference_model
 from clq.modeling.backbones import TorchvisionDeformConv
-from clq.modeling.fast_inference import processor_has_bf16
+from clq.modeling.fast_inference import cpu_supports_bf16
 from reference.members import build
 
 TORCHVISION = {"MODEL.BACKBONE.NAME": "build_torchvision_fpn_backbone"}
@@ -120,6 +120,6 @@ def test_another_device_is_refused():
 @pytest.mark.parametrize("name, expected", [("avx512_bf16", True), ("avx2", False)])
 def test_bf16_is_taken_where_the_processor_has_it(monkeypatch, name: str, expected: bool):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: True}, raising=False)
-    assert processor_has_bf16() is expected
+    assert cpu_supports_bf16() is expected
     weight = fast_inference_model(build("clq")).head.cls_score.weight
     assert (weight.dtype == torch.bfloat16) is expected

@@ -16,7 +16,7 @@ def test_frozen_norms_are_detectron2s_in_one_pass(dtype, atol):
     for tensor in (theirs.weight, theirs.bias, theirs.running_mean, theirs.running_var):
         tensor.copy_(torch.rand(5, generator=generator) + 0.5)
     ours = torch.nn.Sequential(copy.deepcopy(theirs))
-    OnePassFrozenBatchNorm2d.take_place_in(ours)
+    OnePassFrozenBatchNorm2d.replace_in(ours)
     assert type(ours[0]) is OnePassFrozenBatchNorm2d
     assert ours[0].state_dict().keys() == theirs.state_dict().keys()
     x = torch.randn(2, 5, 3, 4, generator=generator).to(dtype).requires_grad_()

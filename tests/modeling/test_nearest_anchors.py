@@ -9,7 +9,7 @@ from detectron2.structures import Boxes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clq.modeling.nearest_anchors import AnchorGrid, NearestOfAll, NearestOnGrid, read_keys
+from clq.modeling.nearest_anchors import AnchorGrid, BruteForceNearest, GridNearest, read_keys
 
 INFINITY = float("inf")
 
@@ -22,8 +22,8 @@ def searches(strides, sizes, *, offset=0.0, scale=8, topk=9, limits=((INFINITY, 
     )
     levels = [boxes.get_centers().t() for boxes in generator(maps)]
     ends = torch.tensor(limits).t()
-    grid = NearestOnGrid(levels, topk, AnchorGrid.of(strides, maps))
-    return [functools.partial(s, limits=ends) for s in (NearestOfAll(levels, topk), grid)]
+    grid = GridNearest(levels, topk, AnchorGrid.of(strides, maps))
+    return [functools.partial(s, limits=ends) for s in (BruteForceNearest(levels, topk), grid)]
 
 
 def assert_equal(both, points, images=None):
@@ -142,4 +142,4 @@ def test_any_layout(layout):
 def test_a_grid_of_other_anchors_is_refused():
     levels = [Boxes(torch.zeros(6, 4)).get_centers().t()]
     with pytest.raises(AssertionError):
-        NearestOnGrid(levels, 9, AnchorGrid((8,), ((2, 4),)))
+        GridNearest(levels, 9, AnchorGrid((8,), ((2, 4),)))

@@ -129,7 +129,7 @@ def forms_of_cuda() -> Iterator[None]:
 
     with (
         mock.patch("clq.modeling.alignment.deform_conv3x3", deform_conv),
-        mock.patch("clq.modeling.chunked_sum._CPU_PART", 1 << 24),
+        mock.patch("clq.modeling.chunked_sum._CPU_CHUNK", 1 << 24),
     ):
         yield
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from clq.checkpoint.mmdet.names import name_of_mmdet
 from clq.modeling.alignment import DeformableAlignment
-from clq.modeling.box_coding import ANCHOR_SCALE, DistributionBoxTransform
+from clq.modeling.anchors import ANCHOR_SCALE
+from clq.modeling.box_coding import DistributionBoxTransform
 from clq.modeling.clq import CLQ
 from clq.modeling.criterion import CLQCriterion
 from clq.modeling.deform_conv import NUM_TAPS

@@ -15,7 +15,7 @@ from detectron2.structures import Boxes
 
 from ..data.coco.findings import Finding, find
 from ..data.coco.table import CocoTable, evenly_spaced
-from ..modeling.box_coding import ANCHOR_SCALE, build_anchor_generator
+from ..modeling.anchors import ANCHOR_SCALE, build_anchor_generator
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.nearest_anchors import AnchorGrid
 

@@ -1,4 +1,4 @@
-"""The anchors of a pyramid, laid out once for each shape of its maps."""
+"""Square anchors, one per cell, laid out once for each shape of the feature maps."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,31 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes
 from torch import Tensor
 
-from .kept import Kept
+from .cache import Cache
 
-__all__ = ["KeepingAnchorGenerator"]
-
+# The side of an anchor, in strides.
+ANCHOR_SCALE = 8
 # Batches of images of different sizes have maps of many shapes; those of one take about 1 MB.
-_MOST_SHAPES = 32
+_MAX_SHAPES = 32
 
 
-class KeepingAnchorGenerator(DefaultAnchorGenerator):
-    """Detectron2's, which gives the same boxes again for maps of a shape that it had before.
+def build_anchor_generator(strides: Sequence[int]) -> "CachedAnchorGenerator":
+    """One square anchor of ``ANCHOR_SCALE`` strides in each cell, centred on index times stride."""
+    return CachedAnchorGenerator(
+        sizes=[[ANCHOR_SCALE * stride] for stride in strides],
+        aspect_ratios=[1.0],
+        strides=list(strides),
+        offset=0.0,
+    )
 
-    So a step neither computes them nor copies them to its device.
-    """
+
+def anchor_strides(anchors: Tensor) -> Tensor:
+    """Stride of each anchor's level in pixels, (P, 1), from anchors xyxy in pixels, (P, 4)."""
+    return (anchors[:, 2:3] - anchors[:, 0:1]) / ANCHOR_SCALE
+
+
+class CachedAnchorGenerator(DefaultAnchorGenerator):
+    """Detectron2's, with a cache: a step neither computes anchors nor copies them to its device."""
 
     def __init__(
         self,
@@ -28,19 +40,12 @@ class KeepingAnchorGenerator(DefaultAnchorGenerator):
         strides: list[int],
         offset: float,
     ) -> None:
-        """
-        Args:
-            sizes: sides of the anchors of each level in pixels.
-            aspect_ratios: of the anchors, height by width.
-            strides: of the levels, in pixels.
-            offset: of the first anchor's centre from the corner of the image, in strides.
-        """
         super().__init__(sizes=sizes, aspect_ratios=aspect_ratios, strides=strides, offset=offset)
-        self._kept: Kept[list[Boxes]] = Kept(_MOST_SHAPES)
+        self._cache: Cache[list[Boxes]] = Cache(_MAX_SHAPES)
 
     def forward(self, features: Sequence[Tensor]) -> list[Boxes]:
         """The boxes of each level, in pixels, not to be changed in place."""
         make = super().forward
         places = tuple((level.device, level.dtype) for level in self.cell_anchors)
         shapes = tuple(tuple(maps.shape[-2:]) for maps in features)
-        return self._kept.get((places, shapes), lambda: make(features))
+        return self._cache.get((places, shapes), lambda: make(features))

@@ -160,7 +160,7 @@ def _build_fpn(cfg: CfgNode, bottom_up: Backbone, fpn: type[FPN] = FPN) -> FPN:
             f"MODEL.FPN.IN_FEATURES names {', '.join(sorted(missing))}, but the backbone gives "
             f"{', '.join(bottom_up.output_shape())} (res3 has stride 8, res4 16, res5 32)."
         )
-    OnePassFrozenBatchNorm2d.take_place_in(bottom_up)
+    OnePassFrozenBatchNorm2d.replace_in(bottom_up)
     return fpn(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,

@@ -4,32 +4,12 @@ Letters: P boxes, B = reg_max + 1 bins, D channels of a coded box. Distances are
 bottom), "ltrb", from the centre of an anchor to the sides of the box, in strides.
 """
 
-from collections.abc import Sequence
-
 import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
-from .anchors import KeepingAnchorGenerator
+from .anchors import ANCHOR_SCALE, anchor_strides
 from .losses import distribution_focal_loss
-
-# The side of an anchor, in strides.
-ANCHOR_SCALE = 8
-
-
-def build_anchor_generator(strides: Sequence[int]) -> KeepingAnchorGenerator:
-    """One square anchor of ``ANCHOR_SCALE`` strides in each cell, centred on index times stride."""
-    return KeepingAnchorGenerator(
-        sizes=[[ANCHOR_SCALE * stride] for stride in strides],
-        aspect_ratios=[1.0],
-        strides=list(strides),
-        offset=0.0,
-    )
-
-
-def anchor_strides(anchors: Tensor) -> Tensor:
-    """Stride of each anchor's level in pixels, (P, 1), from anchors xyxy in pixels, (P, 4)."""
-    return (anchors[:, 2:3] - anchors[:, 0:1]) / ANCHOR_SCALE
 
 
 def expected_distances(dist_logits: Tensor, dim: int = -1) -> Tensor:

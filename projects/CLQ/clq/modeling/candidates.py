@@ -21,7 +21,7 @@ from .nearest_anchors import row_of
 __all__ = ["CANDIDATE_RULES", "Candidates", "best_anchors", "best_pairs"]
 
 # How far below its bound a logit is let pass, relative to it and at least; bf16 rounds by less.
-_SLACK = 1 / 64
+_MARGIN = 1 / 64
 
 
 class Candidates(NamedTuple):
@@ -56,7 +56,7 @@ def best_pairs(
         topk: most candidates of a level. At equal log scores the lower row and class comes first.
     """
     num_classes = pred_logits.shape[1]
-    pairs = (pred_logits > _least_logit(score_thresh)).flatten().nonzero().squeeze(1)  # (Q,)
+    pairs = (pred_logits > _logit_lower_bound(score_thresh)).flatten().nonzero().squeeze(1)  # (Q,)
     rows, classes = pairs // num_classes, pairs % num_classes
     log_scores = _log_scores(pred_logits, pred_quality, rows, classes, alpha)
     passes = log_scores.exp() > score_thresh
@@ -122,9 +122,9 @@ CANDIDATE_RULES: dict[str, Callable[..., Candidates]] = {
 }
 
 
-def _least_logit(probability: float) -> float:
+def _logit_lower_bound(probability: float) -> float:
     """Below that of any probability that is higher; infinite where none is, or each."""
     if not 0 < probability < 1:
         return math.copysign(math.inf, probability - 0.5)
     logit = math.log(probability / (1 - probability))
-    return logit - _SLACK * max(abs(logit), 1)
+    return logit - _MARGIN * max(abs(logit), 1)

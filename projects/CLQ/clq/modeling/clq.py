@@ -16,7 +16,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from .box_coding import build_anchor_generator
+from .anchors import build_anchor_generator
 from .candidates import CANDIDATE_RULES
 from .criterion import CLQCriterion, Samples
 from .detections import Detections, chosen_instances, postprocess

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .box_coding import BoxCoding, anchor_strides
-from .chunked_sum import sum_in_parts
+from .anchors import anchor_strides
+from .box_coding import BoxCoding
+from .chunked_sum import chunked_sum
 from .joint_score import joint_scores
 from .loss_normalizer import LossSums, Normalizer, normalize
 from .losses import QualityFocalLoss, paired_iou, quality_loss
@@ -89,7 +90,7 @@ class CLQCriterion:
         on_objects, scores = self._objects(positives)
         is_background = (gt_labels == num_classes).view(-1, 1)  # (N*R, 1)
         rows = (logits, is_background) if quality is None else (logits, is_background, quality)
-        on_background = sum_in_parts(self._background, *rows)
+        on_background = chunked_sum(self._background, *rows)
         by_samples = {"loss_cls": on_objects + on_background}
         target = self.quality.target(positives.iou, positives.anchors, positives.gt_boxes)
         weights = self.quality.box_weights(scores, target)  # (P,)

@@ -7,7 +7,7 @@ import torch
 from detectron2.structures import Boxes, pairwise_ioa
 from torch import Tensor
 
-from .box_coding import anchor_strides
+from .anchors import anchor_strides
 
 # The class of a crowd among the ground truth of an image.
 CROWD_CLASS = -1

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from .backbones import TorchvisionDeformConv
 from .clq import CLQ
 
-__all__ = ["fast_inference_model", "processor_has_bf16"]
+__all__ = ["fast_inference_model", "cpu_supports_bf16"]
 
 # Norms that are a multiplication and an addition once their statistics no longer change.
 _FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
@@ -39,12 +39,12 @@ def fast_inference_model(model: CLQ, *, bf16: bool | None = None) -> CLQ:
     model = copy.deepcopy(model).eval().requires_grad_(False)
     _fold_norms(model)
     model.to(memory_format=torch.channels_last)
-    if processor_has_bf16() if bf16 is None else bf16:
-        _take_bf16(model)
+    if cpu_supports_bf16() if bf16 is None else bf16:
+        _cast_to_bf16(model)
     return model
 
 
-def processor_has_bf16() -> bool:
+def cpu_supports_bf16() -> bool:
     """Tell whether this processor itself multiplies in bf16."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return torch.cpu._is_avx512_bf16_supported()
@@ -94,7 +94,7 @@ def _fold(conv: nn.Conv2d, norm: Any) -> None:
     )
 
 
-def _take_bf16(model: CLQ) -> None:
+def _cast_to_bf16(model: CLQ) -> None:
     """Let the network take bf16, but for its norms and for the convolution that gives offsets."""
     exact = (*_FIXED_NORMS, nn.GroupNorm, nn.LayerNorm, TorchvisionDeformConv)
     offset = getattr(model.head.alignment, "offset", None)

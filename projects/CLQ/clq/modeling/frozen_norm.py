@@ -6,7 +6,7 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
-from .kept import Kept
+from .cache import Cache
 
 __all__ = ["OnePassFrozenBatchNorm2d"]
 
@@ -36,7 +36,7 @@ class OnePassFrozenBatchNorm2d(FrozenBatchNorm2d):
             eps: is added to the variance.
         """
         super().__init__(num_features, eps)
-        self._kept: Kept[_Affine] = Kept(most=2)
+        self._cache: Cache[_Affine] = Cache(max_size=2)
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.requires_grad:
@@ -58,10 +58,10 @@ class OnePassFrozenBatchNorm2d(FrozenBatchNorm2d):
         # compiled code is not to look at them.
         if torch.compiler.is_compiling() or any(buffer.is_inference() for buffer in source):
             return compute()
-        return self._kept.get((dtype, *((id(b), b._version) for b in source)), compute)
+        return self._cache.get((dtype, *((id(b), b._version) for b in source)), compute)
 
     @classmethod
-    def take_place_in(cls, module: nn.Module) -> None:
+    def replace_in(cls, module: nn.Module) -> None:
         """Replace every frozen batch norm below a module."""
         norm: Any
         for parent in list(module.modules()):

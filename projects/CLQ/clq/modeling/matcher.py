@@ -11,12 +11,12 @@ import torch
 from detectron2.structures import Boxes
 from torch import Tensor
 
-from .kept import Kept
+from .cache import Cache
 from .nearest_anchors import (
     AnchorGrid,
+    BruteForceNearest,
+    GridNearest,
     NearestAnchors,
-    NearestOfAll,
-    NearestOnGrid,
     read_keys,
     row_of,
 )
@@ -66,7 +66,7 @@ class ATSSMatcher:
         """
         self.topk = topk
         self.num_pairs = num_pairs
-        self._layouts: Kept[_Layout] = Kept(_MOST_LAYOUTS)
+        self._layouts: Cache[_Layout] = Cache(_MOST_LAYOUTS)
 
     def __call__(
         self,
@@ -131,9 +131,9 @@ class ATSSMatcher:
             centers, area = _centers(corners), _area(corners)
             counts = [len(level) for level in levels]
             nearest: NearestAnchors = (
-                NearestOfAll(centers.split(counts, dim=1), self.topk)
+                BruteForceNearest(centers.split(counts, dim=1), self.topk)
                 if grid is None
-                else NearestOnGrid(centers.split(counts, dim=1), self.topk, grid)
+                else GridNearest(centers.split(counts, dim=1), self.topk, grid)
             )
             return _Layout(levels, torch.cat((corners, centers, area[None])), nearest)
 

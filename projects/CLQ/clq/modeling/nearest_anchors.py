@@ -72,7 +72,7 @@ def row_of(like: Tensor, values: Sequence[float]) -> Tensor:
     return torch.cat([like.new_full((1,), value) for value in values])
 
 
-class NearestOfAll:
+class BruteForceNearest:
     """Looks at every anchor, wherever anchors lie. See :class:`NearestAnchors`."""
 
     def __init__(self, anchor_centers: Sequence[Tensor], topk: int) -> None:
@@ -99,7 +99,7 @@ class NearestOfAll:
         return torch.cat(nearest, dim=1)
 
 
-class NearestOnGrid:
+class GridNearest:
     """Looks at the cells around each box; the same keys. See :class:`NearestAnchors`.
 
     Rows and columns are ranked by their distance from the box. The cell of row rank a and column

@@ -1,42 +1,40 @@
-"""Values that are computed once and kept for later calls."""
+"""A small cache that copies, pickles and traces leave out."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
 import torch
 
-__all__ = ["Kept"]
-
 Value = TypeVar("Value")
 
 
-class Kept(Generic[Value]):
-    """The values that were made last, by key.
+class Cache(Generic[Value]):
+    """The latest values by key.
 
-    No part of any state: a copy of it is empty, and so is one that went through a pickle. What
-    PyTorch traces or compiles is made anew, so that nothing of a trace is left behind.
+    A copy of it is empty, also one that went through a pickle. Code that PyTorch traces or compiles
+    bypasses it.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_size: int) -> None:
         """
         Args:
-            most: values that are kept at a time.
+            max_size: values to keep; the oldest is evicted.
         """
-        self._most = most
+        self._max_size = max_size
         self._values: dict[Hashable, Value] = {}
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of a key; tensors in it have no graph and may be part of one."""
+        """Look up a value, or make it: its tensors have no graph and may be part of one."""
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return make()
         value = self._values.get(key)
         if value is None:
             with torch.inference_mode(False), torch.no_grad():
                 value = make()
-            while len(self._values) >= self._most:
+            while len(self._values) >= self._max_size:
                 del self._values[next(iter(self._values))]
             self._values[key] = value
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._most,)
+        return type(self), (self._max_size,)
