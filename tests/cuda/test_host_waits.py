@@ -1,4 +1,4 @@
-"""Where a training step makes the host wait for the device, in PyTorch's own count."""
+"""Host synchronizations of a training step, as PyTorch reports them."""
 
 import contextlib
 import warnings
@@ -16,13 +16,13 @@ from reference.members import build
 
 pytestmark = pytest.mark.on_cuda
 
-# The file, and what the host has to know there.
+# The file, and what the host reads there.
 ALLOWED = {"criterion.py": "which anchors are positive"}
 
 
 @contextlib.contextmanager
 def noting_waits() -> Iterator[list[str]]:
-    """The names of the Python files from which the host waits."""
+    """Collect the names of the Python files in which the host synchronizes."""
     files: list[str] = []
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
@@ -49,7 +49,7 @@ def batch() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("dtype", (None, torch.float16, torch.bfloat16))
 @pytest.mark.parametrize("member", [*MEMBERS, "atss_clq_align"])
-def test_a_step_waits_where_it_must_and_nowhere_else(member: str, dtype: torch.dtype | None):
+def test_a_step_synchronizes_only_for_the_positive_anchors(member: str, dtype: torch.dtype | None):
     with running_on(torch.device("cuda")):
         detector, inputs = build(member).train(), batch()
         for is_first in (True, False):  # the first step makes what later ones keep

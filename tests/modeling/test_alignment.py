@@ -42,7 +42,7 @@ def test_negative_responses_are_cut_off():
     assert (aligned == 0).all()
 
 
-def test_the_distances_learn_from_what_is_classified():
+def test_classification_trains_the_distances():
     distances = torch.rand(1, 4, 6, 6, requires_grad=True)
     alignment = DeformableAlignment(8)
     alignment(torch.randn(1, 8, 6, 6), distances).sum().backward()

@@ -198,6 +198,6 @@ def test_norms_may_be_trained():
         ),
     ],
 )
-def test_what_is_not_there_is_named(name, nodes, keys, sentence):
+def test_a_missing_name_is_reported(name, nodes, keys, sentence):
     with pytest.raises(ValueError, match=sentence):
         build_backbone(config(name, nodes, **keys))

@@ -11,7 +11,7 @@ from reference.deform_conv import SIZES, assert_equal_to_torchvision, inputs
 
 @pytest.mark.parametrize("block", (1, 4, 5, 63, 64))
 def test_blocks_of_any_number_of_cells_give_the_same(monkeypatch, block):
-    """Of a map of 63 cells: one by one, with a rest, all, and more than all."""
+    """A map of 63 cells: one by one, with a rest, all, and more than all."""
     monkeypatch.setattr(bag_deform_conv, "_CPU_BLOCK", block)
     assert_equal_to_torchvision(deform_conv3x3_by_embedding_bag, inputs((9, 7), spread=3.0))
 

@@ -84,7 +84,7 @@ def test_half_precision_loses_no_logit_at_any_threshold():
 
 @pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("rule", CANDIDATE_RULES)
-def test_what_is_not_a_number_is_no_candidate_and_takes_no_place(rule):
+def test_nan_is_no_candidate_and_takes_no_place(rule):
     c, q = logits(6, 1, mean=0.0)
     c[1], c[4], q[2] = torch.nan, torch.nan, torch.nan
     rows, _, scores = zip(*choose(rule, c, q, alpha=0.3, score_thresh=0.0, topk=3))
@@ -92,7 +92,7 @@ def test_what_is_not_a_number_is_no_candidate_and_takes_no_place(rule):
 
 
 @pytest.mark.parametrize("rule", CANDIDATE_RULES)
-def test_the_host_waits_once_for_all_levels(rule):
+def test_one_synchronization_for_all_levels(rule):
     """To learn how many logits are above the threshold."""
     pred = logits(50, 3, mean=0.0)
     options = {"sizes": [30, 15, 5], "alpha": 0.3, "score_thresh": 0.05, "topk": 20}

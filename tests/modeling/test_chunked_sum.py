@@ -53,7 +53,7 @@ def test_an_input_without_effect_has_a_gradient_of_zero():
     assert torch.equal(quality.grad, torch.zeros_like(quality))
 
 
-def test_without_gradients_none_is_taken():
+def test_inputs_without_gradient():
     tensors = inputs()
     with torch.no_grad():
         total = chunked_sum(background(), *tensors)
@@ -71,7 +71,7 @@ def test_a_gradient_below_half_precision_is_scaled_before_it_is_rounded():
     assert torch.equal(logits.grad, torch.full_like(logits, 2.0**-10))
 
 
-def test_what_is_not_finite_stays_so():
+def test_nan_is_propagated():
     logits, quality, is_background = inputs()
     with torch.no_grad():
         logits[7, 2] = torch.nan
@@ -79,6 +79,6 @@ def test_what_is_not_finite_stays_so():
 
 
 def test_no_more_than_the_gradients_stays_in_memory():
-    """Of 2000 rows; autograd itself would keep more than ten tensors like the logits."""
+    """Autograd itself would keep more than ten tensors like the 2000 rows of logits."""
     total = chunked_sum(background(), *inputs(rows=2000))
     assert [x.numel() for x in total.grad_fn.saved_tensors] == [2000 * CLASSES, 2000]

@@ -162,8 +162,8 @@ def test_boxes_are_clipped_before_suppression():
 
 
 @pytest.mark.parametrize("batch", ("ordinary", "batch empty", "crowd"))
-def test_a_training_step_makes_the_host_wait_once(detector, batch):
-    """Once, to learn which anchors are positive.
+def test_a_training_step_synchronizes_once(detector, batch):
+    """To find the positive anchors.
 
     Detectron2's ImageList also reads two numbers, but of a tensor that is on the host anyway.
     """
@@ -192,7 +192,7 @@ def test_samples_are_counted_without_the_network(detector, batch):
     assert targets.num_samples == accumulator.total.num_samples
 
 
-def test_such_waits_are_seen():
+def test_synchronizations_are_detected():
     weight = torch.ones(3, 2, requires_grad=True)
     assert host_waits(lambda: weight[weight[:, 0] > 0].sum().item())
     assert host_waits(lambda: weight.prod(dim=1).sum().backward())  # in its backward only
@@ -213,7 +213,7 @@ def test_dense_distances_steer_the_alignment():
     assert detector.head.scales.grad.abs().sum() > 0
 
 
-def test_a_wrong_number_of_levels_is_refused():
+def test_a_wrong_number_of_levels_raises():
     detector = golden_detector("tiny")
     with pytest.raises(AssertionError):
         detector.head([torch.zeros(1, 16, 4, 4)])

@@ -203,7 +203,7 @@ def test_the_loss_is_that_of_the_labels(detector, batch: str):
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
-def test_crowds_lower_the_class_loss_of_what_is_found_in_them(detector):
+def test_crowds_lower_the_class_loss_of_detections_in_them(detector):
     inputs = [sample([], [WHOLE])]
     without = [{**inputs[0], "instances": sample([], [])["instances"]}]
     with torch.no_grad():
@@ -211,7 +211,7 @@ def test_crowds_lower_the_class_loss_of_what_is_found_in_them(detector):
     assert 0 <= ignored["loss_cls"] < 0.5 * learned["loss_cls"]
 
 
-def test_the_host_waits_as_often_as_without_crowds(detector):
+def test_crowds_add_no_synchronization(detector):
     detector.train().zero_grad()
     waits = host_waits(lambda: sum(detector(BATCHES["ordinary"]).values()).backward())
     assert [name for name in waits if name != "aten::_local_scalar_dense"] == ["aten::nonzero"]

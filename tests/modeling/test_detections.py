@@ -58,14 +58,14 @@ def test_as_detectron2_does_it(boxes, size):
 
 
 @pytest.mark.parametrize("value", (torch.nan, torch.inf))
-def test_a_chosen_box_that_is_not_finite_is_refused(value):
+def test_a_chosen_box_that_is_not_finite_raises(value):
     found, rows = choose(ORDINARY)
     rows[1, 2] = value
     with pytest.raises(AssertionError, match="infinite or NaN"):
         chosen_instances(found, rows, SIZE)
 
 
-def test_the_host_waits_once():
+def test_the_host_synchronizes_once():
     """For the number of candidates, and for nothing at another size."""
     candidates = choose(ORDINARY)
     waits = host_waits(lambda: postprocess(chosen_instances(*candidates, SIZE), 100, 120))

@@ -66,7 +66,7 @@ def autocast(precision: torch.dtype | None) -> contextlib.AbstractContextManager
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("member", MEMBERS)
-def test_a_step_waits_before_the_network_alone(member: str, precision: torch.dtype | None):
+def test_a_step_synchronizes_only_before_the_network(member: str, precision: torch.dtype | None):
     detector = build(member).train()
     with watched() as watch, without_autograd_engine():
         fake_twin(detector, "cuda")
@@ -83,7 +83,7 @@ def test_a_step_waits_before_the_network_alone(member: str, precision: torch.dty
         assert {dtype for other, dtype in watch.convolutions if other == shape} == {torch.float64}
 
 
-def test_parts_of_a_batch_wait_before_any_passes_the_network():
+def test_micro_batches_synchronize_before_any_passes_the_network():
     detector = build("clq").train()
     with watched() as watch, without_autograd_engine():
         fake_twin(detector, "cuda")
@@ -97,7 +97,7 @@ def test_parts_of_a_batch_wait_before_any_passes_the_network():
 @pytest.mark.parametrize("rule", ("pairs", "anchors"))
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("member", MEMBERS)
-def test_an_inference_waits_three_times(member: str, precision: torch.dtype | None, rule: str):
+def test_inference_synchronizes_three_times(member: str, precision: torch.dtype | None, rule: str):
     """Beside the copies of the image and of a constant of torchvision's."""
     detector = build(member, **{"MODEL.CLQ.CANDIDATE_RULE_TEST": rule}).eval()
     with watched() as watch, torch.no_grad():

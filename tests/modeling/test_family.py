@@ -138,7 +138,7 @@ def test_every_member_trains_on_any_batch(member, batch):
 
 
 @pytest.mark.parametrize("member", [*MEMBERS, "atss_clq_align"])
-def test_a_training_step_of_any_member_makes_the_host_wait_once(member):
+def test_a_training_step_of_any_member_synchronizes_once(member):
     """Once, to learn which anchors are positive; Detectron2's ImageList reads two host numbers."""
     detector = build(member).train()
     waits = host_waits(lambda: sum(detector(BATCHES["one image empty"]).values()).backward())

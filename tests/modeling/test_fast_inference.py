@@ -1,4 +1,4 @@
-"""The fast detector against the one that it is made of."""
+"""The fast detector against the original."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def with_statistics(model: nn.Module) -> nn.Module:
 
 
 def maps_of(model: nn.Module) -> list[torch.Tensor]:
-    """What the head gives for an image, of each kind all levels in a row."""
+    """Predictions of the head for an image, each kind with all levels in a row."""
     image = torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(2)) - 0.5
     with torch.no_grad():
         features = model.backbone(image)
@@ -112,13 +112,13 @@ def test_convolutions_are_channels_last():
             assert module.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_another_device_is_refused():
+def test_another_device_raises():
     with pytest.raises(ValueError, match="is for CPU, but the detector is on meta"):
         fast_inference_model(build("clq").to("meta"))
 
 
 @pytest.mark.parametrize("name, expected", [("avx512_bf16", True), ("avx2", False)])
-def test_bf16_is_taken_where_the_processor_has_it(monkeypatch, name: str, expected: bool):
+def test_bf16_is_the_default_where_the_cpu_supports_it(monkeypatch, name: str, expected: bool):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {name: True}, raising=False)
     assert cpu_supports_bf16() is expected
     weight = fast_inference_model(build("clq")).head.cls_score.weight

@@ -1,4 +1,4 @@
-"""Frozen norms: Detectron2's numbers in one pass, and what is kept of them."""
+"""Frozen norms against Detectron2's, and their cache."""
 
 import copy
 
@@ -51,7 +51,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("is_copied", (False, True))
-def test_what_a_norm_keeps_does_not_go_stale(change, is_copied):
+def test_the_cache_of_a_norm_does_not_go_stale(change, is_copied):
     norm = norm_with_numbers(0)
     x = torch.randn(2, 5, 3, 4, requires_grad=True)
     before = norm(x)

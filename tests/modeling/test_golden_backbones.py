@@ -29,7 +29,7 @@ def build_of_bottlenecks(arrays: dict[str, Tensor]) -> nn.Module:
 
 
 def build_of_basic_blocks(arrays: dict[str, Tensor]) -> nn.Module:
-    """By hand, since Detectron2's builder gives these one width only."""
+    """Built by hand, since Detectron2's builder gives these one width only."""
     width, channels = int(arrays["base_channels"]), int(arrays["out_channels"])
     stages, in_channels = [], width
     for stage, num_blocks in enumerate(BASIC_BLOCKS[int(arrays["depth"])]):

@@ -64,7 +64,7 @@ def test_golden_detections(head, run, image):
 @pytest.mark.parametrize("head, image", IMAGES)
 @pytest.mark.parametrize("run", ("default", "small"))
 def test_golden_detections_of_the_pairs_rule(head, run, image):
-    """What the best (anchor, class) pairs of the anchors that the reference stored would give.
+    """The best (anchor, class) pairs of the anchors that the reference stored.
 
     The anchors of the best pairs are among those of the best scores.
     """

@@ -131,7 +131,7 @@ def test_one_candidate_is_its_own_threshold():
     assert labels.tolist() == [1]
 
 
-def test_what_fills_up_a_level_of_one_anchor_is_no_candidate():
+def test_padding_of_a_small_level_is_no_candidate():
     """All anchors have the IoU of the threshold, the first one too, which is far from the box."""
     layout = make_anchors(64, 64, strides=(8, 64), sides=(8, 8))
     labels = assert_equal_to_plain_atss(layout, Boxes(torch.tensor([[-10.0, -10.0, 100.0, 100.0]])))
@@ -191,8 +191,8 @@ def test_a_batch_is_its_images(on_grid):
 
 
 @pytest.mark.parametrize("on_grid", (True, False))
-def test_some_boxes_at_a_time_give_what_all_give(on_grid):
-    """Equal boxes and crowded ones among them, so that boxes of other turns compete."""
+def test_some_boxes_at_a_time_give_the_same_result(on_grid):
+    """Equal boxes and crowded ones among them, so that boxes of different priority compete."""
     anchors, grid = make_anchors(192, 256)
     boxes = random_boxes(20, 60, 60, 0).tensor
     batch = [Boxes(torch.cat((boxes, boxes.flip(0)))), *BATCH]
@@ -209,7 +209,7 @@ def test_some_boxes_at_a_time_give_what_all_give(on_grid):
     assert len(firsts) > 20 and (firsts < 20).all()  # the lower index of each pair of equal boxes
 
 
-def test_the_host_does_not_wait():
+def test_the_matcher_does_not_synchronize():
     anchors, grid = make_anchors(192, 256)
     for options in ({"grid": grid}, {}):
         matcher = ATSSMatcher(9, num_pairs=3000)

@@ -1,4 +1,4 @@
-"""The search on a grid against the search of all: the same keys, however rounding falls."""
+"""The search on a grid against the search of all: the same anchors, however rounding falls."""
 
 import functools
 
@@ -9,7 +9,12 @@ from detectron2.structures import Boxes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clq.modeling.nearest_anchors import AnchorGrid, BruteForceNearest, GridNearest, read_keys
+from clq.modeling.nearest_anchors import (
+    AnchorGrid,
+    BruteForceNearest,
+    GridNearest,
+    unpack_candidates,
+)
 
 INFINITY = float("inf")
 
@@ -27,12 +32,14 @@ def searches(strides, sizes, *, offset=0.0, scale=8, topk=9, limits=((INFINITY, 
 
 
 def assert_equal(both, points, images=None):
-    """Returns which keys are candidates, and their anchors, (M, L*k)."""
+    """Returns which entries are candidates, and their anchors, (M, L*k)."""
     points = torch.as_tensor(points, dtype=torch.float32)
     images = torch.zeros(len(points)).long() if images is None else torch.tensor(images)
     of_all, on_grid = (search(points.t(), images) for search in both)
     assert of_all.dtype == on_grid.dtype == torch.int64
-    (is_candidate, anchors), (is_found, found) = read_keys(of_all), read_keys(on_grid)
+    (is_candidate, anchors), (is_found, found) = unpack_candidates(of_all), unpack_candidates(
+        on_grid
+    )
     assert torch.equal(is_candidate, is_found) and torch.equal(anchors, found)
     assert torch.equal(of_all[is_candidate], on_grid[is_candidate])
     return is_candidate, anchors
@@ -72,7 +79,7 @@ def test_each_image_has_its_own_end():
     assert (anchors[0, :9] % 12 < 8).all() and (anchors[0, :9] < 24).all()
 
 
-def test_no_anchor_is_near_what_is_infinitely_far():
+def test_no_anchor_is_near_an_infinitely_far_box():
     is_candidate, _ = assert_equal(searches((8,), ((5, 5),)), [[1e30, 5.0], [5.0, -INFINITY]])
     assert not is_candidate.any()
 
@@ -139,7 +146,7 @@ def test_any_layout(layout):
     assert_equal(searches(**options), points)
 
 
-def test_a_grid_of_other_anchors_is_refused():
+def test_a_grid_of_other_anchors_raises():
     levels = [Boxes(torch.zeros(6, 4)).get_centers().t()]
     with pytest.raises(AssertionError):
         GridNearest(levels, 9, AnchorGrid((8,), ((2, 4),)))

@@ -1,4 +1,4 @@
-"""What each quality branch reads, learns and weighs."""
+"""Quality branches: their inputs, targets and box weights."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Ground truth of a batch, and what its anchors learn."""
+"""Ground truth of a batch, looked up by anchor."""
 
 import torch
 from detectron2.structures import Boxes, Instances

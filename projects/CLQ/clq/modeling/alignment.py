@@ -1,4 +1,4 @@
-"""Deformable alignment of the classified features, steered by the predicted box shape."""
+"""Deformable alignment of classification features to the predicted boxes."""
 
 import torch
 import torch.nn.functional as F

@@ -43,16 +43,16 @@ class LastLevelP6P7NoReLU(LastLevelP6P7):
 
 
 class TorchvisionDeformConv(nn.Module):
-    """A deformable convolution of Detectron2's ResNet, run by torchvision's operator.
+    """Deformable convolution of Detectron2's ResNet, by torchvision's operator.
 
-    Needs no compiled part of Detectron2; parameters keep their names. Source: arXiv 1703.06211
+    Needs no compiled ops of Detectron2; parameters keep their names. Source: arXiv 1703.06211
     and, with a mask, 1811.11168.
     """
 
     def __init__(self, conv: DeformConv | ModulatedDeformConv) -> None:
         """
         Args:
-            conv: without bias; its weight and norm are taken over.
+            conv: without bias; its weight and norm are reused.
         """
         super().__init__()
         self.weight, self.norm = conv.weight, conv.norm
@@ -143,7 +143,7 @@ class TorchvisionFeatures(Backbone):
 
 
 class FixedStatisticsFPN(FPN):
-    """A pyramid whose backbone trains the affine part of its batch norms, never the statistics."""
+    """FPN whose backbone trains the affine parameters of its batch norms, never the statistics."""
 
     def train(self, mode: bool = True) -> "FixedStatisticsFPN":
         super().train(mode)

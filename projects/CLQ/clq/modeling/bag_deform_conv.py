@@ -1,4 +1,4 @@
-"""Deformable 3x3 convolution by embedding bags: the fast form on CPU.
+"""3x3 deformable convolution by embedding bags, the fast implementation on CPU.
 
 A sample of the convolution is a bag: four rows of a channels-last table, weighted as bilinear
 interpolation says. The samples of a block of cells are the columns of one matrix product, and no
@@ -18,15 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NUM_TAPS = 9
-# Cells whose columns lie in memory at a time: on CPU few enough for a cache, on a GPU, where this
-# form serves for its fixed order of sums, so many that starting the kernels takes no time.
+# Cells whose columns lie in memory at a time: on CPU few enough for a cache; on a GPU, where this
+# is the deterministic implementation, so many that launching the kernels takes no time.
 _CPU_BLOCK, _GPU_BLOCK = 1536, 1 << 15
 # Cells of zeros before and after a map, so that a sample at its border, or beyond, is no exception.
 _BEFORE, _AFTER = 1, 2
 
 
 def deform_conv3x3_by_embedding_bag(feature: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """One form of :func:`clq.modeling.deform_conv.deform_conv3x3`; arguments as there.
+    """An implementation of :func:`clq.modeling.deform_conv.deform_conv3x3`; arguments as there.
 
     Samples in the precision of ``feature``; the products are in that which autocast asks for.
     """
@@ -107,7 +107,7 @@ def _outer(ys: tuple[Tensor, Tensor], xs: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _locate(shifts: Tensor, cells: range, h: int, w: int) -> _Samples:
-    """Where a block samples a map of that height and width.
+    """Sampling points of a block in a map of that height and width.
 
     Args:
         shifts: offsets in cells, (G*T*2, B).

@@ -1,4 +1,4 @@
-"""Box codings: how four numbers, or four distributions, for each anchor are a box.
+"""Box codings: boxes as four numbers, or four distributions, per anchor.
 
 Letters: P boxes, B = reg_max + 1 bins, D channels of a coded box. Distances are (left, top, right,
 bottom), "ltrb", from the centre of an anchor to the sides of the box, in strides.
@@ -35,7 +35,7 @@ class DistributionBoxTransform:
     """Box coding of CLQ with the interface of Detectron2's ``Box2BoxTransform``.
 
     A box is coded by four distributions, one for each side, over the distance from the anchor's
-    centre to that side. Anchors are squares of 8 strides, which is how the stride is known.
+    centre to that side. The stride follows from the side of the anchor.
     """
 
     def __init__(self, reg_max: int = 16) -> None:

@@ -1,8 +1,8 @@
 """Candidates for NMS: the best predictions of each level, found without scoring all of them.
 
-The score of an anchor and class is never above the class probability. So a look at the class
-logits leaves few pairs, and only these are scored: those of all levels at once, so that a GPU's
-host waits for their number once.
+The score of an anchor and class is never above the class probability, so that a threshold on the
+class logits leaves few pairs to score. All levels are scored at once: the host synchronizes once,
+to learn the number of pairs.
 
 Letters: R anchors over all levels of an image, K classes, L levels, Q pairs.
 """
@@ -18,16 +18,14 @@ from torch import Tensor
 from .joint_score import joint_scores
 from .nearest_anchors import row_of
 
-__all__ = ["CANDIDATE_RULES", "Candidates", "best_anchors", "best_pairs"]
-
-# How far below its bound a logit is let pass, relative to it and at least; bf16 rounds by less.
+# Margin below the bound of a logit, relative to it and absolute; bf16 rounds by less.
 _MARGIN = 1 / 64
 
 
 class Candidates(NamedTuple):
     """Pairs of an anchor and a class: the chosen ones, level by level and best first, then others.
 
-    How many are chosen is known on the device alone; Q is no more than may be chosen at most.
+    Their number is known on the device alone; Q is no more than may be chosen at most.
     """
 
     rows: Tensor  # (Q,), of the anchor
@@ -45,7 +43,7 @@ def best_pairs(
     score_thresh: float,
     topk: int,
 ) -> Candidates:
-    """The best pairs of an anchor and a class, as Detectron2 chooses them.
+    """Choose the best pairs of an anchor and a class, as Detectron2 does.
 
     Args:
         pred_logits: class logits of all levels, (R, K).
@@ -78,7 +76,7 @@ def best_anchors(
     score_thresh: float,
     topk: int,
 ) -> Candidates:
-    """All classes of the best anchors by their best class, as the reference chooses them.
+    """Choose all classes of the best anchors by their best class, as the reference does.
 
     Arguments are those of :func:`best_pairs`, with ``topk`` anchors of a level.
     """
@@ -86,7 +84,7 @@ def best_anchors(
     log_scores = log_scores.nan_to_num(nan=-math.inf)  # what is not a number takes no place
     rows = torch.arange(len(pred_logits), device=pred_logits.device)
     order, ranks = _ranked(log_scores.squeeze(1), rows, sizes)
-    # Anchors that are out have no chance; the others in their order, which settles equal scores.
+    # The anchors keep their rank, which decides between equal scores; the others can't pass.
     found = best_pairs(
         pred_logits[order].masked_fill_((ranks >= topk).unsqueeze(1), -math.inf),
         None if pred_quality is None else pred_quality[order],
@@ -123,7 +121,7 @@ CANDIDATE_RULES: dict[str, Callable[..., Candidates]] = {
 
 
 def _logit_lower_bound(probability: float) -> float:
-    """Below that of any probability that is higher; infinite where none is, or each."""
+    """A logit below logit(p), with a margin for bf16 rounding; infinite outside (0, 1)."""
     if not 0 < probability < 1:
         return math.copysign(math.inf, probability - 0.5)
     logit = math.log(probability / (1 - probability))

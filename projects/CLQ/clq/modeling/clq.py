@@ -1,4 +1,4 @@
-"""The CLQ detector: label the anchors, compute the losses, detect.
+"""The CLQ detector: anchor labels, losses, detections.
 
 Letters: N images, L levels, R anchors over all levels of an image, M ground-truth boxes, P matched
 (positive) anchors of the batch, K classes, D channels of a coded box.
@@ -66,16 +66,14 @@ class CLQ(DenseDetector):
             backbone: feature pyramid.
             head: gives logits as :class:`CLQHead` does.
             head_in_features: levels that the head reads, from fine to coarse; default all.
-            anchor_generator: one square anchor of 8 strides per cell, centred on the cell's index
-                times the stride.
+            anchor_generator: see :func:`build_anchor_generator`.
             anchor_matcher: matches anchors to ground truth.
             criterion: the losses; its box coding and quality branch serve inference as well.
             num_classes: K.
-            ignore_crowd: learn no background in boxes of the class ``CROWD_CLASS``, instead of
-                having no such boxes, see :mod:`crowd`.
+            ignore_crowd: ground truth has boxes of ``CROWD_CLASS``, see :mod:`crowd`, to ignore.
             test_score_thresh: joint score above which a candidate is kept.
             test_topk_candidates: candidates kept on each level before NMS.
-            test_candidate_rule: a name in ``CANDIDATE_RULES``, by which they are chosen.
+            test_candidate_rule: a name in ``CANDIDATE_RULES``.
             test_nms_thresh: IoU above which NMS suppresses a box of the same class.
             max_detections_per_image: detections kept after NMS.
             pixel_mean: per channel, in the channel order of the images.
@@ -144,8 +142,8 @@ class CLQ(DenseDetector):
         """As Detectron2's, but matches anchors before the network runs.
 
         Args:
-            batched_inputs: as there.
-            targets: for training, where :meth:`prepare` has been called.
+            batched_inputs: images, and in training their objects, as in Detectron2.
+            targets: of :meth:`prepare`, if it has been called.
             normalizer: of the losses.
         """
         if self.training and targets is None:
@@ -164,13 +162,9 @@ class CLQ(DenseDetector):
 
     @torch.no_grad()
     def prepare(self, batched_inputs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Targets]:
-        """Do all for which a GPU's host waits in a training step.
+        """Move a training batch to the device and label its anchors, as arguments of ``forward``.
 
-        Args:
-            batched_inputs: as for training, on any device.
-
-        Returns:
-            Arguments of :meth:`forward`.
+        Every host synchronization of a forward pass in training is here.
         """
         batch = [{**sample, "image": sample["image"].to(self.device)} for sample in batched_inputs]
         sizes = [tuple(sample["image"].shape[-2:]) for sample in batch]
@@ -185,7 +179,7 @@ class CLQ(DenseDetector):
         gt_instances: list[Instances],
         image_sizes: Sequence[tuple[int, int]],
     ) -> Targets:
-        """Match ground truth, of any device, for feature maps of those shapes (..., H, W)."""
+        """Label the anchors of feature maps (..., H, W), of which only the shapes are read."""
         anchors = self.anchor_generator(features)
         grid = AnchorGrid.of(self.anchor_generator.strides, features)
         labels, boxes = self.label_anchors(anchors, gt_instances, image_sizes, grid=grid)
@@ -212,7 +206,7 @@ class CLQ(DenseDetector):
 
     @staticmethod
     def _transpose(predictions: Predictions) -> Predictions:
-        """See maps (N, D, H, W) as rows (N, H*W, D) on every level."""
+        """View maps (N, D, H, W) as rows (N, H*W, D) on every level."""
         logits, dists, quality = predictions
 
         def rows(maps: list[Tensor]) -> list[Tensor]:
@@ -235,7 +229,7 @@ class CLQ(DenseDetector):
             anchors: the boxes of each level, R in all.
             gt_instances: of each image, with ``gt_boxes`` and ``gt_classes``.
             image_sizes: height and width of each image in pixels, before batching.
-            grid: how the anchors lie, see the matcher.
+            grid: layout of the anchors, see the matcher.
 
         Returns:
             gt_labels: of each image, (R,): class, ``num_classes`` for background, -1 for batch
@@ -256,7 +250,7 @@ class CLQ(DenseDetector):
         return list(classes.masked_fill_(labels == -1, -1)), list(boxes)
 
     def _padded(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width as they are padded for the pyramid."""
+        """Height and width padded to the backbone's size divisibility."""
         divisor = max(self.backbone.size_divisibility, 1)
         height, width = (-(-side // divisor) * divisor for side in size)
         return height, width
@@ -273,7 +267,7 @@ class CLQ(DenseDetector):
         samples: Samples | None = None,
         normalizer: Normalizer = normalize,
     ) -> dict[str, Tensor]:
-        """The losses of :class:`CLQCriterion`, from the same arguments in parts.
+        """Losses of :class:`CLQCriterion`, from the same arguments as lists.
 
         Anchors and rows (N, H*W, D) of predictions come by level, labels and boxes by image.
         """
@@ -317,27 +311,20 @@ class CLQ(DenseDetector):
         pred_quality: list[Tensor] | None,
         image_size: tuple[int, int],
     ) -> Detections:
-        """Detections of one image.
+        """Detect in one image, from rows (H*W, D) of predictions on each level.
 
         Args:
-            anchors: the boxes of each level.
-            pred_logits: class logits of each level, (H*W, K).
-            pred_dists: coded boxes of each level, (H*W, D).
-            pred_quality: quality logits of each level, (H*W, 1), or None without quality branch.
             image_size: height and width in pixels, without padding.
 
         Returns:
             ``pred_boxes``, ``scores`` and ``pred_classes``, best first.
         """
         rows = (pred_logits, pred_dists, pred_quality)
-        candidates, are_sound = self.candidates(anchors, *rows, image_size)
+        found, are_sound = self.candidates(anchors, *rows, image_size)
         keep = batched_nms(
-            candidates.pred_boxes.tensor,
-            candidates.scores,
-            candidates.pred_classes,
-            self.test_nms_thresh,
+            found.pred_boxes.tensor, found.scores, found.pred_classes, self.test_nms_thresh
         )
-        return Detections(candidates[keep[: self.max_detections_per_image]], are_sound)
+        return Detections(found[keep[: self.max_detections_per_image]], are_sound)
 
     def candidates(
         self,

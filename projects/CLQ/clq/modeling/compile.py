@@ -1,16 +1,11 @@
-"""The network as ``torch.compile`` makes it."""
+"""``torch.compile`` for backbone and head."""
 
 import torch
 from torch import nn
 
-__all__ = ["check_backend", "compile_network"]
-
 
 def check_backend(name: str) -> None:
-    """
-    Raises:
-        ValueError: PyTorch has no such backend here; naming those that it has.
-    """
+    """Raise a ValueError that names the backends of this machine, unless PyTorch has this one."""
     if name not in torch.compiler.list_backends(exclude_tags=()):
         known = " or ".join(f"'{known}'" for known in torch.compiler.list_backends())
         raise ValueError(f"MODEL.COMPILE.BACKEND is '{name}'; on this machine it must be {known}.")
@@ -19,8 +14,8 @@ def check_backend(name: str) -> None:
 def compile_network(model: nn.Module, backend: str) -> None:
     """Compile the backbone and the head of a detector, each when it first runs.
 
-    Both stay in their place with the names of their weights, and a copy of the detector is not
-    compiled. Matching and losses, whose shapes change with every image, are left as they are.
+    Both keep the names of their weights, and a copy of the detector is not compiled. Matching and
+    losses, whose shapes change with every image, are not compiled either.
 
     Args:
         model: changed in place.

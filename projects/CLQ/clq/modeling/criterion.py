@@ -1,4 +1,4 @@
-"""The training objective: which loss each anchor bears, with what weight and normaliser.
+"""Training objective: the losses of each anchor, their weights and normalizers.
 
 Letters: N images, R anchors over all levels of an image, P matched (positive) anchors of the
 batch, K classes, D channels of a coded box.
@@ -43,7 +43,7 @@ class Positives(NamedTuple):
 class CLQCriterion:
     """Class loss on the score, box losses weighted as the quality branch says, quality loss.
 
-    Source: arXiv 2309.13269, with the normalisers of ATSS and Generalized Focal Loss.
+    Source: arXiv 2309.13269, with the normalizers of ATSS and Generalized Focal Loss.
     """
 
     box2box_transform: BoxCoding
@@ -52,7 +52,7 @@ class CLQCriterion:
     box_reg_weight: float = 2.0  # of the GIoU loss
     dfl_weight: float = 0.25  # of the distribution focal loss
     quality_weight: float = 1.0  # of the quality loss
-    weigh_quality_by_score: bool = False  # weigh and normalise the quality loss as the box losses
+    weigh_quality_by_score: bool = False  # weigh and normalize the quality loss as the box losses
 
     def __call__(
         self,
@@ -73,8 +73,7 @@ class CLQCriterion:
             pred_quality: (N, R, 1), or None without quality branch.
             gt_labels: class, K for background, -1 for no loss of any kind, (N, R).
             gt_boxes: xyxy in pixels, (N, R, 4), read where an anchor is positive.
-            samples: as :meth:`samples` gives them for these labels; by default they are found
-                here.
+            samples: of these labels, by :meth:`samples`; default: found here.
             normalizer: divides the sums of the losses.
 
         Returns:
@@ -104,7 +103,7 @@ class CLQCriterion:
         return normalizer(LossSums(by_samples, by_weight, num_samples, weights.sum()))
 
     def samples(self, gt_labels: Tensor, num_classes: int) -> Samples:
-        """Find what counts by labels (N, R) as in a call. Here a GPU's host waits."""
+        """Find the samples of labels (N, R). The host synchronizes here."""
         is_positive = (gt_labels >= 0) & (gt_labels != num_classes)
         idxs = is_positive.flatten().nonzero().squeeze(1)
         return Samples(idxs, self.class_loss.num_samples(is_positive))

@@ -1,4 +1,4 @@
-"""Crowd regions: boxes around objects that nobody separated, where background is not to be learned.
+"""Crowd regions: boxes around objects that nobody separated, to ignore as background.
 
 Letters: R anchors over all levels of an image, M ground-truth boxes, crowds among them.
 """
@@ -11,12 +11,12 @@ from .anchors import anchor_strides
 
 # The class of a crowd among the ground truth of an image.
 CROWD_CLASS = -1
-# The share of a cell that must lie in one crowd.
-_LEAST_SHARE = 0.5
+# Share of a cell that must lie in one crowd.
+_MIN_SHARE = 0.5
 
 
 def separate_crowds(gt_boxes: Boxes, gt_classes: Tensor) -> tuple[Boxes, Boxes]:
-    """The objects and the crowds of an image, without a look at how many there are.
+    """Separate objects from crowds without a host synchronization.
 
     Args:
         gt_boxes: M boxes in pixels.
@@ -32,7 +32,7 @@ def separate_crowds(gt_boxes: Boxes, gt_classes: Tensor) -> tuple[Boxes, Boxes]:
 
 
 def is_in_crowd(anchors: Boxes, crowds: Boxes, image_size: tuple[int, int]) -> Tensor:
-    """Tell whether more than half of an anchor's cell lies in a crowd.
+    """Mask of anchors more than half of whose cell lies in a crowd.
 
     The cell is the square of one stride around the anchor's centre. Only its part inside the image
     counts: the cells of the first row and column reach beyond the border. A cell without such a
@@ -52,4 +52,4 @@ def is_in_crowd(anchors: Boxes, crowds: Boxes, image_size: tuple[int, int]) -> T
     cells = torch.cat((centers - half, centers + half), dim=1)  # (R, 4)
     cells[:, 0::2].clamp_(0, width)
     cells[:, 1::2].clamp_(0, height)
-    return (pairwise_ioa(crowds, Boxes(cells)) > _LEAST_SHARE).any(dim=0)  # of (M, R)
+    return (pairwise_ioa(crowds, Boxes(cells)) > _MIN_SHARE).any(dim=0)  # of (M, R)

@@ -1,4 +1,4 @@
-"""Deformable 3x3 convolution in three forms of equal value and gradient.
+"""3x3 deformable convolution, three equivalent implementations.
 
 Letters: N images, C channels, G offset groups, T = 9 taps of a kernel, S = H * W cells.
 
@@ -18,9 +18,9 @@ from .bag_deform_conv import NUM_TAPS, deform_conv3x3_by_embedding_bag
 
 
 def deform_conv3x3(feature: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """The form that suits the device, or the export that is running.
+    """Run the implementation for the device, or for the export that is running.
 
-    Samples where ``offset`` says in its precision, whatever autocast says of the rest.
+    Samples in the precision of ``offset``, whatever autocast asks for.
     """
     full = offset.dtype
     exporting = torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()

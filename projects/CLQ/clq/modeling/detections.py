@@ -1,8 +1,8 @@
-"""From candidates to detections, without asking a GPU more often than need be.
+"""Clip and rescale detections with a single host synchronization.
 
-Detectron2 looks at boxes with the host: whether all are finite where they are clipped, and which
-are empty at the size that is asked for. Where every box is sound neither changes anything, and
-whether they all are is a bit beside a number for which the host waits anyway.
+Detectron2 synchronizes to check that boxes are finite before it clips them, and to drop those that
+are empty after rescaling. Where every box is sound, neither changes anything; whether all are is
+one more bit in the number of candidates, for which the host waits anyway.
 
 Letters: Q candidates.
 """
@@ -16,22 +16,20 @@ from torch import Tensor
 
 from .candidates import Candidates
 
-__all__ = ["Detections", "chosen_instances", "postprocess"]
-
-# A box with sides above this share of the image's longer side is not empty in any other size:
-# scaled or clipped there, they shrink by roundings of fp32, which are far smaller.
-_LEAST_SIDE = 1e-5
+# A box with sides above this share of the image's longer side is not empty at any other size:
+# scaling and clipping shrink them by roundings of fp32, which are far smaller.
+_MIN_SIDE = 1e-5
 
 
 class Detections(NamedTuple):
-    """Boxes of an image, and whether it is known that none is empty at any size of it."""
+    """Boxes of an image."""
 
     instances: Instances
-    are_sound: bool
+    are_sound: bool  # known to be finite, and not empty at any size of the image
 
 
 def chosen_instances(found: Candidates, boxes: Tensor, image_size: tuple[int, int]) -> Detections:
-    """The candidates that are chosen, clipped to the image. Here the host waits for their number.
+    """Clip the chosen candidates to the image. The host synchronizes here for their number.
 
     Args:
         found: Q candidates.
@@ -42,8 +40,8 @@ def chosen_instances(found: Candidates, boxes: Tensor, image_size: tuple[int, in
         ``pred_boxes``, ``scores`` and ``pred_classes``, level by level and best first.
     """
     clipped = _clipped(boxes, image_size)
-    least = _LEAST_SIDE * max(image_size)
-    is_sound = boxes.isfinite().all(dim=1) & (_sides(clipped) > least).all(dim=1)  # (Q,)
+    min_side = _MIN_SIDE * max(image_size)
+    is_sound = boxes.isfinite().all(dim=1) & (_sides(clipped) > min_side).all(dim=1)  # (Q,)
     is_unsound = found.is_chosen & ~is_sound
     count, unsound = divmod(int(2 * found.is_chosen.sum() + is_unsound.any()), 2)
     candidates = Instances(
@@ -53,16 +51,16 @@ def chosen_instances(found: Candidates, boxes: Tensor, image_size: tuple[int, in
         pred_classes=found.classes[:count],
     )
     if unsound:
-        candidates.pred_boxes.clip(image_size)  # refuses what is not finite
+        candidates.pred_boxes.clip(image_size)  # raises where a box is not finite
     return Detections(candidates, not unsound)
 
 
 def postprocess(detections: Detections, height: int, width: int) -> Instances:
-    """The same as Detectron2's ``detector_postprocess``: boxes for another size of the image.
+    """Rescale boxes in place, as Detectron2's ``detector_postprocess``.
 
     Args:
-        detections: of an image; their boxes are changed in place.
-        height: that is asked for, in pixels.
+        detections: of an image.
+        height: of the output, in pixels.
         width: likewise.
     """
     instances, are_sound = detections
@@ -75,7 +73,7 @@ def postprocess(detections: Detections, height: int, width: int) -> Instances:
 
 
 def _clipped(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes xyxy, (Q, 4), with x in [0, width] and y in [0, height]."""
+    """Clip boxes xyxy, (Q, 4), to x in [0, width] and y in [0, height]."""
     height, width = size
     x, y = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)  # (Q, 2)
     return torch.stack((x, y), dim=2).flatten(1)

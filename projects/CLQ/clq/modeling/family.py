@@ -1,4 +1,4 @@
-"""The family: what each key of a configuration puts into the one detector.
+"""The detector family: interchangeable parts by config key.
 
 | member     | BOX_CODING   | QUALITY      | ALIGNMENT | CLASS_LOSS    |
 |------------|--------------|--------------|-----------|---------------|
@@ -7,7 +7,7 @@
 | ATSS + CLQ | deltas       | localization | either    | quality_focal |
 | CLQ        | distribution | localization | True      | quality_focal |
 
-A further member is a new class and its line in one of these tables.
+A new member is a new class and its line in one of these tables.
 """
 
 from collections.abc import Callable

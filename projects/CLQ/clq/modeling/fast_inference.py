@@ -1,4 +1,4 @@
-"""A detector made ready for fast inference on a processor."""
+"""Fast inference on CPU: folded norms, channels-last maps, bf16 convolutions."""
 
 import copy
 import itertools
@@ -12,21 +12,19 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from .backbones import TorchvisionDeformConv
 from .clq import CLQ
 
-__all__ = ["fast_inference_model", "cpu_supports_bf16"]
-
-# Norms that are a multiplication and an addition once their statistics no longer change.
+# Norms that are affine once their statistics are fixed.
 _FIXED_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
 
 
 def fast_inference_model(model: CLQ, *, bf16: bool | None = None) -> CLQ:
-    """A copy of a detector for inference alone, on CPU.
+    """Copy a detector for fast inference on CPU.
 
-    Norms with fixed statistics become part of the convolution before them, feature maps lie
-    channels-last, and convolutions take bf16. Offsets, decoded boxes and scores stay in fp32.
+    Norms with fixed statistics are folded into the convolution before them, feature maps lie
+    channels-last, and convolutions run in bf16. Offsets, decoded boxes and scores stay in fp32.
 
     Args:
-        model: with its weights, on CPU; stays as it is.
-        bf16: whether to take bf16; None takes it where the processor has it.
+        model: with its weights, on CPU; not changed.
+        bf16: run in bf16; None does where the CPU supports it.
 
     Raises:
         ValueError: the detector is on another device.
@@ -45,7 +43,7 @@ def fast_inference_model(model: CLQ, *, bf16: bool | None = None) -> CLQ:
 
 
 def cpu_supports_bf16() -> bool:
-    """Tell whether this processor itself multiplies in bf16."""
+    """Tell whether this CPU multiplies in bf16 natively."""
     if not hasattr(torch.cpu, "get_capabilities"):
         return torch.cpu._is_avx512_bf16_supported()
     capabilities = torch.cpu.get_capabilities()
@@ -53,7 +51,7 @@ def cpu_supports_bf16() -> bool:
 
 
 def _fold_norms(model: nn.Module) -> None:
-    """Make norms with fixed statistics part of the convolutions before them."""
+    """Fold norms with fixed statistics into the convolutions before them."""
     for module in model.modules():
         norm = getattr(module, "norm", None)  # of Detectron2's convolutions
         if isinstance(module, nn.Conv2d) and isinstance(norm, _FIXED_NORMS):
@@ -69,7 +67,7 @@ def _fold_norms(model: nn.Module) -> None:
 
 
 def _fold_in_graph(network: fx.GraphModule) -> None:
-    """Likewise in a network that was traced, whose graph tells what is before a norm."""
+    """Fold norms of a traced network, whose graph tells the module before a norm."""
     modules = dict(network.named_modules())
     for node in network.graph.nodes:
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
@@ -95,7 +93,7 @@ def _fold(conv: nn.Conv2d, norm: Any) -> None:
 
 
 def _cast_to_bf16(model: CLQ) -> None:
-    """Let the network take bf16, but for its norms and for the convolution that gives offsets."""
+    """Cast the network to bf16, except norms and the convolution that gives offsets."""
     exact = (*_FIXED_NORMS, nn.GroupNorm, nn.LayerNorm, TorchvisionDeformConv)
     offset = getattr(model.head.alignment, "offset", None)
     for module in (*model.backbone.modules(), *model.head.modules()):

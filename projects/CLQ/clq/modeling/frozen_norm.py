@@ -1,4 +1,4 @@
-"""Batch norm with fixed statistics: one pass over a map, by numbers that are kept."""
+"""Frozen batch norm with a single fused multiply-add in training."""
 
 from typing import Any, NamedTuple
 
@@ -8,33 +8,23 @@ from torch import Tensor, nn
 
 from .cache import Cache
 
-__all__ = ["OnePassFrozenBatchNorm2d"]
-
 
 class _Affine(NamedTuple):
-    """Scale and shift of a norm, and the buffers from which they follow.
-
-    As long as they are held here, no other tensors have their ids.
-    """
+    """Scale and shift of a norm."""
 
     scale: Tensor  # (1, C, 1, 1)
     shift: Tensor  # (1, C, 1, 1)
-    source: tuple[Tensor, ...]
+    source: tuple[Tensor, ...]  # buffers, held so that no other tensors get their ids
 
 
 class OnePassFrozenBatchNorm2d(FrozenBatchNorm2d):
-    """Detectron2's, which takes a map that is trained through in one pass instead of two.
+    """FrozenBatchNorm2d with a single fused multiply-add in training.
 
-    Scale and shift are kept from step to step for each precision, until a buffer is another
-    tensor, as after a move of the module, or has been written to, as by loaded weights.
+    Scale and shift are cached for each precision, until a buffer is another tensor, as after a move
+    of the module, or has been written to, as by loaded weights.
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
-        """
-        Args:
-            num_features: channels of the map.
-            eps: is added to the variance.
-        """
         super().__init__(num_features, eps)
         self._cache: Cache[_Affine] = Cache(max_size=2)
 
@@ -54,8 +44,8 @@ class OnePassFrozenBatchNorm2d(FrozenBatchNorm2d):
             scale, shift = (vector.to(dtype).view(1, -1, 1, 1) for vector in (scale, shift))
             return _Affine(scale, shift, source)
 
-        # Versions count what is written to a tensor; tensors of inference mode have none, and
-        # compiled code is not to look at them.
+        # A version counts writes to a tensor; tensors of inference mode have none, and compiled
+        # code can't read them.
         if torch.compiler.is_compiling() or any(buffer.is_inference() for buffer in source):
             return compute()
         return self._cache.get((dtype, *((id(b), b._version) for b in source)), compute)

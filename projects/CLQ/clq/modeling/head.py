@@ -1,4 +1,4 @@
-"""The prediction head: two towers shared over the levels, and what they predict.
+"""Prediction head: two towers, shared over the levels.
 
 Letters: N images, L levels, K classes, D channels of a coded box.
 """

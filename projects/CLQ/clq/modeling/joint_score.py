@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# From this quality logit on, log(1 - s) is taken from its asymptote, where expm1 cancels.
+# Above this quality logit expm1 cancels, and log(1 - s) follows its asymptote.
 _SATURATED_QUALITY = 15.0
 
 

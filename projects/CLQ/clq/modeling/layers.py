@@ -1,4 +1,4 @@
-"""The convolutions that the head is made of."""
+"""Convolutions of the head."""
 
 import torch.nn.functional as F
 from detectron2.layers import Conv2d
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def conv_tower(channels: int, num_convs: int, num_groups: int) -> nn.Sequential:
-    """Blocks of 3x3 convolution without bias, GroupNorm and ReLU."""
+    """Stack blocks of 3x3 convolution without bias, GroupNorm and ReLU."""
     blocks = []
     for _ in range(num_convs):
         norm = nn.GroupNorm(num_groups, channels)
@@ -18,7 +18,7 @@ def conv_tower(channels: int, num_convs: int, num_groups: int) -> nn.Sequential:
 
 
 def conv_predictor(channels: int, out_channels: int, bias: float = 0.0) -> nn.Conv2d:
-    """A 3x3 convolution with that initial bias."""
+    """3x3 convolution with an initial bias."""
     conv = nn.Conv2d(channels, out_channels, kernel_size=3, padding=1)
     nn.init.normal_(conv.weight, std=0.01)
     nn.init.constant_(conv.get_parameter("bias"), bias)

@@ -1,4 +1,4 @@
-"""Adaptive training sample selection: which anchors learn which ground-truth box.
+"""Adaptive training sample selection (ATSS): match anchors to ground-truth boxes.
 
 Letters: N images, L levels, R anchors over all levels of an image, M ground-truth boxes of the
 batch, C candidates of a box (topk a level, over all levels).
@@ -17,27 +17,24 @@ from .nearest_anchors import (
     BruteForceNearest,
     GridNearest,
     NearestAnchors,
-    read_keys,
     row_of,
+    unpack_candidates,
 )
 
 # An anchor's centre must lie inside the box by more than this on every side, in pixels.
 _INSIDE_MARGIN = 0.01
-# Where a box that is not finite is taken to be: no fp32 distance expresses how far that is.
+# Centre of a box that is not finite; its squared distance overflows fp32.
 _FAR = 1e30
-# The low bits of a bid, see _bids.
-_TURN_BITS = 32
-# Of how many sets of anchors it is kept what follows from them; one takes about 1 MB.
-_MOST_LAYOUTS = 32
+# Low bits of a priority, see _priorities.
+_ORDER_BITS = 32
+# Sets of anchors in the cache; one takes about 1 MB.
+_MAX_LAYOUTS = 32
 
 
 class _Layout(NamedTuple):
-    """Facts about anchors that depend on no box.
+    """Precomputed facts about anchors that depend on no box."""
 
-    As long as the anchors are held here, no other tensors have their ids.
-    """
-
-    anchors: list[Tensor]
+    anchors: list[Tensor]  # held so that no other tensors get their ids
     traits: Tensor  # xyxy, centre xy and area of all anchors, in pixels, (7, R)
     nearest: NearestAnchors
 
@@ -61,12 +58,12 @@ class ATSSMatcher:
         """
         Args:
             topk: candidates of each box on each level; a level with fewer anchors gives them all.
-            num_pairs: pairs of box and anchor that are examined at once, which bounds the memory;
-                the result is the same for any.
+            num_pairs: pairs of box and anchor to examine at once, which bounds the memory and does
+                not change the result.
         """
         self.topk = topk
         self.num_pairs = num_pairs
-        self._layouts: Cache[_Layout] = Cache(_MOST_LAYOUTS)
+        self._layouts: Cache[_Layout] = Cache(_MAX_LAYOUTS)
 
     def __call__(
         self,
@@ -81,7 +78,7 @@ class ATSSMatcher:
         Args:
             anchors: the boxes of each level, in pixels; one square anchor per cell, row-major.
             gt_boxes: M boxes in pixels.
-            grid: how the anchors lie, which makes it fast; None: anyhow.
+            grid: the anchors' layout, for a fast search; None searches all anchors.
             valid_hw: height and width in pixels that belong to this image in the padded batch.
                 Anchors centred outside are neither candidates nor background. None: all belong.
 
@@ -118,10 +115,10 @@ class ATSSMatcher:
         sizes = [hw or (torch.inf, torch.inf) for hw in valid_hw]
         ends = [width for _, width in sizes] + [height for height, _ in sizes]
         limits = row_of(layout.traits, ends).view(2, -1)  # (2, N)
-        best_bids = self._best_bids(layout, gt_boxes, limits)  # (N, R)
+        highest = self._highest_priorities(layout, gt_boxes, limits)  # (N, R)
         is_outside = (layout.centers[:, None] >= limits[..., None]).any(dim=0)
-        labels = (best_bids > 0).to(torch.int8).masked_fill_(is_outside, -1)
-        return sum(map(len, gt_boxes)) - (best_bids & (2**_TURN_BITS - 1)), labels
+        labels = (highest > 0).to(torch.int8).masked_fill_(is_outside, -1)
+        return sum(map(len, gt_boxes)) - (highest & (2**_ORDER_BITS - 1)), labels
 
     def _layout(self, anchors: list[Boxes], grid: AnchorGrid | None) -> _Layout:
         levels = [boxes.tensor for boxes in anchors]
@@ -140,10 +137,12 @@ class ATSSMatcher:
         key = None if grid is None else (tuple(grid.strides), tuple(map(tuple, grid.sizes)))
         return self._layouts.get((*map(id, levels), key, self.topk), make)
 
-    def _best_bids(self, layout: _Layout, gt_boxes: Sequence[Boxes], limits: Tensor) -> Tensor:
-        """The highest bid for each anchor of each image, see :func:`_bids`, 0 for none, (N, R).
+    def _highest_priorities(
+        self, layout: _Layout, gt_boxes: Sequence[Boxes], limits: Tensor
+    ) -> Tensor:
+        """The highest of :func:`_priorities` for each anchor of each image, 0 for none, (N, R).
 
-        Some boxes at a time; the highest bid is the same in any order.
+        Some boxes at a time; the order does not change the maximum.
 
         Args:
             layout: of the anchors.
@@ -155,16 +154,18 @@ class ATSSMatcher:
             [boxes.new_full((len(b),), i, dtype=torch.int64) for i, b in enumerate(gt_boxes)]
         )
         num_anchors = layout.traits.shape[1]
-        best_bids = image_idxs.new_zeros(len(gt_boxes) * num_anchors)
+        highest = image_idxs.new_zeros(len(gt_boxes) * num_anchors)
         step = max(self.num_pairs // layout.nearest.num_examined, 1)
         for start in range(0, len(image_idxs), step):
             some, images = boxes[:, start : start + step], image_idxs[start : start + step]
             centers = _centers(some).nan_to_num(_FAR, _FAR, -_FAR)
-            keys = layout.nearest(centers, images, limits)  # (M, C)
-            candidates, bids = _bids(keys, some, layout.traits, len(image_idxs) - start)
+            packed = layout.nearest(centers, images, limits)  # (M, C)
+            candidates, priorities = _priorities(
+                packed, some, layout.traits, len(image_idxs) - start
+            )
             places = candidates.add_(images[:, None] * num_anchors)
-            best_bids.scatter_reduce_(0, places.flatten(), bids.flatten(), "amax")
-        return best_bids.view(len(gt_boxes), -1)
+            highest.scatter_reduce_(0, places.flatten(), priorities.flatten(), "amax")
+        return highest.view(len(gt_boxes), -1)
 
 
 def _centers(corners: Tensor) -> Tensor:
@@ -172,32 +173,34 @@ def _centers(corners: Tensor) -> Tensor:
     return (corners[:2] + corners[2:]) / 2
 
 
-def _bids(keys: Tensor, boxes: Tensor, traits: Tensor, turn: int) -> tuple[Tensor, Tensor]:
+def _priorities(
+    packed: Tensor, boxes: Tensor, traits: Tensor, first_order: int
+) -> tuple[Tensor, Tensor]:
     """Priority of each (box, anchor) pair; each anchor goes to its highest.
 
-    A bid is the IoU, its fp32 bits, above the box's turn, which falls with the box's index: at
+    A priority holds the fp32 bits of the IoU above a number that falls with the box's index: at
     equal IoU the lower index wins. It is 0 where the candidate is not positive.
 
     Args:
-        keys: of the candidates, (M, C).
+        packed: the candidates, (M, C), see :mod:`nearest_anchors`.
         boxes: xyxy in pixels, (4, M).
         traits: of the anchors of all levels, see :class:`_Layout`, (7, R).
-        turn: of the first box.
+        first_order: low bits of the first box.
 
     Returns:
-        Anchor indices and bids, int64 (M, C).
+        Anchor indices and priorities, int64 (M, C).
     """
-    is_candidate, candidates = read_keys(keys)
-    found = traits.index_select(1, candidates.flatten()).view(-1, *keys.shape)  # (7, M, C)
+    is_candidate, candidates = unpack_candidates(packed)
+    found = traits.index_select(1, candidates.flatten()).view(-1, *packed.shape)  # (7, M, C)
     corners, points, area = found[:4], found[4:6], found[6]
     boxes = boxes[..., None]  # (4, M, 1)
     iou = _iou(corners, boxes, area)  # (M, C)
     margins = torch.minimum(points - boxes[:2], boxes[2:] - points).amin(dim=0)  # (M, C)
     threshold = _iou_threshold(iou, is_candidate)
     is_positive = is_candidate & (iou >= threshold) & (margins > _INSIDE_MARGIN)
-    turns = torch.arange(turn, turn - len(keys), -1, device=keys.device)
-    bids = iou.view(torch.int32).to(torch.int64).bitwise_left_shift_(_TURN_BITS)
-    return candidates, bids.add_(turns[:, None]).mul_(is_positive)
+    order = torch.arange(first_order, first_order - len(packed), -1, device=packed.device)
+    priorities = iou.view(torch.int32).to(torch.int64).bitwise_left_shift_(_ORDER_BITS)
+    return candidates, priorities.add_(order[:, None]).mul_(is_positive)
 
 
 def _area(corners: Tensor) -> Tensor:

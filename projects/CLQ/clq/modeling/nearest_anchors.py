@@ -1,12 +1,12 @@
-"""The anchors nearest to each box, on each level: by arithmetic on a grid, or by looking at all.
+"""The anchors nearest to each box on each level, by arithmetic on a grid or by brute force.
 
 Letters: N images, L levels, R_l anchors of a level, M boxes, A = 2 axes (x, y), S longest side of
 a level in cells, k nearest anchors of a level that are wanted, E cells of a level that are
 examined for a box.
 
-Candidates travel as keys, int64: the bits of the fp32 squared distance above the anchor's index.
-Such bits are ordered as the distances are, so that keys order by distance and, at exact ties, by
-index. No two keys of a box are equal, which makes any way to sort them a stable one.
+Candidates are packed into int64: the bits of the fp32 squared distance above the anchor's index.
+Such bits are ordered as the distances are, so that packed candidates sort by distance and, at exact
+ties, by index. No two of a box are equal, so that any sort is stable.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from torch import Tensor
 
 _INDEX_BITS = 32
 _INFINITY_BITS = 0x7F800000  # of an fp32 number
-_NO_ANCHOR = _INFINITY_BITS << _INDEX_BITS  # keys from here on are of no candidate
+_NO_ANCHOR = _INFINITY_BITS << _INDEX_BITS  # from here on it is no candidate
 
 
 class AnchorGrid(NamedTuple):
-    """How anchors lie that are one a cell, row-major, as ``DefaultAnchorGenerator`` lays them.
+    """Layout of one anchor per cell, row-major, as of ``DefaultAnchorGenerator``.
 
-    The place of the first cell, and so the generator's offset, is read from the anchors.
+    The generator's offset is read from the anchors.
 
     Attributes:
         strides: of the L levels, in pixels.
@@ -40,10 +40,10 @@ class AnchorGrid(NamedTuple):
 
 
 class NearestAnchors(Protocol):
-    """Finds the k nearest anchors of each level.
+    """Find the k nearest anchors of each level.
 
     Attributes:
-        num_examined: anchors that are looked at for one box, on all levels.
+        num_examined: anchors examined for one box, on all levels.
     """
 
     num_examined: int
@@ -56,24 +56,24 @@ class NearestAnchors(Protocol):
             limits: x and y in pixels where an image ends: anchors there are not its own, (A, N).
 
         Returns:
-            Keys of the k nearest anchors of each level, nearest first, (M, L*k). Where a level has
-            fewer anchors in the image, keys of no candidate fill up.
+            The k nearest anchors of each level, packed, nearest first, (M, L*k). Where a level has
+            fewer anchors in the image, entries that are no candidate fill up.
         """
 
 
-def read_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Tell which keys are of candidates, and which anchors they name, 0 where they are of none."""
-    is_candidate = keys < _NO_ANCHOR
-    return is_candidate, (keys & (2**_INDEX_BITS - 1)).mul_(is_candidate)
+def unpack_candidates(packed: Tensor) -> tuple[Tensor, Tensor]:
+    """Unpack candidates: which entries are one, and the indices of their anchors, else 0."""
+    is_candidate = packed < _NO_ANCHOR
+    return is_candidate, (packed & (2**_INDEX_BITS - 1)).mul_(is_candidate)
 
 
 def row_of(like: Tensor, values: Sequence[float]) -> Tensor:
-    """Python numbers in one row, without the copy from the host for which a GPU makes it wait."""
+    """Make a 1-D tensor from Python numbers without a host-to-device sync."""
     return torch.cat([like.new_full((1,), value) for value in values])
 
 
 class BruteForceNearest:
-    """Looks at every anchor, wherever anchors lie. See :class:`NearestAnchors`."""
+    """Search all anchors, of any layout. See :class:`NearestAnchors`."""
 
     def __init__(self, anchor_centers: Sequence[Tensor], topk: int) -> None:
         """
@@ -92,15 +92,15 @@ class BruteForceNearest:
             is_outside = (level[:, None] >= limits).any(dim=0)
             distance = (x_square + y_square).masked_fill_(is_outside, torch.inf)
             end = start + level.shape[1]
-            keys = _keys(distance, torch.arange(start, end, device=level.device))
-            lacking = keys.new_full((len(keys), max(self.topk - level.shape[1], 0)), _NO_ANCHOR)
-            nearest.append(_smallest(torch.cat((keys, lacking), dim=1), self.topk))
+            packed = _pack(distance, torch.arange(start, end, device=level.device))
+            lacking = packed.new_full((len(packed), max(self.topk - level.shape[1], 0)), _NO_ANCHOR)
+            nearest.append(_smallest(torch.cat((packed, lacking), dim=1), self.topk))
             start = end
         return torch.cat(nearest, dim=1)
 
 
 class GridNearest:
-    """Looks at the cells around each box; the same keys. See :class:`NearestAnchors`.
+    """Search the cells around each box, with the same result. See :class:`NearestAnchors`.
 
     Rows and columns are ranked by their distance from the box. The cell of row rank a and column
     rank b, both from 1, is no nearer than the a * b cells of ranks up to these, itself among
@@ -121,7 +121,7 @@ class GridNearest:
         Args:
             anchor_centers: of each level, x and y in pixels, (A, R_l).
             topk: k.
-            grid: how the anchors lie.
+            grid: the anchors' layout.
         """
         counts = [height * width for height, width in grid.sizes]
         assert counts == [level.shape[1] for level in anchor_centers], (counts, grid)
@@ -151,8 +151,8 @@ class GridNearest:
         distance += y_squares.index_select(1, self.cell_rows)
         anchor_idxs = (self.starts + rows * self.widths).index_select(1, self.cell_rows)
         anchor_idxs += columns.index_select(1, self.cell_columns)
-        keys = _keys(distance, anchor_idxs).permute(2, 0, 1).contiguous()  # (M, L, E)
-        return _smallest(keys, self.topk).flatten(1)
+        packed = _pack(distance, anchor_idxs).permute(2, 0, 1).contiguous()  # (M, L, E)
+        return _smallest(packed, self.topk).flatten(1)
 
     def _ranked(self, centers: Tensor, num_inside: Tensor) -> tuple[Tensor, Tensor]:
         """The k + 1 nearest columns and rows of each level, by rank.
@@ -188,12 +188,12 @@ def _axis_coordinates(anchor_centers: Sequence[Tensor], grid: AnchorGrid) -> Ten
     return coordinates
 
 
-def _keys(squared_distance: Tensor, anchor_idxs: Tensor) -> Tensor:
-    """Keys of fp32 distances, none of them NaN, and the indices of their anchors."""
+def _pack(squared_distance: Tensor, anchor_idxs: Tensor) -> Tensor:
+    """Pack fp32 distances, none of them NaN, and the indices of their anchors."""
     bits = squared_distance.view(torch.int32).to(torch.int64)
     return bits.bitwise_left_shift_(_INDEX_BITS).add_(anchor_idxs)
 
 
-def _smallest(keys: Tensor, topk: int) -> Tensor:
-    """The smallest keys of the last dimension, in order."""
-    return keys.topk(topk, dim=-1, largest=False).values
+def _smallest(packed: Tensor, topk: int) -> Tensor:
+    """The nearest candidates along the last dimension, in order."""
+    return packed.topk(topk, dim=-1, largest=False).values

@@ -1,7 +1,7 @@
-"""Quality branches: how well a box fits, predicted beside the class.
+"""Quality branches, which predict how well a box fits.
 
-A branch says where its logit comes from, what it learns, in which scores it counts, and how much
-each positive weighs in the box losses. Letters: N images, P matched (positive) anchors.
+A branch defines where its logit comes from, its target, the scores that it counts in, and the
+weight of each positive in the box losses. Letters: N images, P matched (positive) anchors.
 """
 
 import torch
@@ -50,7 +50,7 @@ class NoQuality(nn.Module):
 
 
 class LocalizationQuality(NoQuality):
-    """The IoU of the predicted box, from the feature that is classified (arXiv 2309.13269)."""
+    """IoU of the predicted box, from the classification feature (arXiv 2309.13269)."""
 
     def __init__(self, in_channels: int, alpha: float) -> None:
         super().__init__(in_channels, alpha)
@@ -65,9 +65,9 @@ class LocalizationQuality(NoQuality):
 
 
 class Centerness(NoQuality):
-    """How central a cell lies in its box, from the feature that is regressed.
+    """Centerness of a cell in its box, from the regression feature.
 
-    No part of what the class loss trains. Source: FCOS (arXiv 1904.01355), as ATSS uses it.
+    The class loss does not train it. Source: FCOS (arXiv 1904.01355), as ATSS uses it.
     """
 
     test_alpha = 1.0

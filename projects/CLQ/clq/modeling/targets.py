@@ -1,7 +1,7 @@
 """Training targets of the anchors of a batch.
 
-All of it is known before the network runs. So a GPU's host, which waits for copies and for which
-anchors are positive, does so when the device has nothing to do yet.
+They are made before the network runs, so that the host synchronizes, for copies and for the
+positive anchors, while the device has nothing to do yet.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from .crowd import is_in_crowd, separate_crowds
 from .matcher import ATSSMatcher
 from .nearest_anchors import AnchorGrid
 
-__all__ = ["GroundTruth", "Targets", "match"]
-
 
 class Targets(NamedTuple):
     """Targets of N images with R anchors each, over L levels."""
@@ -37,7 +35,7 @@ class Targets(NamedTuple):
 
 
 class GroundTruth(NamedTuple):
-    """The boxes of N images one after the other, M in all."""
+    """Concatenated boxes of N images, M in all."""
 
     boxes: Tensor  # xyxy in pixels, (M, 4)
     classes: Tensor  # (M,)
@@ -45,7 +43,7 @@ class GroundTruth(NamedTuple):
 
     @classmethod
     def of(cls, gt_instances: Sequence[Instances], device: torch.device) -> GroundTruth:
-        """Bring it to a device, by two copies for the batch."""
+        """Concatenate and move to a device, by two copies for the batch."""
         return cls(
             torch.cat([gt.gt_boxes.tensor for gt in gt_instances]).to(device),
             torch.cat([gt.gt_classes for gt in gt_instances]).to(device),
@@ -57,7 +55,7 @@ class GroundTruth(NamedTuple):
 
         Index M gives the class ``background`` and a box of zeros.
         """
-        # One more row stands for it, so that a batch without objects is no exception.
+        # One more row for the background: a batch without objects needs no branch.
         classes = F.pad(self.classes, (0, 1), value=background)
         boxes = F.pad(self.boxes, (0, 0, 0, 1))
         return classes[matched_idxs], boxes[matched_idxs]
@@ -73,7 +71,7 @@ def match(
     grid: AnchorGrid | None,
     ignore_crowd: bool,
 ) -> tuple[Tensor, Tensor]:
-    """As the matcher for a batch; with ``ignore_crowd`` -1 is for background in crowds as well.
+    """Match a batch; with ``ignore_crowd`` background in crowds is labelled -1 too.
 
     Args:
         matcher: see there for ``anchors``, ``valid_hw``, ``grid`` and what is returned.
@@ -81,7 +79,7 @@ def match(
         ground_truth: of the batch, on the device of the anchors.
         image_sizes: height and width of each image in pixels, before batching.
         valid_hw: likewise, as they belong to the image in the batch.
-        grid: how the anchors lie.
+        grid: layout of the anchors.
         ignore_crowd: whether boxes of the class ``CROWD_CLASS`` are crowds, see :mod:`crowd`.
     """
     objects = crowds = Boxes(ground_truth.boxes)

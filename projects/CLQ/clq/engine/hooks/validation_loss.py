@@ -1,4 +1,4 @@
-"""The losses of a detector on data that it does not learn from."""
+"""Losses on the validation data."""
 
 import functools
 import operator
@@ -18,7 +18,7 @@ from ...modeling.loss_normalizer import LossAccumulator
 
 
 def validation_batches(cfg: CfgNode) -> TestBatches:
-    """The images of all ``DATASETS.TEST`` with their objects, resized as for inference."""
+    """Load the images of all ``DATASETS.TEST`` with their objects, resized as for inference."""
     resize = build_augmentation(cfg, is_train=False)
     return TestBatches(
         get_detection_dataset_dicts(cfg.DATASETS.TEST, filter_empty=False),
@@ -32,22 +32,22 @@ def validation_batches(cfg: CfgNode) -> TestBatches:
 def validation_losses(
     model: nn.Module, batches: Iterable[list[dict[str, Any]]]
 ) -> dict[str, float]:
-    """The losses of a whole data set, however it is cut into batches and shared out.
+    """Compute the losses of a whole data set, for any batch size and number of processes.
 
-    They are divided once, by the counts of all images. All processes must call it, one without
-    images too.
+    They are normalized once, by the counts of all images. Collective call, also of a process
+    without images.
 
     Args:
-        model: not wrapped; its layers infer, so that no statistics move.
+        model: not wrapped; its layers are in evaluation mode, so that no statistics move.
         batches: this process's share of the data.
 
     Returns:
-        The losses by name, and ``total_loss``, in the main process; nothing in the others, nor
-        where there is no image at all.
+        The losses by name, and ``total_loss``, on rank 0; nothing on other ranks, nor without any
+        image.
     """
     accumulator = LossAccumulator()
     with inference_context(model):
-        model.training = True  # the flag by which a detector gives losses; its layers infer
+        model.training = True  # of the detector alone, so that it returns losses
         for batch in batches:
             model(batch, normalizer=accumulator)
     # Gathered as objects: a process without images does not know the names of the losses.
