@@ -1,11 +1,11 @@
-"""Data sets, and what training does to their images; importing registers the demo data."""
+"""Data sets and data loading; importing this package registers the demo data."""
 
-from .augmentation import build_train_augmentations
 from .coco.datasets import register_json_datasets
 from .coco.register import CocoFiles, register_coco_json
 from .demo_trees import prepare_trees, register_trees
 from .loader import TestBatches, TrainBatches
 from .mapper import CLQMapper
+from .transforms import build_train_augmentations
 
 __all__ = [
     "CLQMapper",

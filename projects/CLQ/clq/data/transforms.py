@@ -1,7 +1,7 @@
-"""Detectron2's resizing of images, computed by PyTorch instead of Pillow.
+"""Training augmentations, and resizing by PyTorch instead of Pillow.
 
-The filter is the same, and so are the boxes. Where the two round differently, a pixel differs by
-one grey level, and about one in ten million by two.
+Filter and boxes are those of Detectron2's resizing. Where the two round differently, a pixel
+differs by one grey level, and about one in ten million by two.
 
 Letters: H, W height and width of an image, C channels.
 """
@@ -10,15 +10,35 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import transforms as T
+from detectron2.data.detection_utils import build_augmentation
 from PIL import Image
 from torch.nn import functional as F
 
-__all__ = ["ResizeShortestEdge", "with_fast_resizing"]
+
+def build_train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
+    """Build Detectron2's resizing, cropping and flipping, and what else ``INPUT`` enables.
+
+    Args:
+        cfg: reads ``INPUT.*``.
+    """
+    augmentations = build_augmentation(cfg, is_train=True)
+    if cfg.INPUT.CROP.ENABLED:
+        augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+    if cfg.INPUT.VERTICAL_FLIP:
+        augmentations.append(T.RandomFlip(horizontal=False, vertical=True))
+    if cfg.INPUT.QUARTER_TURNS:
+        augmentations.append(T.RandomRotation([0, 90, 180, 270], sample_style="choice"))
+    if cfg.INPUT.COLOR_JITTER > 0:
+        low, high = 1 - cfg.INPUT.COLOR_JITTER, 1 + cfg.INPUT.COLOR_JITTER
+        for jitter in (T.RandomBrightness, T.RandomContrast, T.RandomSaturation):
+            augmentations.append(jitter(low, high))
+    return augmentations
 
 
 class ResizeTransform(T.ResizeTransform):
-    """Several times as fast for 8-bit images, which it gives back stored plane by plane."""
+    """Several times as fast as Detectron2's for 8-bit images; the output is planar in memory."""
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
         """
@@ -27,12 +47,12 @@ class ResizeTransform(T.ResizeTransform):
             interp: one of Pillow's filters in place of the transform's own.
         """
         resample = self.interp if interp is None else interp
-        # Pillow multiplies colours by the opacity, and takes two dimensions for a mask.
-        is_picture = img.dtype == np.uint8 and img.ndim == 3 and img.shape[2] in (1, 3)
-        if not is_picture or resample != Image.Resampling.BILINEAR:
+        # Pillow premultiplies colours by alpha, and takes two dimensions for a mask.
+        is_plain_image = img.dtype == np.uint8 and img.ndim == 3 and img.shape[2] in (1, 3)
+        if not is_plain_image or resample != Image.Resampling.BILINEAR:
             return super().apply_image(img, interp)
         assert img.shape[:2] == (self.h, self.w), img.shape
-        # PyTorch takes neither what can't be written to nor what is flipped.
+        # PyTorch accepts neither read-only arrays nor negative strides.
         planes = torch.from_numpy(np.array(img, order="C")).permute(2, 0, 1)  # (C, H, W)
         size = (self.new_h, self.new_w)
         resized = F.interpolate(planes[None], size, mode="bilinear", antialias=True)[0]
@@ -40,11 +60,11 @@ class ResizeTransform(T.ResizeTransform):
 
 
 class ResizeShortestEdge(T.ResizeShortestEdge):
-    """Detectron2's with :class:`ResizeTransform`."""
+    """Detectron2's augmentation, with :class:`ResizeTransform` as its transform."""
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         resize = super().get_transform(image)
-        if not isinstance(resize, T.ResizeTransform):  # a size of 0 leaves images alone
+        if not isinstance(resize, T.ResizeTransform):  # a size of 0 disables resizing
             return resize
         return ResizeTransform(resize.h, resize.w, resize.new_h, resize.new_w, resize.interp)
 
@@ -52,7 +72,7 @@ class ResizeShortestEdge(T.ResizeShortestEdge):
 def with_fast_resizing(
     augmentations: Iterable[T.Augmentation | T.Transform],
 ) -> list[T.Augmentation | T.Transform]:
-    """The augmentations, with :class:`ResizeShortestEdge` in place of Detectron2's."""
+    """Replace Detectron2's ``ResizeShortestEdge`` by :class:`ResizeShortestEdge`."""
     return [
         (
             ResizeShortestEdge(a.short_edge_length, a.max_size, a.sample_style, a.interp)
