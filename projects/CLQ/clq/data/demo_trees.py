@@ -34,8 +34,6 @@ from ..utils.wheel_download import cache_dir, fetch_from_wheel
 from .coco.register import CocoFiles, load_boxes, set_coco_metadata
 from .coco.voc import Box, coco_annotation, read_voc
 
-__all__ = ["TREE_SPLITS", "ensure_ready", "prepare_trees", "register_trees"]
-
 _WHEEL = "deepforest==2.1.0"
 _WHEEL_SHA256 = "8c2798d8e9be7f0004b194fe207b76c1d9fff6e711b3db67b9508dcd5d00ae54"
 _WHEEL_FOLDER = "deepforest/data/"

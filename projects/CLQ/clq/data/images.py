@@ -5,8 +5,6 @@ import zlib
 
 from PIL import Image
 
-__all__ = ["READ_ERRORS", "reason_of"]
-
 # What Pillow raises for a file that is missing, cut short, damaged or no image, and Detectron2 for
 # one whose size is not that of the json.
 READ_ERRORS = (

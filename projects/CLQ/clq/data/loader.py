@@ -20,8 +20,6 @@ from torch.utils.data import DataLoader, Sampler
 from .mapped_dataset import UNREADABLE, Draw, DrawnImages, MappedImages, Record
 from .mapper import CLQMapper
 
-__all__ = ["TestBatches", "TrainBatches"]
-
 logger = logging.getLogger(__name__)
 
 _GRACE = 60  # seconds

@@ -12,8 +12,6 @@ from torch.utils.data import Dataset
 
 from .images import READ_ERRORS, reason_of
 
-__all__ = ["UNREADABLE", "Draw", "DrawnImages", "MappedImages", "Record"]
-
 Record = dict[str, Any]  # of one image, as Detectron2's catalog holds it
 UNREADABLE = "unreadable"  # entry of a sample: the images that can't be read, with the reason
 _MOST_SUBSTITUTES = 20

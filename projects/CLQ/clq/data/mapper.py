@@ -10,8 +10,6 @@ from detectron2.data import transforms as T
 from ..modeling.crowd import CROWD_CLASS
 from .transforms import with_fast_resizing
 
-__all__ = ["CLQMapper"]
-
 
 class CLQMapper(DatasetMapper):
     """Detectron2's mapper, which resizes faster, keeps boxes exact, and crowds if asked to.

@@ -19,8 +19,6 @@ from ..modeling.anchors import ANCHOR_SCALE, build_anchor_generator
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.nearest_anchors import AnchorGrid
 
-__all__ = ["DetectorScale", "ScaledObjects", "check_scale", "check_matches", "scale_objects"]
-
 
 class DetectorScale(NamedTuple):
     """The sizes that a detector works in.

@@ -15,8 +15,6 @@ from ..data.coco.findings import Example, Finding, find, plain
 from ..data.coco.table import CocoTable
 from ..data.coco.validate import without_garbage_collection
 
-__all__ = ["check_health"]
-
 logger = logging.getLogger(__name__)
 
 _TOLERANCE = 0.01  # pixels that a box may reach beyond its image, as rounding does

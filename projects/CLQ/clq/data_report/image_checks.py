@@ -20,8 +20,6 @@ from ..data.coco.findings import Example, Finding, find, plain
 from ..data.coco.table import CocoTable
 from ..data.images import READ_ERRORS, reason_of
 
-__all__ = ["ImageChecks", "check_images", "decoded_size", "header_size"]
-
 # A folder of which more files are asked for is listed, instead of asking for each.
 _MANY_FILES = 100
 _EXIF_ORIENTATION = 0x0112

@@ -20,8 +20,6 @@ from .anchor_coverage import DetectorScale, check_matches, check_scale, scale_ob
 from .annotation_health import check_health
 from .image_checks import check_images, decoded_size, header_size
 
-__all__ = ["DataReport", "Depth", "check_training_data", "report_data"]
-
 
 class Depth(NamedTuple):
     """How much of a data set a report looks at; the json and the existence of files always.

@@ -8,8 +8,6 @@ from tabulate import tabulate
 from ..data.coco.findings import Finding, plain
 from .report import DataReport
 
-__all__ = ["as_json", "as_text"]
-
 _MOST_CLASSES = 20  # in the table
 
 

@@ -13,8 +13,6 @@ from detectron2.structures import BoxMode, Instances
 
 from ..utils.atomic_write import open_atomically
 
-__all__ = ["CocoFile"]
-
 
 class CocoFile:
     """Collects detections and writes them with their images and categories.

@@ -15,7 +15,6 @@ from detectron2.structures import Boxes, Instances
 if TYPE_CHECKING:
     from detectron2.utils.visualizer import VisImage
 
-__all__ = ["draw_detections", "draw_ground_truth"]
 
 # An image whose longer side is shorter is enlarged to about this, so that labels leave room.
 _READABLE_SIDE = 800  # pixels

@@ -16,17 +16,6 @@ from PIL import Image
 
 from ..data.images import READ_ERRORS, reason_of
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "VIDEO_SUFFIXES",
-    "Source",
-    "UnreadableError",
-    "find_files",
-    "look_at",
-    "read_frames",
-    "shared_folder",
-]
-
 # What a folder is searched for. A file that is named itself may end in anything.
 IMAGE_SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")

@@ -17,7 +17,6 @@ from .inputs import IMAGE_SUFFIXES, Source
 if TYPE_CHECKING:
     import cv2
 
-__all__ = ["VideoFile", "picture_name", "picture_writer"]
 
 Write = Callable[[np.ndarray], None]
 

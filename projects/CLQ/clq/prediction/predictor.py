@@ -13,8 +13,6 @@ from ..checkpoint.detector import load_configured
 from ..data.transforms import ResizeShortestEdge
 from ..modeling import CLQ, fast_inference_model
 
-__all__ = ["Predictor", "usable_device"]
-
 
 class Predictor(DefaultPredictor):
     """Detectron2's predictor around a model that is there already.

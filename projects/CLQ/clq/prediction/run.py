@@ -14,8 +14,6 @@ from .inputs import Source, UnreadableError, find_files, look_at, read_frames, s
 from .picture_files import picture_name, picture_writer
 from .predictor import Predictor, usable_device
 
-__all__ = ["JSON_NAME", "predict_files"]
-
 JSON_NAME = "predictions.json"
 
 

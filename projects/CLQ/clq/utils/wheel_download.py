@@ -22,8 +22,6 @@ from pathlib import Path
 
 from .atomic_write import write_atomically
 
-__all__ = ["DownloadError", "cache_dir", "fetch_from_wheel"]
-
 logger = logging.getLogger(__name__)
 
 

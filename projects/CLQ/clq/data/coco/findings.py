@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Example", "Finding", "advise", "describe_faults", "find", "plain", "shown"]
-
 _MOST_EXAMPLES = 5
 _LONGEST_TEXT = 255  # characters
 

@@ -19,15 +19,6 @@ from .findings import advise, describe_faults, plain
 from .table import CocoTable, evenly_spaced
 from .validate import read_coco
 
-__all__ = [
-    "CocoFiles",
-    "check_same_classes",
-    "class_difference",
-    "load_boxes",
-    "register_coco_json",
-    "set_coco_metadata",
-]
-
 logger = logging.getLogger(__name__)
 
 _MOST_IMAGES = 20  # that are looked for when a data set is registered

@@ -6,17 +6,6 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-__all__ = [
-    "INTEGER_LIMIT",
-    "OPTIONAL_KEYS",
-    "Rule",
-    "are_ids",
-    "box_array",
-    "is_size",
-    "is_text",
-    "lacks_polygon",
-]
-
 INTEGER_LIMIT = 2**63  # PyTorch and the evaluation read 64 bits
 _BOX_LIMIT = 2**62  # so that x + width fits too
 _SIZE_LIMIT = 2**31

@@ -9,8 +9,6 @@ import numpy as np
 
 from .findings import Example, Finding, plain, shown
 
-__all__ = ["CocoTable", "evenly_spaced"]
-
 
 class CocoTable(NamedTuple):
     """The entries of a COCO json that can be used, and the faults of the others.

@@ -26,8 +26,6 @@ from .schema import (
 )
 from .table import CocoTable
 
-__all__ = ["check_content", "read_coco", "without_garbage_collection"]
-
 Entries = list[dict[str, Any]]
 
 _LISTS = ("categories", "images", "annotations")

@@ -4,8 +4,6 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Box", "VocImage", "coco_annotation", "read_voc"]
-
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
