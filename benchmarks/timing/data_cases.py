@@ -23,7 +23,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from clq.config import get_clq_cfg
-from clq.data import CLQMapper, TrainBatches, build_train_augmentations
+from clq.data import CLQMapper, TrainLoader, build_train_augmentations
 from clq.evaluation import METRIC_NAMES, evaluate_boxes
 
 __all__ = ["data_loading", "evaluation"]
@@ -86,8 +86,8 @@ def data_loading(folder: Path) -> tuple[Callable[[], None], Callable[[], None]]:
     return _endless(_our_loader(cfg, records)), _endless(_peer_loader(cfg, records))
 
 
-def _our_loader(cfg: CfgNode, records: list[dict[str, Any]]) -> TrainBatches:
-    return TrainBatches(
+def _our_loader(cfg: CfgNode, records: list[dict[str, Any]]) -> TrainLoader:
+    return TrainLoader(
         records,
         CLQMapper(cfg, is_train=True, augmentations=build_train_augmentations(cfg)),
         sampler=lambda seed: TrainingSampler(len(records), seed=seed),

@@ -1,4 +1,4 @@
-"""The order of batches, which workers, processes and resuming do not change."""
+"""Data loaders: the same batches for any number of workers and processes, and after a resume."""
 
 import itertools
 import logging
@@ -12,14 +12,14 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSample
 from PIL import Image
 
 from clq.config import get_clq_cfg
-from clq.data.loader import TestBatches, TrainBatches, _choose_sampler
+from clq.data.loader import TestLoader, TrainLoader, _choose_sampler
 
 NUM_IMAGES = 7
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Four wide images and three high ones."""
+    """Four wide images and three tall ones."""
     folder = tmp_path_factory.mktemp("images")
     records = []
     for i in range(NUM_IMAGES):
@@ -35,8 +35,8 @@ def mapper(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "image": torch.zeros(1), "random": np.random.rand()}
 
 
-def batches(records: list[dict[str, Any]], start: int = 0, **options: Any) -> TrainBatches:
-    loader = TrainBatches(
+def batches(records: list[dict[str, Any]], start: int = 0, **options: Any) -> TrainLoader:
+    loader = TrainLoader(
         records,
         mapper,
         sampler=lambda seed: TrainingSampler(len(records), seed=seed),
@@ -46,15 +46,15 @@ def batches(records: list[dict[str, Any]], start: int = 0, **options: Any) -> Tr
     return loader
 
 
-def take(loader: TrainBatches, count: int = 12) -> list[list[tuple[int, float]]]:
-    """Which images, and what was drawn for each."""
+def take(loader: TrainLoader, count: int = 12) -> list[list[tuple[int, float]]]:
+    """Image ids and random numbers of the first batches."""
     iterator = iter(loader)
     taken = [[(s["image_id"], s["random"]) for s in b] for b in itertools.islice(iterator, count)]
     iterator.close()
     return taken
 
 
-def test_workers_and_the_start_change_nothing(records: Any):
+def test_workers_and_start_do_not_change_the_batches(records: Any):
     expected = take(batches(records))
     assert take(batches(records, num_workers=2)) == expected
     assert take(batches(records, start=5), 7) == expected[5:]
@@ -65,7 +65,7 @@ def test_workers_and_the_start_change_nothing(records: Any):
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_processes_share_out_what_one_would_see(records: Any, world_size: int):
+def test_processes_share_the_batches_of_one(records: Any, world_size: int):
     expected = take(batches(records, batch_size=4), 6)
     shares = [
         take(batches(records, batch_size=4, rank=rank, world_size=world_size), 6)
@@ -77,7 +77,7 @@ def test_processes_share_out_what_one_would_see(records: Any, world_size: int):
         assert {len(part) for part in parts} == {4 // world_size}
 
 
-def test_batches_are_of_one_shape_unless_told_otherwise(records: Any):
+def test_batches_are_grouped_by_shape_by_default(records: Any):
     grouped = take(batches(records), 30)
     assert all(len({image < 4 for image, _ in batch}) == 1 for batch in grouped)
     mixed = take(batches(records, group_by_shape=False), 30)
@@ -87,14 +87,14 @@ def test_batches_are_of_one_shape_unless_told_otherwise(records: Any):
         assert sorted(images[start : start + NUM_IMAGES]) == list(range(NUM_IMAGES))
 
 
-def test_the_global_random_state_is_left_alone(records: Any):
+def test_the_global_random_state_is_unchanged(records: Any):
     state = torch.get_rng_state()
     take(batches(records, num_workers=1), 3)
     assert torch.get_rng_state().equal(state)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_missing_image_stops_or_is_passed_over(
+def test_a_missing_image_is_an_error_or_skipped(
     num_workers: int, records: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     missing = {**records[1], "file_name": str(tmp_path / "gone.png"), "image_id": 99}
@@ -104,20 +104,20 @@ def test_a_missing_image_stops_or_is_passed_over(
         take(batches(broken, **options), 30)
     assert "\n" not in str(e.value)
     with pytest.raises(ValueError, match="gone.png .it does not exist"):
-        list(TestBatches(broken, mapper, **options))
+        list(TestLoader(broken, mapper, **options))
 
     taken = take(batches(broken, skip_unreadable=True, **options), 30)
     assert all(len(batch) == 2 for batch in taken)
     assert 99 not in {image for batch in taken for image, _ in batch}
     with caplog.at_level(logging.WARNING):
-        evaluated = TestBatches(broken, mapper, skip_unreadable=True, **options)
+        evaluated = TestLoader(broken, mapper, skip_unreadable=True, **options)
         assert [sample["image_id"] for (sample,) in evaluated] == [0, 2, 3, 4, 5, 6]
     told = [r.message for r in caplog.records if "gone.png" in r.message]
     assert len(told) == 2 and told[0].startswith("Another image takes the place of")
     assert told[1].startswith("Left out 1 images; the first is")
 
 
-def test_the_samplers_of_detectron2():
+def test_detectron2_samplers_can_be_chosen():
     cfg = get_clq_cfg()
     records = [{"annotations": [{"category_id": k // 3}]} for k in range(4)]
     cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"

@@ -1,4 +1,4 @@
-"""Images by their draw, and those that can't be read."""
+"""Mapped records: per-sample seeds and unreadable images."""
 
 import random
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from clq.data.mapped_dataset import UNREADABLE, Draw, DrawnImages, MappedImages
+from clq.data.images import read_image
+from clq.data.mapped_dataset import UNREADABLE, MappedDataset, SampleIndex, SeededDataset
 
 
 @pytest.fixture
@@ -43,44 +43,46 @@ def mapper(record: dict[str, Any]) -> dict[str, Any]:
         (4, "it is no image"),
     ],
 )
-def test_an_image_that_cannot_be_read_is_named(records: Any, index: int, reason: str):
-    images = MappedImages(records, mapper)
-    assert "image" in images[0] and UNREADABLE not in images[0]
-    (problem,) = images[index][UNREADABLE]
+def test_an_unreadable_image_is_named(records: Any, index: int, reason: str):
+    dataset = MappedDataset(records, mapper)
+    assert "image" in dataset[0] and UNREADABLE not in dataset[0]
+    (problem,) = dataset[index][UNREADABLE]
     assert problem.startswith(f"{records[index]['file_name']} (") and reason in problem
-    drawn = DrawnImages(records, mapper, 0, skip_unreadable=False)
-    assert drawn[Draw(5, index)] == {UNREADABLE: [problem]}
+    seeded = SeededDataset(records, mapper, 0, skip_unreadable=False)
+    assert seeded[SampleIndex(5, index)] == {UNREADABLE: [problem]}
 
 
-def test_an_error_that_is_not_of_the_image_stays_one(records: Any):
+def test_other_errors_of_the_mapper_are_raised(records: Any):
     def broken(record: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("a mistake in an augmentation")
 
     with pytest.raises(ValueError, match="a mistake"):
-        MappedImages(records, broken)[0]
+        MappedDataset(records, broken)[0]
 
 
-def test_another_takes_the_place_of_it(records: Any):
-    images = DrawnImages(records, mapper, 3, skip_unreadable=True)
-    sample = images[Draw(8, 2)]
+def test_a_substitute_replaces_an_unreadable_image(records: Any):
+    dataset = SeededDataset(records, mapper, 3, skip_unreadable=True)
+    sample = dataset[SampleIndex(8, 2)]
     assert sample["file_name"] == records[0]["file_name"]
     assert records[2]["file_name"] in sample[UNREADABLE][0]
-    assert images[Draw(8, 2)][UNREADABLE] == sample[UNREADABLE], "the draw decides which"
-    nothing = DrawnImages(records[1:], mapper, 3, skip_unreadable=True)[Draw(8, 1)]
+    assert (
+        dataset[SampleIndex(8, 2)][UNREADABLE] == sample[UNREADABLE]
+    ), "the sample index decides which"
+    nothing = SeededDataset(records[1:], mapper, 3, skip_unreadable=True)[SampleIndex(8, 1)]
     assert "image" not in nothing and len(nothing[UNREADABLE]) == 21
 
 
-def test_random_numbers_follow_from_seed_and_draw_alone(records: Any):
-    images = DrawnImages(records, mapper, 3, skip_unreadable=False)
+def test_seed_and_sample_index_alone_determine_random_numbers(records: Any):
+    dataset = SeededDataset(records, mapper, 3, skip_unreadable=False)
     state = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
-    first = images[Draw(8, 0)]["numbers"]
+    first = dataset[SampleIndex(8, 0)]["numbers"]
     assert random.getstate() == state[0] and np.random.get_state()[1].tolist() == state[1]
     assert torch.get_rng_state().equal(state[2])
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
-    assert images[Draw(8, 0)]["numbers"] == first
+    assert dataset[SampleIndex(8, 0)]["numbers"] == first
     others = [
-        images[Draw(9, 0)],
-        DrawnImages(records, mapper, 4, skip_unreadable=False)[Draw(8, 0)],
+        dataset[SampleIndex(9, 0)],
+        SeededDataset(records, mapper, 4, skip_unreadable=False)[SampleIndex(8, 0)],
     ]
     for other in others:
         assert all(a != b for a, b in zip(other["numbers"], first))

@@ -19,7 +19,7 @@ from detectron2.utils.env import seed_all_rng
 from PIL import Image
 
 from clq.config import get_clq_cfg
-from clq.data import TestBatches, register_json_datasets
+from clq.data import TestLoader, register_json_datasets
 from clq.data.mapper import CLQMapper
 from clq.modeling.crowd import CROWD_CLASS
 from reference.tiny import CATEGORIES, Pair
@@ -208,7 +208,7 @@ def test_training_and_evaluation_see_the_same_pixels(pair: Pair):
     cfg.INPUT.RANDOM_FLIP = "none"
     one = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)[0]
     trained = CLQMapper(cfg, is_train=True)(one)["image"]
-    (evaluated,), *_ = TestBatches.from_config(cfg, cfg.DATASETS.TRAIN)
+    (evaluated,), *_ = TestLoader.from_config(cfg, cfg.DATASETS.TRAIN)
     assert trained.shape == (3, 75, 50) and "instances" not in evaluated
     assert torch.equal(evaluated["image"], trained)
     assert not torch.equal(DatasetMapper(cfg, is_train=True)(one)["image"], trained)

@@ -1,8 +1,8 @@
-"""Batches for training and evaluation, in an order that nothing but the seed decides.
+"""Deterministic train and test data loaders.
 
-Every draw of the endless training stream has a number. Which image it is, and how that image is
-augmented, follows from that number and the seed alone. So a resumed training, another number of
-worker processes or of GPUs goes on with the very draws that an unbroken run on one device takes.
+The seed and a sample's position in the endless training stream alone determine its image and
+augmentations. A resumed run, with any number of workers or GPUs, continues with the samples of an
+uninterrupted run on one device.
 """
 
 import itertools
@@ -17,22 +17,22 @@ from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
-from .mapped_dataset import UNREADABLE, Draw, DrawnImages, MappedImages, Record
+from .mapped_dataset import UNREADABLE, MappedDataset, Record, SampleIndex, SeededDataset
 from .mapper import CLQMapper
 
 logger = logging.getLogger(__name__)
 
-_GRACE = 60  # seconds
+_WORKER_GRACE_SECONDS = 60
 
 
-class TrainBatches:
-    """Endless training batches of this process; iterate once.
+class TrainLoader:
+    """Endless loader of this process's training batches; iterate once.
 
-    Of each batch of the whole run a process takes every ``world_size``-th image.
+    Each process takes every ``world_size``-th sample of a global batch.
 
     Attributes:
-        seed: of the order and of the augmentations.
-        start: number of the first batch.
+        seed: of sample order and augmentations.
+        start: index of the first batch.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class TrainBatches:
             sampler: makes one of Detectron2's training samplers from a seed.
             seed: see above.
             batch_size: of all processes together.
-            group_by_shape: make each batch of wide images only, or of others only.
+            group_by_shape: never mix wide images with others in a batch.
             num_workers: processes that read images.
-            skip_unreadable: let another image take the place of one that can't be read.
+            skip_unreadable: substitute another image for an unreadable one.
             rank: of this process.
             world_size: number of processes.
         """
@@ -75,8 +75,8 @@ class TrainBatches:
         self._skipped: set[str] = set()
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, mapper: Callable[[Record], Record]) -> "TrainBatches":
-        """The batches of ``DATASETS.TRAIN``; a negative ``SEED`` draws one for all processes."""
+    def from_config(cls, cfg: CfgNode, mapper: Callable[[Record], Record]) -> "TrainLoader":
+        """Build the loader of ``DATASETS.TRAIN``; a negative ``SEED`` means a random shared one."""
         records = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         )
@@ -96,37 +96,37 @@ class TrainBatches:
     def __iter__(self) -> Iterator[list[Record]]:
         """
         Raises:
-            ValueError: an image can't be read; it is named.
+            ValueError: naming an unreadable image.
         """
-        images = DrawnImages(self._records, self._mapper, self.seed, self._skip_unreadable)
-        batches = itertools.islice(self._draws(), self.start, None)
+        dataset = SeededDataset(self._records, self._mapper, self.seed, self._skip_unreadable)
+        batches = itertools.islice(self._batches(), self.start, None)
         loader = DataLoader(
-            images,
+            dataset,
             batch_sampler=batches,
             num_workers=self._num_workers,
             collate_fn=trivial_batch_collator,
-            worker_init_fn=_leave_signals_to_the_main_process,
-            generator=torch.Generator(),  # leaves the global one alone
+            worker_init_fn=_ignore_signals,
+            generator=torch.Generator(),  # instead of the global one
         )
         for batch in loader:
-            yield [self._checked(sample) for sample in batch]
+            yield [self._report_unreadable(sample) for sample in batch]
 
-    def _draws(self) -> Iterator[list[Draw]]:
-        """This process's share of every batch, from the first."""
-        groups: tuple[list[Draw], list[Draw]] = ([], [])
+    def _batches(self) -> Iterator[list[SampleIndex]]:
+        """Yield this process's share of every batch, from the first."""
+        groups: tuple[list[SampleIndex], list[SampleIndex]] = ([], [])
         indices = self._sampler(self.seed)._infinite_indices()  # type: ignore[attr-defined]
-        for draw in itertools.starmap(Draw, enumerate(indices)):
-            group = groups[self._group_by_shape and self._is_wide[draw.image]]
-            group.append(draw)
+        for sample in itertools.starmap(SampleIndex, enumerate(indices)):
+            group = groups[self._group_by_shape and self._is_wide[sample.image]]
+            group.append(sample)
             if len(group) == self._batch_size:
                 yield group[self._rank :: self._world_size]
                 group.clear()
 
-    def _checked(self, sample: Record) -> Record:
-        """A sample without its notes on unreadable images, which are counted."""
+    def _report_unreadable(self, sample: Record) -> Record:
+        """Raise or log what the sample says of unreadable images, and return it without that."""
         problems = sample.pop(UNREADABLE, [])
         if "image" not in sample:
-            _refuse(problems)
+            _raise_unreadable(problems)
         for problem in problems:
             if problem not in self._skipped:
                 self._skipped.add(problem)
@@ -136,10 +136,10 @@ class TrainBatches:
         return sample
 
 
-class TestBatches:
-    """The images of a data set one by one, each process its share.
+class TestLoader:
+    """Loader of this process's share of a data set, one image a batch.
 
-    With ``skip_unreadable`` images that can't be read are left out, with one warning for all.
+    With ``skip_unreadable``, unreadable images are left out, with one warning for all.
     """
 
     __test__ = False  # no test for pytest to collect
@@ -159,19 +159,19 @@ class TestBatches:
             num_workers: processes that read images.
             skip_unreadable: see above.
         """
-        images = MappedImages(DatasetFromList(list(records), copy=False), mapper)
+        dataset = MappedDataset(DatasetFromList(list(records), copy=False), mapper)
         self._skip_unreadable = skip_unreadable
         self._loader = DataLoader(
-            images,
+            dataset,
             batch_size=1,
-            sampler=samplers.InferenceSampler(len(images)),
+            sampler=samplers.InferenceSampler(len(dataset)),
             num_workers=num_workers,
             collate_fn=trivial_batch_collator,
-            worker_init_fn=_leave_signals_to_the_main_process,
+            worker_init_fn=_ignore_signals,
         )
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, dataset_name: str) -> "TestBatches":
+    def from_config(cls, cfg: CfgNode, dataset_name: str) -> "TestLoader":
         return cls(
             get_detection_dataset_dicts(dataset_name, filter_empty=False),
             CLQMapper(cfg, is_train=False),
@@ -185,7 +185,7 @@ class TestBatches:
     def __iter__(self) -> Iterator[list[Record]]:
         """
         Raises:
-            ValueError: an image can't be read; it is named.
+            ValueError: naming an unreadable image.
         """
         skipped: list[str] = []
         for (sample,) in self._loader:
@@ -194,12 +194,12 @@ class TestBatches:
             if not problems:
                 yield [sample]
             elif not self._skip_unreadable:
-                _refuse(problems)
+                _raise_unreadable(problems)
         if skipped:
             logger.warning("Left out %d images; the first is %s.", len(skipped), skipped[0])
 
 
-def _refuse(problems: Sequence[str]) -> None:
+def _raise_unreadable(problems: Sequence[str]) -> None:
     raise ValueError(
         f"an image is missing or damaged: {problems[0]}; mend it, take it out of the json, or set "
         "DATALOADER.SKIP_UNREADABLE True."
@@ -207,11 +207,11 @@ def _refuse(problems: Sequence[str]) -> None:
 
 
 def _choose_sampler(cfg: CfgNode, records: Sequence[Record]) -> Callable[[int], Sampler]:
-    """The sampler of ``DATALOADER.SAMPLER_TRAIN``, waiting for its seed."""
+    """Return the constructor of ``DATALOADER.SAMPLER_TRAIN``, which takes the seed."""
     name = cfg.DATALOADER.SAMPLER_TRAIN
     if name == "RepeatFactorTrainingSampler":
-        of_frequency = samplers.RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
-        factors = of_frequency(records, cfg.DATALOADER.REPEAT_THRESHOLD)
+        repeat_factors = samplers.RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
+        factors = repeat_factors(records, cfg.DATALOADER.REPEAT_THRESHOLD)
         return lambda seed: samplers.RepeatFactorTrainingSampler(factors, seed=seed)
     if name == "RandomSubsetTrainingSampler":
         ratio = cfg.DATALOADER.get("RANDOM_SUBSET_RATIO", 1.0)  # v0.6 has no such key
@@ -221,10 +221,10 @@ def _choose_sampler(cfg: CfgNode, records: Sequence[Record]) -> Callable[[int], 
     return lambda seed: samplers.TrainingSampler(len(records), seed=seed)
 
 
-def _leave_signals_to_the_main_process(worker_id: int) -> None:
-    """Serve on after Ctrl-C or a cluster's SIGTERM: the main process finishes its step first.
+def _ignore_signals(worker_id: int) -> None:
+    """Ignore SIGINT and SIGTERM in workers while the main process finishes its step.
 
-    It ends its workers itself; one that it does not end dies after a while.
+    The main process ends its workers; one that outlives it exits after a while.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_GRACE))
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(_WORKER_GRACE_SECONDS))

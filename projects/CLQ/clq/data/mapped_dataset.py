@@ -1,4 +1,4 @@
-"""Images read and augmented, each as its draw says, and what happens where one can't be read."""
+"""Mapped dataset with per-sample seeds and handling of unreadable images."""
 
 import contextlib
 import random
@@ -7,27 +7,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from detectron2.data.detection_utils import read_image
 from torch.utils.data import Dataset
 
-from .images import READ_ERRORS, reason_of
+from .images import READ_ERRORS, read_image, reason_of
 
-Record = dict[str, Any]  # of one image, as Detectron2's catalog holds it
-UNREADABLE = "unreadable"  # entry of a sample: the images that can't be read, with the reason
-_MOST_SUBSTITUTES = 20
-
-
-class Draw(NamedTuple):
-    """One place of the training stream."""
-
-    number: int  # from 0
-    image: int  # index of its record
+Record = dict[str, Any]  # of one image, in Detectron2's format
+UNREADABLE = "unreadable"  # key of a sample: unreadable images, each with the reason
+_MAX_SUBSTITUTES = 20
 
 
-class MappedImages(Dataset):
-    """Mapped records; one whose image can't be read says so instead of raising.
+class SampleIndex(NamedTuple):
+    """Index of a training sample."""
 
-    A worker process could pass on an error only with its traceback as text.
+    position: int  # in the training stream, from 0
+    image: int  # index of the record
+
+
+class MappedDataset(Dataset):
+    """Dataset of mapped records; an unreadable image is reported in its sample, not raised.
+
+    A worker process could pass on an error only as the text of its traceback.
     """
 
     def __init__(self, records: Dataset, mapper: Callable[[Record], Record]) -> None:
@@ -42,14 +41,14 @@ class MappedImages(Dataset):
         try:
             return self._mapper(record)
         except READ_ERRORS as error:
-            reason = _why_unreadable(record)
+            reason = _read_error(record)
             if reason is None:
                 raise error
             return {UNREADABLE: [f"{record['file_name']} ({reason})"]}
 
 
-class DrawnImages(MappedImages):
-    """Mapped records by the draw, which seeds their augmentation."""
+class SeededDataset(MappedDataset):
+    """Dataset of mapped records, whose augmentations are seeded by the sample index."""
 
     def __init__(
         self,
@@ -62,27 +61,27 @@ class DrawnImages(MappedImages):
         self._seed = seed
         self._skip_unreadable = skip_unreadable
 
-    def __getitem__(self, draw: Draw) -> Record:  # type: ignore[override]
+    def __getitem__(self, sample_index: SampleIndex) -> Record:  # type: ignore[override]
         problems: list[str] = []
-        with _seeded(self._seed, draw.number):
-            for index in self._candidates(draw):
+        with _seeded(self._seed, sample_index.position):
+            for index in self._candidates(sample_index):
                 sample = super().__getitem__(index)
                 problems += sample.get(UNREADABLE, [])
                 if "image" in sample:
                     break
         return {**sample, UNREADABLE: problems} if problems else sample
 
-    def _candidates(self, draw: Draw) -> Iterator[int]:
-        """The drawn image, and those that may take its place."""
-        yield draw.image
+    def _candidates(self, sample_index: SampleIndex) -> Iterator[int]:
+        """Yield the record to map, then its substitutes."""
+        yield sample_index.image
         if self._skip_unreadable:
-            rng = np.random.default_rng((self._seed, draw.number))
-            yield from rng.integers(len(self), size=_MOST_SUBSTITUTES).tolist()
+            rng = np.random.default_rng((self._seed, sample_index.position))
+            yield from rng.integers(len(self), size=_MAX_SUBSTITUTES).tolist()
 
 
 @contextlib.contextmanager
 def _seeded(*seeds: int) -> Iterator[None]:
-    """Let all random numbers inside follow from the seeds, and leave those outside as they were."""
+    """Seed all RNGs within the context and restore them afterwards."""
     for_random, for_numpy, for_torch = np.random.SeedSequence(seeds).generate_state(3).tolist()
     random_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=()):
@@ -96,8 +95,8 @@ def _seeded(*seeds: int) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
-def _why_unreadable(record: Record) -> str | None:
-    """Reason why a record's image can't be read; None if it can."""
+def _read_error(record: Record) -> str | None:
+    """Return why a record's image is unreadable, or None."""
     try:
         height, width = read_image(record["file_name"]).shape[:2]
     except READ_ERRORS as error:

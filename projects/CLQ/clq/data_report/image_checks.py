@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from ..data.coco.findings import Example, Finding, find, plain
 from ..data.coco.table import CocoTable
-from ..data.images import READ_ERRORS, reason_of
+from ..data.images import READ_ERRORS, read_image, reason_of
 
 # A folder of which more files are asked for is listed, instead of asking for each.
 _MANY_FILES = 100
@@ -133,7 +132,7 @@ def decoded_size(path: str) -> tuple[int, int]:
     Raises:
         READ_ERRORS: it is no image, or damaged.
     """
-    height, width = read_image(path, format="RGB").shape[:2]
+    height, width = read_image(path).shape[:2]
     return width, height
 
 

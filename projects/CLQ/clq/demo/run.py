@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from PIL import Image
 from tabulate import tabulate
 
 from ..checkpoint import remove_checkpoints
 from ..data.demo_trees import TREE_SPLITS
+from ..data.images import read_image
 from ..engine.run_config.setup import build_config, setup
 from ..engine.trainer import CLQTrainer
 from ..evaluation import METRIC_NAMES, box_results_by_dataset, write_results
@@ -85,7 +85,7 @@ def read_samples(cfg: CfgNode, dataset_name: str) -> list[Sample]:
         objects = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
         found = [d for d in detections if d["image_id"] == image["id"]]
         sample = Sample(
-            image=np.asarray(Image.open(Path(metadata.image_root, image["file_name"]))),
+            image=read_image(Path(metadata.image_root, image["file_name"]), "RGB"),
             gt_boxes=_corners(objects),
             pred_boxes=_corners(found),
             scores=np.array([d["score"] for d in found], dtype=float),

@@ -19,7 +19,7 @@ from detectron2.utils.events import EventWriter
 from torch import nn
 
 from ..checkpoint import CLQCheckpointer, dump_config, remove_leftovers
-from ..data import CLQMapper, TestBatches, TrainBatches, build_train_augmentations
+from ..data import CLQMapper, TestLoader, TrainLoader, build_train_augmentations
 from ..evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
 from ..modeling.compile import compile_network
 from .hooks.best_checkpoint import KeepBest
@@ -222,14 +222,14 @@ class CLQTrainer(DefaultTrainer):
         return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(params, lr=cfg.SOLVER.BASE_LR)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> TrainBatches:
+    def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:
         augmentations = build_train_augmentations(cfg)
         mapper = CLQMapper(cfg, is_train=True, augmentations=augmentations)
-        return TrainBatches.from_config(cfg, mapper)
+        return TrainLoader.from_config(cfg, mapper)
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> TestBatches:
-        return TestBatches.from_config(cfg, dataset_name)
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> TestLoader:
+        return TestLoader.from_config(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> CocoBoxEvaluator:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from ..data.images import READ_ERRORS, reason_of
+from ..data.images import READ_ERRORS, read_image, reason_of
 
 # What a folder is searched for. A file that is named itself may end in anything.
 IMAGE_SUFFIXES = frozenset(
@@ -141,7 +140,7 @@ def read_frames(source: Source) -> Iterator[np.ndarray]:
         yield from _read_video(source.path)
         return
     try:
-        image = read_image(str(source.path), "BGR")
+        image = read_image(source.path)
     except READ_ERRORS as error:
         raise UnreadableError(f"{source.path} can't be read ({reason_of(error)})") from error
     yield image

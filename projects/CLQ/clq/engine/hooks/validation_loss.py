@@ -13,14 +13,14 @@ from detectron2.evaluation import inference_context
 from detectron2.utils import comm
 from torch import nn
 
-from ...data import CLQMapper, TestBatches
+from ...data import CLQMapper, TestLoader
 from ...modeling.loss_normalizer import LossAccumulator
 
 
-def validation_batches(cfg: CfgNode) -> TestBatches:
+def validation_batches(cfg: CfgNode) -> TestLoader:
     """Load the images of all ``DATASETS.TEST`` with their objects, resized as for inference."""
     resize = build_augmentation(cfg, is_train=False)
-    return TestBatches(
+    return TestLoader(
         get_detection_dataset_dicts(cfg.DATASETS.TEST, filter_empty=False),
         CLQMapper(cfg, is_train=True, augmentations=resize),
         num_workers=cfg.DATALOADER.NUM_WORKERS,

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import get_detection_dataset_dicts
-from detectron2.data.detection_utils import annotations_to_instances, read_image
+from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.engine import HookBase
 from detectron2.evaluation import inference_context
 from detectron2.structures import Instances
 from torch import nn
 
-from ...data.images import READ_ERRORS
+from ...data.images import READ_ERRORS, read_image
 from ...data.mapped_dataset import Record
 from ...prediction.drawing import draw_detections, draw_ground_truth
 from ...prediction.predictor import Predictor
@@ -55,7 +55,7 @@ class ShowPredictions(HookBase):
         with inference_context(self._predictor.model):
             for record in self._records:
                 try:
-                    image = read_image(record["file_name"], format="BGR")
+                    image = read_image(record["file_name"])
                 except READ_ERRORS:
                     continue
                 name = Path(record["file_name"]).name
