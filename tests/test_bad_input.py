@@ -238,11 +238,11 @@ DATA: dict[str, tuple[Callable[[TinyData], Any], str]] = {
     ),
     "same image": (
         change_first("images", id=17),
-        f"{JSON} has 4 faults: image ids must be unique, but 17 is repeated; annotation 1 ",
+        f"{JSON} has 4 errors: image ids must be unique, but 17 is repeated; annotation 1 ",
     ),
     "same category": (
         change_first("categories", id=3),
-        f"{JSON} has 4 faults: category ids must be unique, but 3 is repeated; annotation 1 ",
+        f"{JSON} has 4 errors: category ids must be unique, but 3 is repeated; annotation 1 ",
     ),
     "unknown category": (
         change_first("annotations", category_id=5),

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Say what is wrong with a data set before a training does, and what is good to know about it.
+"""Report errors and warnings of a data set before training on it.
 
-Looks at a COCO json and its image folder as training would: every entry of the json, every image
-file (decoded completely, with its EXIF orientation, against the width and height of the json), and
-how the objects suit the strides of the detector at the size that it sees them.
+Checks a COCO json and its image folder: every entry of the json, every image file (decoded
+completely, with its EXIF orientation, against the width and height of the json), and the object
+sizes against the strides of the detector at its input size.
 
-A FAULT stops a training: mend it, or take the entry out of the json. A note does not. The exit code
-is 1 if there is a fault, else 0.
+An ERROR prevents training: correct the entry, or remove it from the json. A WARNING does not. The
+exit code is 1 if there is an error, else 0.
 
 One data set, and with it the one it will be evaluated on:
   python tools/check_data.py train.json images/
@@ -26,7 +26,7 @@ from clq.config import get_clq_cfg
 from clq.data import CocoFiles
 from clq.data_report import DataReport, report_data
 from clq.data_report.anchor_coverage import DetectorScale
-from clq.data_report.report import Depth
+from clq.data_report.report import ReportScope
 from clq.data_report.report_text import as_json, as_text
 from clq.engine import exit_on_user_error
 from clq.engine.run_config.config_errors import explain_refusals
@@ -35,20 +35,22 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "Base-CLQ.yaml"
 
 
 def check(options: argparse.Namespace) -> list[DataReport]:
-    """The reports on the training and, if it is given, the evaluation data."""
+    """Report on the training data and, if given, the evaluation data."""
     cfg = get_clq_cfg()
     file = str(options.config_file)
     with explain_refusals(cfg, file=file):
         cfg.merge_from_file(file, allow_unsafe=False)
         scale = DetectorScale.from_config(cfg)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False  # as --train and --val set it
-    depth = Depth(num_images=options.images)
+    scope = ReportScope(num_images=options.images)
     files = CocoFiles(options.json_file, options.image_root)
-    reports = [report_data(files, cfg, scale, depth=depth)]
+    reports = [report_data(files, cfg, scale, scope=scope)]
     if options.val:
-        known = [] if reports[0].faults else reports[0].class_names
+        known = [] if reports[0].errors else reports[0].class_names
         val = CocoFiles(*options.val)
-        reports.append(report_data(val, cfg, scale, depth=depth, trains=False, train_classes=known))
+        reports.append(
+            report_data(val, cfg, scale, scope=scope, for_training=False, train_classes=known)
+        )
     return reports
 
 
@@ -83,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
         print(json.dumps(as_json(reports), allow_nan=False))
     else:
         print("\n\n".join(map(as_text, reports)))
-    sys.exit(1 if any(report.faults for report in reports) else 0)
+    sys.exit(1 if any(report.errors for report in reports) else 0)
 
 
 if __name__ == "__main__":

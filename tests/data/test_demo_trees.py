@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from clq.data import demo_trees
-from clq.data.demo_trees import TREE_SPLITS, ensure_ready, prepare_trees, register_trees
+from clq.data.demo_trees import TREE_SPLITS, prepare_split, prepare_trees, register_trees
 from clq.utils.wheel_download import fetch_from_wheel
 
 COUNTS = {"train": (36, 592), "test": (9, 285), "test_other_sites": (2, 98)}
@@ -143,21 +143,21 @@ def test_catalogs(split: str) -> None:
 def test_ensure_ready_follows_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     register_trees()
     name = TREE_SPLITS["test"].dataset
-    ensure_ready(name)
+    prepare_split(name)
     before = MetadataCatalog.get(name).json_file
     (tmp_path / "wheels").symlink_to(Path(before).parent.parent / "wheels")
     monkeypatch.setenv("CLQ_CACHE", str(tmp_path))
-    ensure_ready(name)
+    prepare_split(name)
     assert MetadataCatalog.get(name).json_file == str(tmp_path / "trees-v1" / "test.json")
     assert Path(MetadataCatalog.get(name).json_file).read_bytes() == Path(before).read_bytes()
     assert [path.name for path in tmp_path.iterdir() if path.name != "wheels"] == ["trees-v1"]
     monkeypatch.undo()
-    ensure_ready(name)
+    prepare_split(name)
     assert MetadataCatalog.get(name).json_file == before
 
 
 def test_ensure_ready_leaves_other_data_sets_alone() -> None:
-    ensure_ready("somebody_elses_data")
+    prepare_split("somebody_elses_data")
     assert "somebody_elses_data" not in MetadataCatalog.list()
 
 

@@ -48,13 +48,13 @@ def table_of(boxes: list[list[float]], width: int = 2000, height: int = 1600) ->
     image = {"id": 1, "file_name": "a.png", "width": width, "height": height}
     categories = [{"id": 1, "name": "x"}]
     table = check_content({"images": [image], "annotations": annotations, "categories": categories})
-    assert table.faults == []
+    assert table.errors == []
     return table
 
 
 def scale_findings(table: CocoTable, scale: DetectorScale) -> dict[str, Finding]:
     findings = check_scale(table, scale_objects(table, scale), scale)
-    assert not any(finding.is_fault for finding in findings)
+    assert not any(finding.is_error for finding in findings)
     return {finding.kind: finding for finding in findings}
 
 
@@ -152,7 +152,7 @@ def test_no_object_at_all():
     table = table_of([])
     assert scale_findings(table, SCALE) == {}
     objects = scale_objects(table, SCALE)
-    assert check_matches(table, objects, SCALE, np.arange(1), most=5) == ([], 0)
+    assert check_matches(table, objects, SCALE, np.arange(1), limit=5) == ([], 0)
 
 
 # ----------------------------------------------------------------------------------------- anchors
@@ -178,7 +178,7 @@ def test_the_objects_without_anchor_are_those_of_the_detector(cfg: CfgNode):
     objects = scale_objects(table, scale)
     boxes = Boxes(torch.as_tensor(objects.corners, dtype=torch.float32))
     expected = unmatched_by(build_model(cfg), boxes, (150, 201))
-    (finding,), num_images = check_matches(table, objects, scale, np.arange(1), most=5)
+    (finding,), num_images = check_matches(table, objects, scale, np.arange(1), limit=5)
     assert (finding.count, finding.total, num_images) == (expected, len(boxes), 1)
     assert 5 < expected < 55
 
@@ -186,14 +186,14 @@ def test_the_objects_without_anchor_are_those_of_the_detector(cfg: CfgNode):
 def test_each_image_is_matched_alone_and_only_those_asked_for(tiny_data: TinyData):
     table = check_content(tiny_data.train.content)
     objects = scale_objects(table, SCALE)
-    assert check_matches(table, objects, SCALE, np.arange(4), most=9)[1] == 3  # the last is empty
-    assert check_matches(table, objects, SCALE, np.array([0, 3]), most=9)[1] == 1
-    assert check_matches(table, objects, SCALE, np.arange(4), most=2)[1] == 2
-    assert check_matches(table, objects, SCALE, np.arange(0), most=2)[1] == 0
+    assert check_matches(table, objects, SCALE, np.arange(4), limit=9)[1] == 3  # the last is empty
+    assert check_matches(table, objects, SCALE, np.array([0, 3]), limit=9)[1] == 1
+    assert check_matches(table, objects, SCALE, np.arange(4), limit=2)[1] == 2
+    assert check_matches(table, objects, SCALE, np.arange(0), limit=2)[1] == 0
 
 
 def test_an_object_that_is_no_anchor_is_named():
     table = table_of([[40, 40, 64, 64], [41, 41, 2, 2]], width=200, height=160)
-    (finding,), _ = check_matches(table, scale_objects(table, SCALE), SCALE, np.arange(1), most=1)
+    (finding,), _ = check_matches(table, scale_objects(table, SCALE), SCALE, np.arange(1), limit=1)
     assert ids_of(finding) == [1] and (finding.count, finding.total) == (1, 2)
     assert finding.sentence.startswith("objects that ATSS gives no anchor, in 1 images: 1 of 2")

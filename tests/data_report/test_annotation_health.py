@@ -34,7 +34,7 @@ def table_of(annotations: list[dict[str, Any]], categories: list[tuple[int, str]
             "categories": [{"id": id_, "name": name} for id_, name in categories],
         }
     )
-    assert table.faults == []
+    assert table.errors == []
     return table
 
 
@@ -52,7 +52,7 @@ def table() -> CocoTable:
 
 def by_kind(table: CocoTable, **options: Any) -> dict[str, Finding]:
     findings = check_health(table, **options)
-    assert not any(finding.is_fault for finding in findings)
+    assert not any(finding.is_error for finding in findings)
     return {finding.kind: finding for finding in findings}
 
 

@@ -70,7 +70,7 @@ def test_files_that_are_not_there(tmp_path: Path):
         ]
     }
     assert checks.usable.tolist() == [2] and checks.num_read == 1
-    assert checks.findings[0].is_fault
+    assert checks.findings[0].is_error
 
 
 def test_a_name_longer_than_a_file_can_have(tmp_path: Path):
@@ -127,7 +127,7 @@ def test_a_header_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.M
 def test_skipping_makes_notes_of_them(tmp_path: Path):
     save(tmp_path / "a.png", 40, 60)
     findings = check(tmp_path, "a.png", "b.png", skips_unreadable=True).findings
-    assert [finding.is_fault for finding in findings] == [False, False]
+    assert [finding.is_error for finding in findings] == [False, False]
     assert findings[0].sentence == "images that are not in the folder: 1; skipped and counted"
 
 
@@ -135,7 +135,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path):
     for skips in (False, True):  # a wrong folder is nothing to skip
         checks = check(tmp_path / "none", "a.png", "b.png", skips_unreadable=skips)
         (finding,) = checks.findings
-        assert finding.is_fault and finding.kind == "missing_folder"
+        assert finding.is_error and finding.kind == "missing_folder"
         assert f"{tmp_path / 'none'}, which does not exist" in str(finding.examples[0])
         assert checks.usable.tolist() == [] and checks.num_read == 0
 

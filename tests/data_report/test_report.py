@@ -23,7 +23,7 @@ from clq.data import CocoFiles, register_json_datasets
 from clq.data.coco import validate
 from clq.data_report import DataReport, check_training_data, report_data
 from clq.data_report.anchor_coverage import DetectorScale
-from clq.data_report.report import Depth
+from clq.data_report.report import ReportScope
 from reference.tiny import CONFIG, KEYS, TinyData, options
 
 Change = Callable[[dict[str, Any]], object]
@@ -65,50 +65,50 @@ def kinds(findings: list) -> list[str]:
 
 def test_sound_data(files: CocoFiles, cfg: CfgNode):
     found = report(files, cfg)
-    assert found.faults == [] and found.files == files
+    assert found.errors == [] and found.files == files
     assert (found.class_names, found.class_counts) == (["bar", "block", "dot"], [3, 3, 3])
     assert (found.num_images, found.num_read, found.num_matched) == (4, 4, 3)
-    assert "images_without_objects" in kinds(found.notes)
+    assert "images_without_objects" in kinds(found.warnings)
 
 
 def test_faults_come_first(files: CocoFiles, cfg: CfgNode):
     (files.image_root / "0.png").unlink()
     change_json(files, lambda content: content["annotations"][0].update(bbox=[1, 2, 3]))
     found = report(files, cfg)
-    assert kinds(found.faults) == ["bad_box", "missing_image"]
-    assert found.findings == found.faults + found.notes
+    assert kinds(found.errors) == ["bad_box", "missing_image"]
+    assert found.findings == found.errors + found.warnings
     assert (found.num_read, found.num_matched) == (3, 2)
     assert found.class_counts == [3, 3, 2]
 
 
-def test_depth(files: CocoFiles, cfg: CfgNode):
-    found = report(files, cfg, depth=Depth(num_images=2, num_matched=1))
+def test_scope(files: CocoFiles, cfg: CfgNode):
+    found = report(files, cfg, scope=ReportScope(num_images=2, num_matched=1))
     assert (found.num_images, found.num_read, found.num_matched) == (4, 2, 1)
     cut = files.image_root / "0.png"
     cut.write_bytes(cut.read_bytes()[:-200])
-    assert kinds(report(files, cfg).faults) == ["unreadable_image"]
-    assert report(files, cfg, depth=Depth(decodes=False)).faults == []
+    assert kinds(report(files, cfg).errors) == ["unreadable_image"]
+    assert report(files, cfg, scope=ReportScope(decodes=False)).errors == []
 
 
-@pytest.mark.parametrize("trains", [True, False])
-def test_data_without_an_object(trains: bool, files: CocoFiles, cfg: CfgNode):
+@pytest.mark.parametrize("for_training", [True, False])
+def test_data_without_an_object(for_training: bool, files: CocoFiles, cfg: CfgNode):
     change_json(files, lambda content: content.update(annotations=[]))
-    found = report(files, cfg, trains=trains)
+    found = report(files, cfg, for_training=for_training)
     (finding,) = [finding for finding in found.findings if finding.kind == "no_object"]
-    assert finding.is_fault is trains
-    purpose = "train on" if trains else "find"
+    assert finding.is_error is for_training
+    purpose = "train on" if for_training else "find"
     assert str(finding.examples[0]) == f"it has no object to {purpose}"
-    # Where all annotations are at fault, that is said already.
+    # Errors in all annotations say so already.
     change_json(files, lambda content: content.update(annotations=[{}]))
     assert "no_object" not in kinds(report(files, cfg).findings)
 
 
 def test_classes_must_be_those_of_the_training(files: CocoFiles, cfg: CfgNode):
     names = ["bar", "block", "dot"]
-    assert report(files, cfg, train_classes=names).faults == []
-    (fault,) = report(files, cfg, train_classes=[*names, "line"]).faults
-    assert fault.kind == "class_mismatch"
-    assert "only in training ['line'], only in evaluation []" in str(fault.examples[0])
+    assert report(files, cfg, train_classes=names).errors == []
+    (error,) = report(files, cfg, train_classes=[*names, "line"]).errors
+    assert error.kind == "class_mismatch"
+    assert "only in training ['line'], only in evaluation []" in str(error.examples[0])
     files.json_file.write_text("{")
     assert kinds(report(files, cfg, train_classes=names).findings) == ["bad_json"]
 
@@ -147,7 +147,7 @@ def test_small_shares_are_not_worth_a_line(files: CocoFiles, cfg: CfgNode):
 
     change_json(files, change)
     cfg = configured(cfg, files)
-    assert "small_objects" in kinds(report(files, cfg).notes)
+    assert "small_objects" in kinds(report(files, cfg).warnings)
     assert not [note for note in check_training_data(cfg) if "finest stride" in note]
 
 
@@ -160,7 +160,7 @@ def test_a_fault_stops_a_training_in_one_sentence(files: CocoFiles, cfg: CfgNode
     for name in ("1.png", "3.png"):
         (files.image_root / name).write_text("text")
     assert refusal(cfg) == (
-        f"annotation file {files.json_file} has 3 faults: image 2.png does not exist; "
+        f"annotation file {files.json_file} has 3 errors: image 2.png does not exist; "
         "image 1.png can't be read (it is no image); image 3.png can't be read (it is no image); "
         f"{command}"
     )

@@ -10,10 +10,10 @@ from clq.data.coco.findings import Example, Finding
 from clq.data_report import DataReport
 from clq.data_report.report_text import as_json, as_text
 
-NOTE = Finding(
+WARNING = Finding(
     "small_objects", "small objects", False, 2, (Example("annotation 3", "is small"),), total=9
 )
-FAULT = Finding(
+ERROR = Finding(
     "missing_image",
     "images that are not there",
     True,
@@ -31,7 +31,7 @@ def report() -> DataReport:
         num_images=20,
         num_read=13,
         num_matched=12,
-        findings=[FAULT, NOTE],
+        findings=[ERROR, WARNING],
     )
 
 
@@ -39,14 +39,14 @@ def test_text(report: DataReport):
     assert as_text(report).splitlines() == [
         "train.json with images",
         "images: 20, objects: 403, classes: 2 (images read: 13, matched by ATSS: 12)",
-        "FAULT [missing_image] images that are not there: 7",
+        "ERROR [missing_image] images that are not there: 7",
         "      - image 0.png does not exist",
         "      - image 1.png does not exist",
         "      - image 2.png does not exist",
         "      - image 3.png does not exist",
         "      - image 4.png does not exist",
         "      - and 2 more",
-        "note  [small_objects] small objects: 2 of 9 (22.2%), such as annotation 3 is small",
+        "WARNING [small_objects] small objects: 2 of 9 (22.2%), such as annotation 3 is small",
         "",
         "class      objects",
         "-------  ---------",

@@ -28,7 +28,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
 
 def test_sound_data(tiny_data: TinyData, capsys: pytest.CaptureFixture[str]):
     code, text = run(capsys, *tiny_data.train, "--val", *tiny_data.val)
-    assert code == 0 and "FAULT" not in text
+    assert code == 0 and "ERROR" not in text
     train, val = text.split("\n\n" + str(tiny_data.val.json_file))
     assert train.startswith(
         f"{tiny_data.train.json_file} with {tiny_data.train.images}\n"
@@ -43,7 +43,7 @@ def test_faults_end_with_code_1(broken: Pair, capsys: pytest.CaptureFixture[str]
     assert code == 1
     lines = text.splitlines()
     assert lines[2:4] == [
-        "FAULT [missing_image] images that are not in the folder: 1",
+        "ERROR [missing_image] images that are not in the folder: 1",
         "      - image 0.png does not exist",
     ]
 
@@ -57,7 +57,7 @@ def test_evaluation_data_may_be_at_fault(
     other.write_text(json.dumps(content))
     val = ("--val", other, tiny_data.val.images)
     code, text = run(capsys, *tiny_data.train, *val)
-    assert code == 1 and "FAULT [class_mismatch]" in text
+    assert code == 1 and "ERROR [class_mismatch]" in text
     # Faulty training data may lack the classes that it should have.
     broken.json_file.with_name("none.json").unlink(missing_ok=True)
     code, text = run(capsys, broken.json_file.with_name("none.json"), broken.images, *val)

@@ -29,12 +29,12 @@ def table() -> CocoTable:
     image = {"id": 7, "file_name": "a\n.png", "width": 60, "height": 40}
     categories = [{"id": 2, "name": "x"}]
     table = check_content({"images": [image], "annotations": annotations, "categories": categories})
-    assert table.faults == []
+    assert table.errors == []
     return table
 
 
 def test_what_trains(table: CocoTable):
-    assert table.trains().tolist() == [True, True, False, False, False, False, False]
+    assert table.is_trained_on().tolist() == [True, True, False, False, False, False, False]
     assert table.objects.tolist() == [0, 1, 2, 3, 4, 6]
 
 

@@ -1,4 +1,4 @@
-"""The check of a COCO json: what is a fault, what is kept, and that no content breaks it."""
+"""The check of a COCO json: what is a error, what is kept, and that no content breaks it."""
 
 import contextlib
 import copy
@@ -21,7 +21,7 @@ from PIL import Image
 from clq.config import get_clq_cfg
 from clq.data import CocoFiles, register_coco_json
 from clq.data.coco import validate
-from clq.data.coco.validate import check_content, read_coco
+from clq.data.coco.validate import check_content, load_and_validate
 from clq.data_report import report_data
 from clq.data_report.anchor_coverage import DetectorScale
 from clq.data_report.report_text import as_json, as_text
@@ -55,16 +55,16 @@ def content() -> dict[str, Any]:
 
 
 def counts(content: Any) -> dict[str, int]:
-    """Number of faults of each kind."""
-    faults = check_content(content).faults
-    assert all(fault.is_fault for fault in faults)
-    assert len({fault.kind for fault in faults}) == len(faults)
-    return {fault.kind: fault.count for fault in faults}
+    """Number of errors of each kind."""
+    errors = check_content(content).errors
+    assert all(error.is_error for error in errors)
+    assert len({error.kind for error in errors}) == len(errors)
+    return {error.kind: error.count for error in errors}
 
 
 def test_columns(content: dict[str, Any]):
     table = check_content(content)
-    assert table.faults == []
+    assert table.errors == []
     assert (table.category_ids, table.class_names) == ([4, 90], ["yak", "zebra"])
     assert table.image_ids.tolist() == [7, 3] and table.file_names == ["a.png", "b.png"]
     assert table.sizes.tolist() == [[60, 40], [50, 40]]
@@ -147,9 +147,9 @@ def test_a_repeated_id_hides_no_unknown_one(content: dict[str, Any]):
 
 
 def kind_of_file(path: Path) -> str:
-    (fault,) = read_coco(path).faults
-    assert str(fault.examples[0]).isprintable()
-    return fault.kind
+    (error,) = load_and_validate(path).errors
+    assert str(error.examples[0]).isprintable()
+    return error.kind
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_duplicate_keys_are_read_as_detectron2_reads_them(tmp_path: Path):
     path = tmp_path / "data.json"
     path.write_text(json.dumps(CONTENT)[:-1] + ', "categories": [{"id": 90, "name": "last"}]}')
-    assert read_coco(path).class_names == ["last"]
+    assert load_and_validate(path).class_names == ["last"]
 
 
 def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -204,10 +204,10 @@ def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch: pyt
     calls = Counter[str]()
     parse = json.loads
     monkeypatch.setattr(validate.json, "loads", lambda text: calls.update(n=1) or parse(text))
-    assert read_coco(path) is read_coco(str(path))
+    assert load_and_validate(path) is load_and_validate(str(path))
     assert calls["n"] == 1
     path.write_text(json.dumps({**CONTENT, "annotations": []}))
-    assert len(read_coco(path).boxes) == 0 and calls["n"] == 2
+    assert len(load_and_validate(path).boxes) == 0 and calls["n"] == 2
 
 
 # ------------------------------------------------------------------------------------ any content
@@ -297,7 +297,7 @@ def check_any(text: str, cfg: CfgNode, files: CocoFiles, number: int) -> None:
         assert "\n" not in finding.sentence and finding.count >= len(finding.examples) > 0
         assert all(str(example).isprintable() for example in finding.examples)
 
-    refusable = read_coco(files.json_file).faults
+    refusable = load_and_validate(files.json_file).errors
     try:
         register_coco_json("fuzz", *files)
     except ValueError as error:
@@ -350,9 +350,9 @@ def test_the_mutations_reach_most_kinds_of_faults():
     @settings(FUZZ, max_examples=500)
     @given(content=mutated())
     def count(content: Any) -> None:
-        faults = check_content(json.loads(json.dumps(content))).faults
-        kinds.update(fault.kind for fault in faults)
-        kinds["usable"] += not faults
+        errors = check_content(json.loads(json.dumps(content))).errors
+        kinds.update(error.kind for error in errors)
+        kinds["usable"] += not errors
 
     count()
     assert kinds["usable"] > 50

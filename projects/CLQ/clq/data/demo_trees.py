@@ -69,7 +69,7 @@ def register_trees() -> None:
     """Enter the splits in Detectron2's catalogs; nothing is read or downloaded before their use.
 
     The metadata has the class name at once, the file names from the first use on: once the data set
-    was loaded, or after :func:`ensure_ready`.
+    was loaded, or after :func:`prepare_split`.
     """
     for split, (name, _, _) in TREE_SPLITS.items():
         if name not in DatasetCatalog.list():
@@ -77,7 +77,7 @@ def register_trees() -> None:
             set_coco_metadata(name, [_CATEGORY_ID], [_CLASS_NAME])
 
 
-def ensure_ready(name: str) -> None:
+def prepare_split(name: str) -> None:
     """Prepare a split's files and enter them in its metadata; other data sets are left alone.
 
     Args:
@@ -129,7 +129,7 @@ def _files(folder: Path, split: str) -> CocoFiles:
 def _load(split: str) -> list[dict[str, Any]]:
     """The data set function of one split: called by Detectron2 when the data set is used."""
     name = TREE_SPLITS[split].dataset
-    ensure_ready(name)
+    prepare_split(name)
     return load_boxes(*prepare_trees()[split], name)
 
 

@@ -1,4 +1,4 @@
-"""From an image record of a data set to the input of the detector."""
+"""Dataset mapper: from an image record to the detector's input."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from .transforms import with_fast_resizing
 
 
 class CLQMapper(DatasetMapper):
-    """Detectron2's mapper, which resizes faster, keeps boxes exact, and crowds if asked to.
+    """Detectron2's mapper with faster resizing, exact boxes and, optionally, crowds.
 
-    Detectron2 leaves crowds out. Here they are boxes like the others, so that augmentations move
-    them, of the class ``CROWD_CLASS``.
+    Detectron2 leaves crowds out. Here they become boxes of the class ``CROWD_CLASS``, which
+    augmentations transform like all others.
     """
 
     @configurable
@@ -29,9 +29,10 @@ class CLQMapper(DatasetMapper):
     ) -> None:
         """
         Args:
-            is_train: whether the input is for training.
-            augmentations: in their order; Detectron2's ``ResizeShortestEdge`` is made faster.
-            keep_crowds: put the boxes that are marked ``iscrowd`` into the ground truth.
+            is_train: map for training.
+            augmentations: in order; Detectron2's ``ResizeShortestEdge`` is replaced by a faster
+                one.
+            keep_crowds: keep boxes that are marked ``iscrowd`` in the ground truth.
             options: of Detectron2's mapper.
         """
         super().__init__(is_train, augmentations=with_fast_resizing(augmentations), **options)
@@ -44,13 +45,13 @@ class CLQMapper(DatasetMapper):
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         if self.is_train and "annotations" in dataset_dict:
-            annotations = [self._prepared(anno) for anno in dataset_dict["annotations"]]
+            annotations = [self._prepare(anno) for anno in dataset_dict["annotations"]]
             dataset_dict = {**dataset_dict, "annotations": annotations}
         return super().__call__(dataset_dict)
 
-    def _prepared(self, annotation: dict[str, Any]) -> dict[str, Any]:
-        """With a box of floats, and a crowd to keep as an object of the crowd's class."""
-        # Detectron2 would cut whole numbers to whole numbers when it resizes them.
+    def _prepare(self, annotation: dict[str, Any]) -> dict[str, Any]:
+        """Convert the box to floats, and a crowd to keep to an object of ``CROWD_CLASS``."""
+        # Detectron2 would truncate integer boxes when it resizes them.
         annotation = {**annotation, "bbox": [float(side) for side in annotation["bbox"]]}
         if self.keep_crowds and annotation.get("iscrowd", 0):
             annotation |= {"iscrowd": 0, "category_id": CROWD_CLASS}

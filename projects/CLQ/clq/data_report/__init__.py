@@ -1,4 +1,4 @@
-"""What a data set holds, and what is wrong with it."""
+"""Data set report: errors, warnings and statistics."""
 
 from .report import DataReport, check_training_data, report_data
 

@@ -1,6 +1,6 @@
-"""How the objects of a data set suit the detector's strides, at the size the detector sees them.
+"""Object size and anchor-coverage statistics.
 
-Letters: L levels, N images, M annotations, T of them objects to learn.
+Letters: L levels, N images, T objects that training uses.
 """
 
 from functools import lru_cache
@@ -13,7 +13,7 @@ from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.modeling import Backbone, build_backbone
 from detectron2.structures import Boxes
 
-from ..data.coco.findings import Finding, find
+from ..data.coco.findings import Finding, make_findings
 from ..data.coco.table import CocoTable, evenly_spaced
 from ..modeling.anchors import ANCHOR_SCALE, build_anchor_generator
 from ..modeling.matcher import ATSSMatcher
@@ -21,14 +21,14 @@ from ..modeling.nearest_anchors import AnchorGrid
 
 
 class DetectorScale(NamedTuple):
-    """The sizes that a detector works in.
+    """Input size, strides and matching parameters of a detector.
 
     Attributes:
-        min_size: of an image's shorter side, in pixels; 0 leaves images as they are.
+        min_size: of an image's shorter side, in pixels; 0 disables resizing.
         max_size: of its longer side, in pixels.
-        strides: of the L levels, from fine to coarse, in pixels.
-        size_divisibility: that images are padded to a multiple of, in pixels.
-        reg_max: largest distance that can be expressed, in strides; None where there is no limit.
+        strides: of the L levels, ascending, in pixels.
+        size_divisibility: images are padded to a multiple of it, in pixels.
+        reg_max: largest regression target, in strides; None for no limit.
         topk: candidates of a box on each level.
     """
 
@@ -41,7 +41,7 @@ class DetectorScale(NamedTuple):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "DetectorScale":
-        """The scale at which a configuration tests.
+        """Read the test scale of a configuration.
 
         Raises:
             ValueError: the backbone can't be built.
@@ -58,7 +58,7 @@ class DetectorScale(NamedTuple):
         )
 
     def resized(self, sizes: np.ndarray) -> np.ndarray:
-        """Width and height (N, 2) after the resizing of images of width and height (N, 2)."""
+        """Compute width and height after resizing, from those before; both (N, 2)."""
         if self.min_size == 0:
             return sizes
         unique, inverse = np.unique(sizes, axis=0, return_inverse=True)
@@ -70,7 +70,7 @@ class DetectorScale(NamedTuple):
 
 
 class ScaledObjects(NamedTuple):
-    """The objects to learn of a data set, as the detector sees them.
+    """Objects that training uses, at the detector's input size.
 
     Attributes:
         rows: indices of the annotations, (T,).
@@ -84,31 +84,31 @@ class ScaledObjects(NamedTuple):
 
 
 def scale_objects(table: CocoTable, scale: DetectorScale) -> ScaledObjects:
-    """Resize all boxes with their images, and leave out what does not train."""
+    """Resize boxes with their images, leaving out annotations that training ignores."""
     sizes = scale.resized(table.sizes)
     factors = np.tile(sizes / table.sizes, 2)  # (N, 4)
-    rows = np.flatnonzero(table.trains())
+    rows = np.flatnonzero(table.is_trained_on())
     corners = table.corners()[rows] * factors[table.image_idxs[rows]]
     return ScaledObjects(rows, corners, sizes)
 
 
 def check_scale(table: CocoTable, objects: ScaledObjects, scale: DetectorScale) -> list[Finding]:
-    """Notes on objects smaller than a stride, or larger than their level can express.
+    """Warn of objects smaller than the finest stride, or too large for ``reg_max``.
 
-    The level of an object is the one whose anchors, of 8 strides, come closest to the square root
-    of its area. From its centre, it must reach ``reg_max`` strides at most.
+    An object belongs to the level whose anchor side, 8 strides, is closest to the square root of
+    its area. From its centre, it may extend ``reg_max`` strides.
     """
     sides = objects.corners[:, 2:] - objects.corners[:, :2]  # (T, 2)
     finest = min(scale.strides)
     is_small = sides.min(axis=1, initial=np.inf) < finest
-    findings = find(
+    findings = make_findings(
         "small_objects",
         f"objects narrower or lower than the finest stride, {finest} pixels at the resized size",
         objects.rows[is_small],
         table.box_example,
-        is_fault=False,
+        is_error=False,
         total=len(objects.rows),
-        then="less than a cell",
+        consequence="less than a cell",
     )
     if scale.reg_max is None:
         return findings
@@ -116,14 +116,14 @@ def check_scale(table: CocoTable, objects: ScaledObjects, scale: DetectorScale) 
     ratios = np.sqrt(sides.prod(axis=1))[:, None] / (ANCHOR_SCALE * strides)  # (T, L)
     stride = strides[np.abs(np.log(ratios)).argmin(axis=1)]  # (T,)
     is_large = sides.max(axis=1, initial=0) / 2 > scale.reg_max * stride
-    return findings + find(
+    return findings + make_findings(
         "beyond_reg_max",
         f"objects that reach further than {scale.reg_max} strides of their level",
         objects.rows[is_large],
         table.box_example,
-        is_fault=False,
+        is_error=False,
         total=len(objects.rows),
-        then="their far sides can't be expressed (MODEL.CLQ.REG_MAX)",
+        consequence="their far sides can't be expressed (MODEL.CLQ.REG_MAX)",
     )
 
 
@@ -133,24 +133,24 @@ def check_matches(
     scale: DetectorScale,
     images: np.ndarray,
     *,
-    most: int,
+    limit: int,
 ) -> tuple[list[Finding], int]:
-    """A note on the objects that no anchor learns, from the matching that trains.
+    """Warn of objects that the ATSS matcher assigns no anchor.
 
     Args:
         table: of the data set.
         objects: of the same.
         scale: of the detector.
-        images: indices of images to choose from; those without objects are passed over.
-        most: number of images to match, evenly spaced.
+        images: indices of images to choose from; those without objects are skipped.
+        limit: number of images to match, evenly spaced.
 
     Returns:
-        The finding, and the number of images that were matched.
+        The warning, if any, and the number of images that were matched.
     """
     image_idxs = table.image_idxs[objects.rows]
     counts = np.bincount(image_idxs, minlength=len(table.file_names))[images]
     images = images[counts > 0]
-    images = images[evenly_spaced(len(images), most)]
+    images = images[evenly_spaced(len(images), limit)]
     order = np.argsort(image_idxs, kind="stable")
     starts, ends = (np.searchsorted(image_idxs[order], images, side) for side in ("left", "right"))
     matcher, unmatched, total = ATSSMatcher(scale.topk), [], 0
@@ -163,30 +163,30 @@ def check_matches(
         has_anchor = np.isin(np.arange(len(members)), matched_idxs[labels == 1].numpy())
         unmatched.append(objects.rows[members[~has_anchor]])
         total += len(members)
-    findings = find(
+    findings = make_findings(
         "objects_without_anchor",
         f"objects that ATSS gives no anchor, in {len(images)} images",
         np.concatenate(unmatched) if unmatched else [],
         table.box_example,
-        is_fault=False,
+        is_error=False,
         total=total,
-        then="not learned at this size",
+        consequence="not learned at this size",
     )
     return findings, len(images)
 
 
 def _build_without_weights(cfg: CfgNode) -> Backbone:
-    """The backbone for its shapes alone; leaves the random numbers of the training as they are."""
+    """Build the backbone for its output shapes alone; keeps the RNG state."""
     with torch.random.fork_rng(devices=()):
         try:
             with torch.device("meta"):
                 return build_backbone(cfg)
-        except (NotImplementedError, RuntimeError):  # one that reads a value while it is built
+        except (NotImplementedError, RuntimeError):  # it reads a tensor value while it is built
             return build_backbone(cfg)
 
 
 @lru_cache(maxsize=8)
 def _anchors(strides: tuple[int, ...], width: int, height: int) -> tuple[list[Boxes], AnchorGrid]:
-    """The anchors of the detector for a padded image, a square of 8 strides in each cell."""
+    """Generate the anchors of a padded image."""
     maps = [torch.empty(0, -(-height // s), -(-width // s)) for s in strides]
     return build_anchor_generator(strides)(maps), AnchorGrid.of(strides, maps)

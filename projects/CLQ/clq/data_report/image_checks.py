@@ -1,4 +1,4 @@
-"""Tell whether a data set's image files are there, can be read and have the size the json says.
+"""Check that image files exist, are readable and have the size that the json states.
 
 Letters: N images of a json.
 """
@@ -15,25 +15,24 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..data.coco.findings import Example, Finding, find, plain
+from ..data.coco.findings import Example, Finding, make_findings, quote_unprintable
 from ..data.coco.table import CocoTable
 from ..data.images import READ_ERRORS, read_image, reason_of
 
-# A folder of which more files are asked for is listed, instead of asking for each.
-_MANY_FILES = 100
+_MANY_FILES = 100  # in one folder, which is then listed instead of checking each file
 _EXIF_ORIENTATION = 0x0112
-_ON_ITS_SIDE = (5, 6, 7, 8)
+_TRANSPOSED = (5, 6, 7, 8)
 
-# Why an image can't be read, its width and height where the json says others, or nothing.
+# The reason why an image is unreadable, its actual width and height if wrong, or None.
 Problem = str | tuple[int, int] | None
 
 
 class ImageChecks(NamedTuple):
-    """Facts about the files of a data set.
+    """Result of checking the image files of a data set.
 
     Attributes:
-        findings: on files that can't be used.
-        usable: indices of the images that were read and fit their json.
+        findings: on unusable files.
+        usable: indices of the images that were read and match the json.
         num_read: number of images that were read.
     """
 
@@ -50,32 +49,32 @@ def check_images(
     *,
     skips_unreadable: bool = False,
 ) -> ImageChecks:
-    """Look for all image files, and read some of them.
+    """Check that all image files exist, and read some of them.
 
     Args:
         table: N images.
         image_root: folder that their names start from.
         rows: indices of the images to read.
         read_size: gives width and height of a file, such as :func:`header_size`.
-        skips_unreadable: whether training passes over files that it can't use, so that they are
-            no fault.
+        skips_unreadable: report unusable files as warnings, since training skips them.
     """
     if not os.path.isdir(image_root):
         missing_folder = Example(
-            "", f"needs the image folder {plain(str(image_root))}, which does not exist"
+            "", f"needs the image folder {quote_unprintable(str(image_root))}, which does not exist"
         )
-        findings = find(
+        findings = make_findings(
             "missing_folder", "image folders that do not exist", [0], lambda _: missing_folder
         )
         return ImageChecks(findings, rows[:0], 0)
     paths = [os.path.join(image_root, name) for name in table.file_names]
-    is_missing = ~_are_there(paths)
+    is_missing = ~_are_files(paths)
     rows = rows[~is_missing[rows]]
-    problems = dict(zip(rows.tolist(), _read_all(table, paths, rows, read_size)))
+    problems = dict(zip(rows.tolist(), _read_sizes(table, paths, rows, read_size)))
     findings = _find_problems(table, paths, np.flatnonzero(is_missing), problems)
     if skips_unreadable:
         findings = [
-            replace(finding, is_fault=False, then="skipped and counted") for finding in findings
+            replace(finding, is_error=False, consequence="skipped and counted")
+            for finding in findings
         ]
     usable = [row for row, problem in problems.items() if problem is None]
     return ImageChecks(findings, np.array(usable, dtype=np.int64), len(rows))
@@ -84,7 +83,7 @@ def check_images(
 def _find_problems(
     table: CocoTable, paths: Sequence[str], missing: np.ndarray, problems: dict[int, Problem]
 ) -> list[Finding]:
-    """Faults: files that are missing, can't be read, or have another size than the json says."""
+    """Report files that are missing, unreadable, or of another size than the json states."""
 
     def state(row: int) -> str:
         problem = problems.get(row)
@@ -109,40 +108,42 @@ def _find_problems(
             [row for row, problem in problems.items() if isinstance(problem, tuple)],
         ),
     ):
-        findings += find(kind, what, rows, lambda row: table.image_example(row, state(row)))
+        findings += make_findings(
+            kind, what, rows, lambda row: table.image_example(row, state(row))
+        )
     return findings
 
 
 def header_size(path: str) -> tuple[int, int]:
-    """Width and height of an image as Detectron2 turns it, without decoding its pixels.
+    """Read width and height of the upright image, without decoding its pixels.
 
     Raises:
-        READ_ERRORS: it is no image.
+        READ_ERRORS: the file is not an image.
     """
     with Image.open(path) as image:
-        # Of the base class: that of png decodes all pixels.
+        # The base class's method, since that of PNG decodes all pixels.
         orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION)
         width, height = image.size
-    return (height, width) if orientation in _ON_ITS_SIDE else (width, height)
+    return (height, width) if orientation in _TRANSPOSED else (width, height)
 
 
 def decoded_size(path: str) -> tuple[int, int]:
-    """Width and height of an image that Detectron2 has read completely.
+    """Decode an image completely and return its width and height.
 
     Raises:
-        READ_ERRORS: it is no image, or damaged.
+        READ_ERRORS: the file is damaged or not an image.
     """
     height, width = read_image(path).shape[:2]
     return width, height
 
 
-def _read_all(
+def _read_sizes(
     table: CocoTable,
     paths: Sequence[str],
     rows: np.ndarray,
     read_size: Callable[[str], tuple[int, int]],
 ) -> list[Problem]:
-    """The problem of each row."""
+    """Read images in parallel and return the problem of each."""
 
     def problem(row: int) -> Problem:
         try:
@@ -152,26 +153,26 @@ def _read_all(
         return None if size == tuple(table.sizes[row].tolist()) else size
 
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, on files that it reads all the same
+        warnings.simplefilter("ignore")  # of Pillow, about files that it can read
         return list(pool.map(problem, rows.tolist()))
 
 
-def _are_there(paths: Sequence[str]) -> np.ndarray:
-    """Tell whether each path is a file, bool (len(paths),)."""
+def _are_files(paths: Sequence[str]) -> np.ndarray:
+    """Mask of the paths that are files, bool (len(paths),)."""
     rows_of = defaultdict(list)
     for row, path in enumerate(paths):
         rows_of[os.path.dirname(path)].append(row)
-    is_there = np.zeros(len(paths), dtype=bool)
+    is_file = np.zeros(len(paths), dtype=bool)
     for folder, rows in rows_of.items():
         files = _files_in(folder) if len(rows) > _MANY_FILES else set()
         for row in rows:
-            is_there[row] = os.path.basename(paths[row]) in files or os.path.isfile(paths[row])
-    return is_there
+            is_file[row] = os.path.basename(paths[row]) in files or os.path.isfile(paths[row])
+    return is_file
 
 
 def _files_in(folder: str) -> set[str]:
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if entry.is_file()}
-    except (OSError, ValueError):  # the latter for a name that no folder can have
+    except (OSError, ValueError):  # ValueError: a null byte in the name
         return set()

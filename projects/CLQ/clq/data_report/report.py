@@ -1,4 +1,4 @@
-"""The report on a data set: what would stop a training, and what is good to know before it.
+"""Data set report: errors that prevent training, and warnings.
 
 Letters: K categories, N images.
 """
@@ -12,22 +12,22 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ..data.coco.findings import Example, Finding, advise, describe_faults, find
+from ..data.coco.findings import Example, Finding, add_hint, describe_errors, make_findings
 from ..data.coco.register import CocoFiles, class_difference
 from ..data.coco.table import CocoTable, evenly_spaced
-from ..data.coco.validate import read_coco
+from ..data.coco.validate import load_and_validate
 from .anchor_coverage import DetectorScale, check_matches, check_scale, scale_objects
 from .annotation_health import check_health
 from .image_checks import check_images, decoded_size, header_size
 
 
-class Depth(NamedTuple):
-    """How much of a data set a report looks at; the json and the existence of files always.
+class ReportScope(NamedTuple):
+    """Part of a data set to check, besides the json and the existence of files.
 
     Attributes:
         num_images: number of images to read, evenly spaced; None reads all.
-        num_matched: number of images to match with anchors, of those.
-        decodes: whether images are decoded, or only their headers read.
+        num_matched: number of those to match with anchors.
+        decodes: decode images instead of reading only their headers.
     """
 
     num_images: int | None = None
@@ -35,18 +35,23 @@ class Depth(NamedTuple):
     decodes: bool = True
 
 
-# At the start of a training; the tool looks at everything.
-_BRIEF = Depth(num_images=200, num_matched=50, decodes=False)
+# At the start of training; tools/check_data.py checks everything.
+_QUICK_SCAN = ReportScope(num_images=200, num_matched=50, decodes=False)
 
-# Notes on evaluation data in the log of a training: what else can be noted matters for training.
-_NOTES_ON_TEST = ("missing_image", "unreadable_image", "wrong_size", "no_object")
-# Notes in that log only where they concern more than this share.
-_SHARES = ("boxes_beyond_border", "small_objects", "beyond_reg_max", "objects_without_anchor")
-_LEAST_SHARE = 0.01
+# Warnings about evaluation data in the training log; all others matter only for training data.
+_TEST_WARNINGS = ("missing_image", "unreadable_image", "wrong_size", "no_object")
+# Warnings in the training log only above this share of objects.
+_SHARE_WARNINGS = (
+    "boxes_beyond_border",
+    "small_objects",
+    "beyond_reg_max",
+    "objects_without_anchor",
+)
+_MIN_SHARE = 0.01
 
 
 class DataReport(NamedTuple):
-    """Findings about a data set.
+    """Errors and warnings about a data set.
 
     Attributes:
         files: the data set.
@@ -54,8 +59,8 @@ class DataReport(NamedTuple):
         class_counts: objects of each class, crowd regions left out, (K,).
         num_images: N.
         num_read: number of images that were read.
-        num_matched: number of images whose objects were matched with anchors.
-        findings: faults first.
+        num_matched: number of images that were matched with anchors.
+        findings: errors first.
     """
 
     files: CocoFiles
@@ -67,12 +72,12 @@ class DataReport(NamedTuple):
     findings: list[Finding]
 
     @property
-    def faults(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.is_fault]
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.is_error]
 
     @property
-    def notes(self) -> list[Finding]:
-        return [finding for finding in self.findings if not finding.is_fault]
+    def warnings(self) -> list[Finding]:
+        return [finding for finding in self.findings if not finding.is_error]
 
 
 def report_data(
@@ -80,28 +85,28 @@ def report_data(
     cfg: CfgNode,
     scale: DetectorScale,
     *,
-    depth: Depth = Depth(),
-    trains: bool = True,
+    scope: ReportScope = ReportScope(),
+    for_training: bool = True,
     train_classes: Sequence[str] = (),
 ) -> DataReport:
-    """Look at a data set.
+    """Check a data set.
 
     Args:
         files: of the data set.
         cfg: reads ``DATALOADER.SKIP_UNREADABLE`` and ``FILTER_EMPTY_ANNOTATIONS``.
         scale: of the detector.
-        depth: how much to look at.
-        trains: whether it is trained on, or only evaluated.
-        train_classes: of the training data that it must agree with; empty for none.
+        scope: part of the data set to check.
+        for_training: False for a data set that is only evaluated.
+        train_classes: classes that it must have; empty for any.
     """
-    table = read_coco(files.json_file)
-    findings = table.faults + _check_presence(table, trains)
+    table = load_and_validate(files.json_file)
+    findings = table.errors + _check_presence(table, for_training)
     findings += _check_classes(table, train_classes)
     images = check_images(
         table,
         files.image_root,
-        evenly_spaced(len(table.file_names), depth.num_images),
-        decoded_size if depth.decodes else header_size,
+        evenly_spaced(len(table.file_names), scope.num_images),
+        decoded_size if scope.decodes else header_size,
         skips_unreadable=cfg.DATALOADER.SKIP_UNREADABLE,
     )
     if table.file_names:
@@ -110,7 +115,7 @@ def report_data(
     objects = scale_objects(table, scale)
     findings += check_scale(table, objects, scale)
     unmatched, num_matched = check_matches(
-        table, objects, scale, images.usable, most=depth.num_matched
+        table, objects, scale, images.usable, limit=scope.num_matched
     )
     findings += unmatched
     return DataReport(
@@ -120,45 +125,49 @@ def report_data(
         len(table.file_names),
         images.num_read,
         num_matched,
-        sorted(findings, key=lambda finding: not finding.is_fault),
+        sorted(findings, key=lambda finding: not finding.is_error),
     )
 
 
 def check_training_data(cfg: CfgNode) -> list[str]:
-    """Look at the data of a training in about a second, besides reading the json.
+    """Check the data sets of a training run in about a second, besides reading the json.
 
     Args:
         cfg: whose ``DATASETS.TRAIN`` and ``TEST`` are registered; those without a COCO json are
-            passed over.
+            skipped.
 
     Returns:
-        One line for the log on each thing that is good to know.
+        The warnings, one line each.
 
     Raises:
-        ValueError: one sentence on the faults of the first data set that has any.
+        ValueError: one sentence on the errors of the first data set that has any.
     """
-    notes: list[str] = []
+    warnings: list[str] = []
     train_classes: list[str] = []
     scale: DetectorScale | None = None
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
-        files, trains = _coco_files(name), name in cfg.DATASETS.TRAIN
+        files, for_training = _coco_files(name), name in cfg.DATASETS.TRAIN
         if files is None:
             continue
         scale = scale or DetectorScale.from_config(cfg)
-        depth = _BRIEF if trains else _BRIEF._replace(num_matched=0)
+        scope = _QUICK_SCAN if for_training else _QUICK_SCAN._replace(num_matched=0)
         report = report_data(
-            files, cfg, scale, depth=depth, trains=trains, train_classes=train_classes
+            files, cfg, scale, scope=scope, for_training=for_training, train_classes=train_classes
         )
-        if report.faults:
-            sentence = describe_faults(report.faults, files.json_file)
-            raise ValueError(advise(sentence, *files) if report.num_images else sentence)
-        train_classes = train_classes or (report.class_names if trains else [])
-        notes += [f"{name}: {note.sentence}." for note in report.notes if _is_logged(note, trains)]
-    return notes
+        if report.errors:
+            sentence = describe_errors(report.errors, files.json_file)
+            raise ValueError(add_hint(sentence, *files) if report.num_images else sentence)
+        train_classes = train_classes or (report.class_names if for_training else [])
+        warnings += [
+            f"{name}: {warning.sentence}."
+            for warning in report.warnings
+            if _is_logged(warning, for_training)
+        ]
+    return warnings
 
 
 def _coco_files(name: str) -> CocoFiles | None:
-    """The json and the image folder of a data set in Detectron2's catalog, if it has them."""
+    """Find the json and the image folder of a data set in Detectron2's catalog, if any."""
     metadata = MetadataCatalog.get(name)
     json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
     if metadata.get("evaluator_type") != "coco" or not json_file or not image_root:
@@ -166,32 +175,33 @@ def _coco_files(name: str) -> CocoFiles | None:
     return CocoFiles(*(Path(PathManager.get_local_path(path)) for path in (json_file, image_root)))
 
 
-def _is_logged(note: Finding, trains: bool) -> bool:
-    if not trains:
-        return note.kind in _NOTES_ON_TEST
-    return note.kind not in _SHARES or note.count > _LEAST_SHARE * (note.total or 0)
+def _is_logged(warning: Finding, for_training: bool) -> bool:
+    if not for_training:
+        return warning.kind in _TEST_WARNINGS
+    is_rare = warning.count <= _MIN_SHARE * (warning.total or 0)
+    return not (is_rare and warning.kind in _SHARE_WARNINGS)
 
 
-def _check_presence(table: CocoTable, trains: bool) -> list[Finding]:
-    """Data without a single object, unless a fault explains that."""
-    if table.trains().any() or table.faults:
+def _check_presence(table: CocoTable, for_training: bool) -> list[Finding]:
+    """Report data without a single object, unless an error explains that."""
+    if table.is_trained_on().any() or table.errors:
         return []
-    purpose = "train on" if trains else "find"
-    return find(
+    purpose = "train on" if for_training else "find"
+    return make_findings(
         "no_object",
         "annotation files without an object",
         [0],
         lambda _: Example("", f"has no object to {purpose}"),
-        is_fault=trains,
+        is_error=for_training,
     )
 
 
 def _check_classes(table: CocoTable, train_classes: Sequence[str]) -> list[Finding]:
-    """Classes that are not those of the training, unless a fault explains that."""
-    if not train_classes or table.faults:
+    """Report classes that differ from the training data's, unless an error explains that."""
+    if not train_classes or table.errors:
         return []
     difference = class_difference(train_classes, table.class_names)
-    return find(
+    return make_findings(
         "class_mismatch",
         "annotation files whose classes are not those of the training data",
         [0] if difference else [],

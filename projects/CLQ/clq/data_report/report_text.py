@@ -1,19 +1,19 @@
-"""The data report as text and as json."""
+"""Format data reports as text and as json."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from tabulate import tabulate
 
-from ..data.coco.findings import Finding, plain
+from ..data.coco.findings import Finding, quote_unprintable
 from .report import DataReport
 
-_MOST_CLASSES = 20  # in the table
+_MAX_CLASSES = 20  # in the table
 
 
 def as_text(report: DataReport) -> str:
-    """The report to read: counts, faults, notes, and a table of the classes."""
-    json_file, image_root = (plain(str(path)) for path in report.files)
+    """Format a report for people: counts, errors, warnings and a table of the classes."""
+    json_file, image_root = (quote_unprintable(str(path)) for path in report.files)
     lines = [
         f"{json_file} with {image_root}",
         f"images: {report.num_images}, objects: {sum(report.class_counts)}, "
@@ -28,9 +28,9 @@ def as_text(report: DataReport) -> str:
 
 
 def as_json(reports: Sequence[DataReport]) -> dict[str, Any]:
-    """The reports for a program; ``json.dumps`` writes them without NaN."""
+    """Format reports for programs; ``faults`` and ``is_fault`` keep their names for those."""
     return {
-        "faults": sum(fault.count for report in reports for fault in report.faults),
+        "faults": sum(error.count for report in reports for error in report.errors),
         "data": [
             {
                 "json": str(report.files.json_file),
@@ -51,10 +51,10 @@ def as_json(reports: Sequence[DataReport]) -> dict[str, Any]:
 
 
 def _finding_lines(finding: Finding) -> list[str]:
-    """A line for a note, with its first example; for a fault one more for each example."""
-    if not finding.is_fault:
-        return [f"note  [{finding.kind}] {finding.sentence}, such as {finding.examples[0]}"]
-    lines = [f"FAULT [{finding.kind}] {finding.sentence}"]
+    """Format a warning in one line with an example, an error with a further line each example."""
+    if not finding.is_error:
+        return [f"WARNING [{finding.kind}] {finding.sentence}, such as {finding.examples[0]}"]
+    lines = [f"ERROR [{finding.kind}] {finding.sentence}"]
     lines += [f"      - {example}" for example in finding.examples]
     if finding.count > len(finding.examples):
         lines.append(f"      - and {finding.count - len(finding.examples)} more")
@@ -64,7 +64,7 @@ def _finding_lines(finding: Finding) -> list[str]:
 def _finding_json(finding: Finding) -> dict[str, Any]:
     return {
         "kind": finding.kind,
-        "is_fault": finding.is_fault,
+        "is_fault": finding.is_error,
         "count": finding.count,
         "total": finding.total,
         "sentence": finding.sentence,
@@ -73,13 +73,13 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
 
 
 def _class_table(report: DataReport) -> list[str]:
-    """Objects of each class, the most frequent first; of many classes only those."""
+    """Format the number of objects of the most frequent classes."""
     ranked = sorted(zip(report.class_counts, report.class_names), key=lambda row: -row[0])
     if not ranked:
         return []
-    rows = [[plain(name), count] for count, name in ranked[:_MOST_CLASSES]]
+    rows = [[quote_unprintable(name), count] for count, name in ranked[:_MAX_CLASSES]]
     table = tabulate(rows, ["class", "objects"], tablefmt="simple", disable_numparse=[0])
-    rest = ranked[_MOST_CLASSES:]
+    rest = ranked[_MAX_CLASSES:]
     if not rest:
         return ["", table]
     return ["", table, f"and {len(rest)} more classes of {rest[0][0]} to {rest[-1][0]} objects"]

@@ -1,24 +1,24 @@
-"""The data sets that a configuration names by their json."""
+"""Register the data sets that a configuration names by their json."""
 
 from detectron2.config import CfgNode
 
 from .register import check_same_classes, register_coco_json
 
-# Names under which the two json of a configuration appear in logs and in results.json.
+# Names of the two data sets in logs and in results.json.
 TRAIN, VAL = "train", "val"
 
 
 def register_json_datasets(cfg: CfgNode) -> None:
-    """Register ``DATASETS.TRAIN_JSON`` and ``VAL_JSON``, and let them replace the named data sets.
+    """Register ``DATASETS.TRAIN_JSON`` and ``VAL_JSON``, which replace the named data sets.
 
-    Sets ``DATASETS.TRAIN``, ``DATASETS.TEST`` and ``MODEL.CLQ.NUM_CLASSES``; images without
-    objects then train as negatives. Does nothing where neither json is given.
+    Sets ``DATASETS.TRAIN``, ``DATASETS.TEST`` and ``MODEL.CLQ.NUM_CLASSES``, and lets images
+    without objects train as negatives. Does nothing if neither json is given.
 
     Args:
         cfg: not frozen; changed in place.
 
     Raises:
-        ValueError: a json that can't be used, or two whose classes differ.
+        ValueError: an unusable json, or two whose classes differ.
     """
     pairs = {TRAIN: cfg.DATASETS.TRAIN_JSON, VAL: cfg.DATASETS.VAL_JSON}
     classes = {name: register_coco_json(name, *pair) for name, pair in pairs.items() if pair}

@@ -1,4 +1,4 @@
-"""Findings about a data set, and their wording in one line."""
+"""Errors and warnings about a data set, and their wording."""
 
 import reprlib
 import shlex
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MOST_EXAMPLES = 5
-_LONGEST_TEXT = 255  # characters
+_MAX_EXAMPLES = 5
+_MAX_NAME_LENGTH = 255  # characters
 
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
-_SHORT.maxlist = _SHORT.maxdict = 8
-_SHORT.maxlevel = 3
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+_REPR.maxlist = _REPR.maxdict = 8
+_REPR.maxlevel = 3
 
 
 class Example(NamedTuple):
-    """One entry and what is to be said of it.
+    """One entry and what is wrong with it.
 
     Attributes:
         subject: such as "annotation 3"; empty for the annotation file itself.
@@ -33,8 +33,8 @@ class Example(NamedTuple):
         return f"{self.subject or 'it'} {self.predicate}"
 
     def in_file(self, json_file: str | Path) -> str:
-        """The sentence with the file that the entry stands in."""
-        path = plain(str(json_file))
+        """Return the sentence with the file that holds the entry."""
+        path = quote_unprintable(str(json_file))
         if not self.subject:
             return f"annotation file {path} {self.predicate}"
         return f"{self.subject} in {path} {self.predicate}"
@@ -42,46 +42,46 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """All entries of which the same is to be said.
+    """An error or a warning, with all entries that it concerns.
 
     Attributes:
         kind: name for programs, in snake_case.
         what: the entries in words, in the plural.
-        is_fault: whether it stops a training.
+        is_error: True for an error, which prevents training; False for a warning.
         count: number of entries.
         examples: the first of them.
-        total: number of entries that were looked at; None where the share does not matter.
-        then: what becomes of them, without subject; may be empty.
+        total: number of entries that were checked; None where the share does not matter.
+        consequence: what becomes of them, without subject; may be empty.
     """
 
     kind: str
     what: str
-    is_fault: bool
+    is_error: bool
     count: int
     examples: tuple[Example, ...]
     total: int | None = None
-    then: str = ""
+    consequence: str = ""
 
     @property
     def sentence(self) -> str:
-        """One line that says what and how many."""
+        """Describe the finding and its count in one line."""
         text = f"{self.what}: {self.count}"
         if self.total:
             text += f" of {self.total} ({self.count / self.total:.1%})"
-        return f"{text}; {self.then}" if self.then else text
+        return f"{text}; {self.consequence}" if self.consequence else text
 
 
-def find(
+def make_findings(
     kind: str,
     what: str,
     rows: Iterable[int] | np.ndarray,
     example: Callable[[int], Example],
     *,
-    is_fault: bool = True,
+    is_error: bool = True,
     total: int | None = None,
-    then: str = "",
+    consequence: str = "",
 ) -> list[Finding]:
-    """A list of one finding, or of none where there are no rows.
+    """Make a list of one finding, or an empty list if there are no rows.
 
     Args:
         rows: indices of the entries.
@@ -92,42 +92,42 @@ def find(
     indices = [int(row) for row in rows]
     if not indices:
         return []
-    examples = tuple(example(row) for row in indices[:_MOST_EXAMPLES])
-    return [Finding(kind, what, is_fault, len(indices), examples, total, then)]
+    examples = tuple(example(row) for row in indices[:_MAX_EXAMPLES])
+    return [Finding(kind, what, is_error, len(indices), examples, total, consequence)]
 
 
-def describe_faults(faults: Sequence[Finding], json_file: str | Path) -> str:
-    """One sentence on all faults of a data set, with the first five.
+def describe_errors(errors: Sequence[Finding], json_file: str | Path) -> str:
+    """Describe all errors of a data set in one sentence, with the first five.
 
     Args:
-        faults: at least one.
-        json_file: that they stand in.
+        errors: at least one.
+        json_file: that holds them.
     """
-    count = sum(fault.count for fault in faults)
-    examples = [example for fault in faults for example in fault.examples][:_MOST_EXAMPLES]
+    count = sum(error.count for error in errors)
+    examples = [example for error in errors for example in error.examples][:_MAX_EXAMPLES]
     if count == 1:
         return examples[0].in_file(json_file)
     rest = "; and more" if count > len(examples) else ""
     listed = "; ".join(map(str, examples))
-    return f"annotation file {plain(str(json_file))} has {count} faults: {listed}{rest}"
+    return f"annotation file {quote_unprintable(str(json_file))} has {count} errors: {listed}{rest}"
 
 
-def advise(sentence: str, json_file: str | Path, image_root: str | Path) -> str:
-    """The sentence, and the command that shows all that there is to say."""
-    paths = " ".join(shlex.quote(plain(str(path))) for path in (json_file, image_root))
+def add_hint(sentence: str, json_file: str | Path, image_root: str | Path) -> str:
+    """Append the command that prints the full report."""
+    paths = " ".join(shlex.quote(quote_unprintable(str(path))) for path in (json_file, image_root))
     return f"{sentence}; `python tools/check_data.py {paths}` shows all"
 
 
-def shown(value: object) -> str:
-    """Any value of a json in one short line."""
+def short_repr(value: object) -> str:
+    """Represent any value of a json in one short line."""
     try:
-        return _SHORT.repr(value)
+        return _REPR.repr(value)
     except (RecursionError, ValueError):  # an integer of too many digits
         return f"of type {type(value).__name__}"
 
 
-def plain(text: str) -> str:
-    """A name as it stands, or quoted where it would break the line or the terminal."""
-    if text.isprintable() and 0 < len(text) <= _LONGEST_TEXT:
+def quote_unprintable(text: str) -> str:
+    """Return a name, quoted if it would break the line or the terminal."""
+    if text.isprintable() and 0 < len(text) <= _MAX_NAME_LENGTH:
         return text
-    return shown(text)
+    return short_repr(text)

@@ -1,4 +1,4 @@
-"""Any data set in COCO's json format: checked with clear messages, then registered in Detectron2.
+"""Validate data sets in COCO's json format and register them in Detectron2.
 
 Letters: K classes. Class indices are 0 .. K-1 in the order of the json's category ids. Boxes are
 ``[x, y, width, height]`` in pixels.
@@ -15,28 +15,28 @@ from typing import Any, NamedTuple
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 
-from .findings import advise, describe_faults, plain
+from .findings import add_hint, describe_errors, quote_unprintable
 from .table import CocoTable, evenly_spaced
-from .validate import read_coco
+from .validate import load_and_validate
 
 logger = logging.getLogger(__name__)
 
-_MOST_IMAGES = 20  # that are looked for when a data set is registered
+_MAX_CHECKED_IMAGES = 20
 
 
 class CocoFiles(NamedTuple):
-    """One data set on disk: its annotations and the folder that their file names start from."""
+    """Annotation file of a data set, and the folder that its file names start from."""
 
     json_file: Path
     image_root: Path
 
 
 def register_coco_json(name: str, json_file: str | Path, image_root: str | Path) -> list[str]:
-    """Check a COCO json and make it available to Detectron2 as the data set ``name``.
+    """Validate a COCO json and register it in Detectron2 as the data set ``name``.
 
-    A data set that already has this name is replaced. Images without annotations belong to the data
-    set: the training loader leaves them out or keeps them by its own setting
-    (``DATALOADER.FILTER_EMPTY_ANNOTATIONS``). See :func:`load_boxes` for boxes without area.
+    A data set of that name is replaced. Images without annotations belong to the data set; whether
+    they train is up to ``DATALOADER.FILTER_EMPTY_ANNOTATIONS``. See :func:`load_boxes` for boxes
+    without area.
 
     Args:
         name: key in Detectron2's catalogs.
@@ -44,14 +44,14 @@ def register_coco_json(name: str, json_file: str | Path, image_root: str | Path)
         image_root: folder that the json's file names start from.
 
     Returns:
-        The K class names, in the order of the class indices.
+        The K class names by class index.
 
     Raises:
         ValueError: one sentence that names the file and what is wrong with it.
     """
     json_file, image_root = Path(json_file), Path(image_root)
-    table = read_coco(json_file)
-    _refuse_faults(table, json_file, image_root)
+    table = load_and_validate(json_file)
+    _raise_errors(table, json_file, image_root)
     _check_folder(table, json_file, image_root)
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
@@ -62,11 +62,11 @@ def register_coco_json(name: str, json_file: str | Path, image_root: str | Path)
 
 
 def set_coco_metadata(name: str, category_ids: Sequence[int], names: Sequence[str]) -> None:
-    """Start a data set's metadata afresh, with what is known before its files are.
+    """Replace a data set's metadata.
 
     Args:
         name: key in Detectron2's catalogs.
-        category_ids: the json's K category ids in rising order.
+        category_ids: the json's K category ids, ascending.
         names: the K class names in the same order.
     """
     if name in MetadataCatalog.list():
@@ -81,10 +81,9 @@ def set_coco_metadata(name: str, category_ids: Sequence[int], names: Sequence[st
 def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list[dict[str, Any]]:
     """Read a COCO json into Detectron2's list of image records.
 
-    A box whose width or height is not positive is left out of the records, with one warning for all
-    of them: no anchor can match it. The json on disk keeps it, so an evaluation that reads the json
-    counts it as an object that was not found. Crowd boxes stay, marked ``iscrowd``; Detectron2's
-    mapper leaves them out of training.
+    Boxes without a positive width and height, which no anchor can match, are left out with one
+    warning. An evaluation, which reads the json itself, counts them as missed objects. Crowd boxes
+    stay, marked ``iscrowd``; Detectron2's mapper leaves them out of training.
 
     Args:
         json_file: annotations in COCO's format.
@@ -92,7 +91,7 @@ def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list
         name: key in Detectron2's catalogs, whose metadata receives the class names.
 
     Returns:
-        One record an image, those without annotations included.
+        One record per image, including images without annotations.
     """
     records = load_coco_json(str(json_file), str(image_root), name)
     dropped = 0
@@ -106,14 +105,14 @@ def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list
 
 
 def check_same_classes(train_names: Sequence[str], val_names: Sequence[str]) -> None:
-    """Make sure that a model trained on one data set can be evaluated on another.
+    """Check that a model trained on one data set can be evaluated on another.
 
     Args:
         train_names: class names that the model is trained on, in index order.
         val_names: class names of the evaluation data, in index order.
 
     Raises:
-        ValueError: the lists differ; the sentence says by which names.
+        ValueError: naming the classes in which the lists differ.
     """
     difference = class_difference(train_names, val_names)
     if difference:
@@ -121,7 +120,7 @@ def check_same_classes(train_names: Sequence[str], val_names: Sequence[str]) -> 
 
 
 def class_difference(train_names: Sequence[str], val_names: Sequence[str]) -> str:
-    """In what two lists of class names differ, in words; empty where they are equal."""
+    """Describe how two lists of class names differ; empty if they are equal."""
     if list(train_names) == list(val_names):
         return ""
     only_train = sorted((Counter(train_names) - Counter(val_names)).elements())
@@ -131,22 +130,22 @@ def class_difference(train_names: Sequence[str], val_names: Sequence[str]) -> st
     return f"names, only in training {only_train}, only in evaluation {only_val}"
 
 
-def _refuse_faults(table: CocoTable, json_file: Path, image_root: Path) -> None:
-    if not table.faults:
+def _raise_errors(table: CocoTable, json_file: Path, image_root: Path) -> None:
+    if not table.errors:
         return
-    sentence = describe_faults(table.faults, json_file)
-    is_one = sum(fault.count for fault in table.faults) == 1
-    raise ValueError(sentence if is_one else advise(sentence, json_file, image_root))
+    sentence = describe_errors(table.errors, json_file)
+    is_one = sum(error.count for error in table.errors) == 1
+    raise ValueError(sentence if is_one else add_hint(sentence, json_file, image_root))
 
 
 def _check_folder(table: CocoTable, json_file: Path, image_root: Path) -> None:
-    """Refuse a folder that is not the json's; the data report looks for all of its files."""
-    folder, names = plain(str(image_root)), table.file_names
+    """Reject a folder with none of some images of the json; the data report checks them all."""
+    folder, file = (quote_unprintable(str(path)) for path in (image_root, json_file))
+    names = table.file_names
     if not os.path.isdir(image_root):
         raise ValueError(f"image folder {folder} does not exist")
-    sample = (names[row] for row in evenly_spaced(len(names), _MOST_IMAGES))
+    sample = (names[row] for row in evenly_spaced(len(names), _MAX_CHECKED_IMAGES))
     if not any(os.path.isfile(image_root / name) for name in sample):
         raise ValueError(
-            f"image folder {folder} has no {plain(names[0])}, which {plain(str(json_file))} "
-            "lists first"
+            f"image folder {folder} has no {quote_unprintable(names[0])}, which {file} lists first"
         )

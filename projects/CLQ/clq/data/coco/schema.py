@@ -1,54 +1,55 @@
-"""Value checks for COCO json fields."""
+"""Rules for the values of a COCO json.
+
+Detectron2's loader or the evaluation would fail on other values without naming the entry.
+"""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-import numpy as np
+Entry = dict[str, Any]
 
-INTEGER_LIMIT = 2**63  # PyTorch and the evaluation read 64 bits
+_INTEGER_LIMIT = 2**63  # PyTorch and the evaluation read 64 bits
 _BOX_LIMIT = 2**62  # so that x + width fits too
 _SIZE_LIMIT = 2**31
 _COUNT_LIMIT = 2**32
 _NUMBERS = {int, float}  # a bool is none
-_NO_BOX = [math.nan] * 4
 
 
-def are_ids(values: Sequence[object], lowest: int = 0) -> np.ndarray:
-    """Find the values that are integers >= ``lowest`` and fit 64 bits, bool (len(values),)."""
-    return np.fromiter(
-        (type(value) is int and lowest <= value < INTEGER_LIMIT for value in values),
-        bool,
-        len(values),
-    )
+class Rule(NamedTuple):
+    """Rule for an entry, or for the value of one of its keys.
 
-
-def is_text(value: object) -> bool:
-    """Tell whether a text can be written to a file: no half of a surrogate pair in it."""
-    try:
-        return isinstance(value, str) and value.encode() is not None
-    except UnicodeEncodeError:
-        return False
-
-
-def is_size(size: tuple[object, object]) -> bool:
-    """Tell whether width and height are integers an image can have."""
-    return all(type(side) is int and 0 < side < _SIZE_LIMIT for side in size)
-
-
-def box_array(values: Sequence[object]) -> np.ndarray:
-    """Boxes of 4 numbers as float64 (len(values), 4), NaN where a value is none.
-
-    A number too large for 64 bits counts as infinite.
+    Attributes:
+        kind: name for programs of the error, in snake_case.
+        what: the entries that break the rule, in the plural.
+        predicate: what is wrong, with ``{}`` for the value.
+        is_valid: tells whether a value is allowed.
+        key: of the value; empty for the whole entry.
+        default: value where an entry lacks the key.
     """
-    rows = [value if _are_numbers(value) and len(value) == 4 else _NO_BOX for value in values]
-    try:
-        boxes = np.array(rows, dtype=np.float64)
-    except OverflowError:  # an integer beyond all floats
-        boxes = np.array([[v if abs(v) < _BOX_LIMIT else math.nan for v in row] for row in rows])
-    boxes = boxes.reshape(-1, 4)
-    boxes[~(np.abs(boxes) < _BOX_LIMIT).all(axis=1)] = math.nan
-    return boxes
+
+    kind: str
+    what: str
+    predicate: str
+    is_valid: Callable[[Any], bool]
+    key: str = ""
+    default: Any = None
+
+    def values(self, entries: list[Entry]) -> list[Any]:
+        """Return the value of each entry."""
+        key, default = self.key, self.default
+        return [entry.get(key, default) for entry in entries] if key else entries
+
+
+def reference_rule(key: str, index_of: Mapping[int, int]) -> Rule:
+    """Make the rule that a key of an annotation holds one of the known ids."""
+    return Rule(
+        f"unknown_{key}",
+        f"annotations whose {key} the json does not list",
+        f"has the unknown {key} {{}}",
+        lambda value: type(value) is int and value in index_of,
+        key,
+    )
 
 
 def lacks_polygon(segmentation: object) -> bool:
@@ -59,28 +60,65 @@ def lacks_polygon(segmentation: object) -> bool:
     return (
         isinstance(segmentation, list)
         and len(segmentation) > 0
-        and not any(_is_polygon(part) for part in segmentation)
+        and not any(
+            isinstance(part, list) and len(part) % 2 == 0 and len(part) >= 6
+            for part in segmentation
+        )
     )
 
 
-class Rule(NamedTuple):
-    """Rule for the values of a key.
-
-    Attributes:
-        allows: whether a value is allowed.
-        instead: what is, in words.
-    """
-
-    allows: Callable[[Any], bool]
-    instead: str
+def _is_id(value: object, lowest: int = 0) -> bool:
+    return type(value) is int and lowest <= value < _INTEGER_LIMIT
 
 
-def _is_area(value: object) -> bool:
-    return value is None or (_is_number(value) and 0 <= value < math.inf)
+def _is_encodable(value: object) -> bool:
+    """Tell whether a value is a text without half of a surrogate pair."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
-def _is_segmentation(value: object) -> bool:
-    """Tell whether Detectron2 can read it: polygons, a run-length encoding, or nothing."""
+def _is_side(value: object) -> bool:
+    return type(value) is int and 0 < value < _SIZE_LIMIT
+
+
+def _is_category(entry: Entry) -> bool:
+    return _is_id(entry.get("id")) and _is_encodable(entry.get("name"))
+
+
+def _is_image(entry: Entry) -> bool:
+    name = entry.get("file_name")
+    sides = entry.get("width"), entry.get("height")
+    return (
+        _is_id(entry.get("id"))
+        and isinstance(name, str)
+        and name != ""
+        and all(map(_is_side, sides))
+    )
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, list) and _NUMBERS.issuperset(map(type, value))
+
+
+def _is_box(value: Any) -> bool:
+    if not _are_numbers(value) or len(value) != 4:
+        return False
+    x, y, width, height = map(abs, value)
+    return x < _BOX_LIMIT and y < _BOX_LIMIT and width < _BOX_LIMIT and height < _BOX_LIMIT
+
+
+def _is_area(value: Any) -> bool:
+    return value is None or (type(value) in _NUMBERS and 0 <= value < math.inf)
+
+
+def _are_counts(value: object) -> bool:
+    return isinstance(value, list) and all(type(v) is int and 0 <= v < _COUNT_LIMIT for v in value)
+
+
+def _is_segmentation(value: Any) -> bool:
+    """Tell whether a value is polygons, a run-length encoding, or nothing."""
     if isinstance(value, list):
         return all(map(_are_numbers, value))
     if not isinstance(value, dict):
@@ -90,30 +128,53 @@ def _is_segmentation(value: object) -> bool:
     return not value or (is_encoded and _are_counts(size) and len(size) == 2)
 
 
-# Keys that an annotation may lack, but not hold anything in.
-OPTIONAL_KEYS = {
-    "iscrowd": Rule(lambda value: value in (0, 1), "instead of 0 or 1"),
-    "area": Rule(_is_area, "instead of a number of 0 or more"),
-    "segmentation": Rule(_is_segmentation, "instead of polygons or a run-length encoding"),
-    "keypoints": Rule(
-        lambda value: value is None or _are_numbers(value), "instead of a list of numbers"
+CATEGORY_RULE = Rule(
+    "bad_category",
+    "categories without an integer 'id' and a 'name'",
+    "needs an integer 'id' of 0 or more and a 'name', not {}",
+    _is_category,
+)
+IMAGE_RULE = Rule(
+    "bad_image",
+    "images without an integer 'id', a 'file_name' or a size",
+    "needs an integer 'id' of 0 or more, a 'file_name' and a positive 'width' and 'height', not {}",
+    _is_image,
+)
+
+
+def _optional(
+    key: str, expected: str, is_valid: Callable[[Any], bool], default: Any = None
+) -> Rule:
+    """Make the rule of a key that an annotation may lack."""
+    what, predicate = f"annotations with an unusable '{key}'", f"has the {key} {{}} instead of "
+    return Rule(f"bad_{key}", what, predicate + expected, is_valid, key, default)
+
+
+ANNOTATION_RULES = (
+    Rule(
+        "bad_annotation_id",
+        "annotations without an integer 'id'",
+        "needs an integer 'id'",
+        lambda value: _is_id(value, lowest=-_INTEGER_LIMIT),
+        "id",
     ),
-}
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return type(value) in _NUMBERS
-
-
-def _are_numbers(value: object) -> TypeGuard[list[float]]:
-    return isinstance(value, list) and _NUMBERS.issuperset(map(type, value))
-
-
-def _are_counts(value: object) -> TypeGuard[list[int]]:
-    if not isinstance(value, list):
-        return False
-    return all(type(count) is int and 0 <= count < _COUNT_LIMIT for count in value)
-
-
-def _is_polygon(part: object) -> bool:
-    return isinstance(part, list) and len(part) % 2 == 0 and len(part) >= 6
+    Rule(
+        "bad_box",
+        "annotations whose bbox is not 4 finite numbers",
+        "has the bbox {} instead of 4 finite numbers",
+        _is_box,
+        "bbox",
+    ),
+    _optional("iscrowd", "0 or 1", lambda value: value in (0, 1), default=0),
+    _optional("area", "a number of 0 or more", _is_area),
+    _optional("segmentation", "polygons or a run-length encoding", _is_segmentation),
+    _optional("keypoints", "a list of numbers", lambda v: v is None or _are_numbers(v)),
+    Rule(
+        "marked_ignore",
+        "annotations that are marked 'ignore'",
+        "is marked 'ignore': mark it 'iscrowd' or take it out",
+        lambda value: value == 0,
+        "ignore",
+        default=0,
+    ),
+)

@@ -1,56 +1,55 @@
 """Validate a COCO json and collect all errors.
 
-Letters: K categories, N images, M annotations.
+Letters: N images, M annotations.
 """
 
 import contextlib
 import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .findings import Example, Finding, find, shown
+from .findings import Example, Finding, make_findings, short_repr
 from .schema import (
-    INTEGER_LIMIT,
-    OPTIONAL_KEYS,
-    are_ids,
-    box_array,
-    is_size,
-    is_text,
+    ANNOTATION_RULES,
+    CATEGORY_RULE,
+    IMAGE_RULE,
+    Entry,
+    Rule,
     lacks_polygon,
+    reference_rule,
 )
 from .table import CocoTable
 
-Entries = list[dict[str, Any]]
-
 _LISTS = ("categories", "images", "annotations")
+_REQUIRED = ("category", "image")  # at least one of each
+_SUBJECTS = {"category": "a category", "image": "an image", "annotation": "annotation {}"}
 
 
-def read_coco(json_file: str | Path) -> CocoTable:
-    """Read and check a COCO json; the last two that were read are kept.
+def load_and_validate(json_file: str | Path) -> CocoTable:
+    """Read and validate a COCO json; the last two results are cached.
 
     Args:
         json_file: annotations in COCO's format.
 
     Returns:
-        Its usable entries. Whatever is wrong with the file or in it is among the faults.
+        The usable entries, and the errors of the file and of all other entries.
     """
     path = Path(json_file)
     try:
         stat = path.stat()
-    except (OSError, ValueError):  # the latter for a name that no file can have
+    except (OSError, ValueError):  # ValueError: a null byte in the name
         return _unusable("missing_json", "annotation files that do not exist", "does not exist")
     return _read_version(path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=2)
 def _read_version(path: Path, mtime_ns: int, size: int) -> CocoTable:
-    """Read a file as it was changed last; modification time and size are there for the cache."""
+    """Read one version of a file; modification time and size are part of the cache's key."""
     unusable = partial(_unusable, "bad_json", "annotation files that are not json")
     if not path.is_file():
         return _unusable("missing_json", "annotation files that do not exist", "does not exist")
@@ -68,7 +67,7 @@ def _read_version(path: Path, mtime_ns: int, size: int) -> CocoTable:
 
 @contextlib.contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Build millions of small containers, none of them in a cycle, in half the time."""
+    """Disable garbage collection, which doubles the time to build millions of containers."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -79,11 +78,7 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 def check_content(content: Any) -> CocoTable:
-    """Check what a json holds.
-
-    Args:
-        content: of any type.
-    """
+    """Validate the content of a json, which may be of any type."""
     for key in _LISTS:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -92,224 +87,93 @@ def check_content(content: Any) -> CocoTable:
                 "annotation files that are not in COCO's format",
                 f"is not in COCO's format: it has no list of '{key}'",
             )
-    categories = _check_categories(content["categories"])
-    images = _check_images(content["images"])
-    faults = [*categories.faults, *images.faults]
-    entries = content["annotations"]
-    table = _check_annotations(entries, categories, images)
-    return table._replace(faults=faults + table.faults)
+    categories, category_errors = _apply_rules("category", content["categories"], [CATEGORY_RULE])
+    images, image_errors = _apply_rules("image", content["images"], [IMAGE_RULE])
+    categories.sort(key=lambda entry: entry["id"])
+    index_of = {
+        "image_id": {entry["id"]: index for index, entry in enumerate(images)},
+        "category_id": {entry["id"]: index for index, entry in enumerate(categories)},
+    }
+    references = [reference_rule(key, known) for key, known in index_of.items()]
+    annotations, errors = _apply_rules(
+        "annotation", content["annotations"], [*references, *ANNOTATION_RULES]
+    )
+    # A reference to an image or a category that was left out is no error of its own.
+    kinds = {error.kind for error in category_errors + image_errors}
+    implied = {f"unknown_{w}_id" for w in _REQUIRED if kinds & {f"bad_{w}", f"no_{w}"}}
+    errors = [error for error in errors if error.kind not in implied]
+    sizes = [(entry["width"], entry["height"]) for entry in images]
+    return CocoTable(
+        [entry["id"] for entry in categories],
+        [entry["name"] for entry in categories],
+        _integers(entry["id"] for entry in images),
+        [entry["file_name"] for entry in images],
+        np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        _integers(entry["id"] for entry in annotations),
+        _integers(index_of["image_id"][entry["image_id"]] for entry in annotations),
+        _integers(index_of["category_id"][entry["category_id"]] for entry in annotations),
+        np.array([entry["bbox"] for entry in annotations], dtype=np.float64).reshape(-1, 4),
+        np.array([entry.get("iscrowd", 0) for entry in annotations], dtype=bool),
+        np.array([lacks_polygon(entry.get("segmentation")) for entry in annotations], dtype=bool),
+        category_errors + image_errors + errors,
+    )
+
+
+def _integers(values: Iterable[int]) -> np.ndarray:
+    return np.fromiter(values, dtype=np.int64)
 
 
 def _unusable(kind: str, what: str, predicate: str) -> CocoTable:
-    """The table of a file with a fault that leaves nothing to look at."""
-    faults = find(kind, what, [0], lambda _: Example("", predicate))
-    return _check_annotations([], _check_categories([]), _check_images([]))._replace(faults=faults)
+    """Make the empty table of a file with an error that leaves nothing to validate."""
+    errors = make_findings(kind, what, [0], lambda _: Example("", predicate))
+    empty = check_content({key: [] for key in _LISTS})
+    return empty._replace(errors=errors)
 
 
-# ------------------------------------------------------------------------ categories and images
+def _apply_rules(
+    what: str, entries: list[Entry], rules: Sequence[Rule]
+) -> tuple[list[Entry], list[Finding]]:
+    """Return the usable entries and the errors of the others; of a repeated id the first is usable.
 
-
-class _Categories(NamedTuple):
-    ids: list[int]  # rising
-    names: list[str]
-    are_complete: bool  # none was left out
-    faults: list[Finding]
-
-
-class _Images(NamedTuple):
-    ids: np.ndarray  # (N,)
-    file_names: list[str]
-    sizes: np.ndarray  # width and height, (N, 2)
-    are_complete: bool  # none was left out
-    faults: list[Finding]
-
-
-def _check_categories(entries: Entries) -> _Categories:
-    ids = [entry.get("id") for entry in entries]
-    names = [entry.get("name") for entry in entries]
-    is_good = are_ids(ids) & np.fromiter(map(is_text, names), bool, len(names))
-    faults = [] if entries else _empty("no_category", "category")
-    faults += find(
-        "bad_category",
-        "categories without an integer 'id' and a 'name'",
-        np.flatnonzero(~is_good),
-        lambda row: Example(
-            "a category",
-            f"needs an integer 'id' of 0 or more and a 'name', not {shown(entries[row])}",
-        ),
-    )
-    is_first, repeated = _find_repeated("category", list(compress(ids, is_good)))
-    good = list(compress(zip(ids, names), is_good))
-    pairs: list[Any] = sorted(compress(good, is_first), key=lambda pair: pair[0])
-    return _Categories(
-        [id_ for id_, _ in pairs], [name for _, name in pairs], not faults, faults + repeated
-    )
-
-
-def _check_images(entries: Entries) -> _Images:
-    ids = [entry.get("id") for entry in entries]
-    names: list[Any] = [entry.get("file_name") for entry in entries]
-    sizes = [(entry.get("width"), entry.get("height")) for entry in entries]
-    is_good = are_ids(ids)
-    is_good &= np.fromiter((isinstance(name, str) and bool(name) for name in names), bool, len(ids))
-    is_good &= np.fromiter(map(is_size, sizes), bool, len(ids))
-    faults = [] if entries else _empty("no_image", "image")
-    faults += find(
-        "bad_image",
-        "images without an integer 'id', a 'file_name' or a size",
-        np.flatnonzero(~is_good),
-        lambda row: Example(
-            "an image",
-            "needs an integer 'id' of 0 or more, a 'file_name' and a positive 'width' and "
-            f"'height', not {shown(entries[row])}",
-        ),
-    )
-    is_first, repeated = _find_repeated("image", list(compress(ids, is_good)))
-    keep = is_good.copy()
-    keep[is_good] = is_first
-    return _Images(
-        np.array(list(compress(ids, keep)), dtype=np.int64),
-        list(compress(names, keep)),
-        np.array(list(compress(sizes, keep)), dtype=np.int64).reshape(-1, 2),
-        not faults,
-        faults + repeated,
-    )
-
-
-def _empty(kind: str, what: str) -> list[Finding]:
-    return find(
-        kind, f"annotation files without {what}", [0], lambda _: Example("", f"lists no {what}")
-    )
-
-
-# ---------------------------------------------------------------------------------- annotations
-
-
-def _check_annotations(entries: Entries, categories: _Categories, images: _Images) -> CocoTable:
-    ids = [entry.get("id") for entry in entries]
-    has_id = are_ids(ids, lowest=-INTEGER_LIMIT)
-    faults = find(
-        "bad_annotation_id",
-        "annotations without an integer 'id'",
-        np.flatnonzero(~has_id),
-        lambda row: Example(f"annotation {shown(ids[row])}", "needs an integer 'id'"),
-    )
-    image_idxs, unknown = _look_up(entries, "image_id", images.ids.tolist())
-    # Where an image or a category was left out, what refers to it is not at fault.
-    faults += unknown if images.are_complete else []
-    classes, unknown = _look_up(entries, "category_id", categories.ids)
-    faults += unknown if categories.are_complete else []
-    boxes, no_box = _check_boxes(entries)
-    faults += no_box
-    is_good = has_id & (image_idxs >= 0) & (classes >= 0) & ~np.isnan(boxes[:, 0])
-    rows, unusable = _check_optional_keys(entries)
-    is_good[rows] = False
-    is_first, repeated = _find_repeated("annotation", list(compress(ids, has_id)))
-    is_good[np.flatnonzero(has_id)[~is_first]] = False
-    return CocoTable(
-        categories.ids,
-        categories.names,
-        images.ids,
-        images.file_names,
-        images.sizes,
-        np.array(list(compress(ids, is_good)), dtype=np.int64),
-        image_idxs[is_good],
-        classes[is_good],
-        boxes[is_good],
-        _where(entries, "iscrowd", bool)[is_good],
-        _where(entries, "segmentation", lacks_polygon)[is_good],
-        faults + unusable + repeated,
-    )
-
-
-def _look_up(entries: Entries, key: str, known: list[int]) -> tuple[np.ndarray, list[Finding]]:
-    """Index of each entry's reference among the known ids, -1 where it is none of them, (M,)."""
-    index_of = {id_: index for index, id_ in enumerate(known)}
-    values = [entry.get(key) for entry in entries]
-    indices = np.fromiter(
-        (index_of.get(value, -1) if type(value) is int else -1 for value in values),
-        np.int64,
-        len(values),
-    )
-    faults = find(
-        f"unknown_{key}",
-        f"annotations whose {key} the json does not list",
-        np.flatnonzero(indices < 0),
-        lambda row: Example(_name(entries[row]), f"has the unknown {key} {shown(values[row])}"),
-    )
-    return indices, faults
-
-
-def _check_boxes(entries: Entries) -> tuple[np.ndarray, list[Finding]]:
-    """Boxes as float64 (M, 4), NaN where an entry has none that can be used."""
-    values = [entry.get("bbox") for entry in entries]
-    boxes = box_array(values)
-    faults = find(
-        "bad_box",
-        "annotations whose bbox is not 4 finite numbers",
-        np.flatnonzero(np.isnan(boxes[:, 0])),
-        lambda row: Example(
-            _name(entries[row]), f"has the bbox {shown(values[row])} instead of 4 finite numbers"
-        ),
-    )
-    return boxes, faults
-
-
-def _check_optional_keys(entries: Entries) -> tuple[list[int], list[Finding]]:
-    """Check optional keys of annotations; gives the rows where they are not what they must be.
-
-    Detectron2's loader or the evaluation would stop at these without naming the entry.
+    Args:
+        what: name of an entry.
+        entries: a list of the json.
+        rules: all are applied to every entry.
     """
-    rows: list[int] = []
-    faults: list[Finding] = []
-    for key, rule in OPTIONAL_KEYS.items():
-        wrong = _rows_where(entries, key, lambda value: not rule.allows(value))
-        rows += wrong
-        faults += find(
-            f"bad_{key}",
-            f"annotations with an unusable '{key}'",
-            wrong,
+    errors = []
+    if what in _REQUIRED and not entries:
+        example = Example("", f"lists no {what}")
+        errors += make_findings(
+            f"no_{what}", f"annotation files without {what}", [0], lambda _: example
+        )
+    rejected: set[int] = set()
+    for rule in rules:
+        values, is_valid = rule.values(entries), rule.is_valid
+        rows = [row for row, value in enumerate(values) if not is_valid(value)]
+        rejected.update(rows)
+        errors += make_findings(
+            rule.kind,
+            rule.what,
+            rows,
             lambda row: Example(
-                _name(entries[row]), f"has the {key} {shown(entries[row][key])} {rule.instead}"
+                _SUBJECTS[what].format(short_repr(entries[row].get("id"))),
+                rule.predicate.format(short_repr(values[row])),
             ),
         )
-    ignored = _rows_where(entries, "ignore", lambda value: value != 0)
-    faults += find(
-        "marked_ignore",
-        "annotations that are marked 'ignore'",
-        ignored,
-        lambda row: Example(
-            _name(entries[row]), "is marked 'ignore': mark it 'iscrowd' or take it out"
-        ),
-    )
-    return rows + ignored, faults
-
-
-def _rows_where(entries: Entries, key: str, is_so: Callable[[Any], bool]) -> list[int]:
-    return [row for row, entry in enumerate(entries) if key in entry and is_so(entry[key])]
-
-
-def _where(entries: Entries, key: str, is_so: Callable[[Any], bool]) -> np.ndarray:
-    """Find the entries whose value of a key passes a test, bool (M,)."""
-    where = np.zeros(len(entries), dtype=bool)
-    where[_rows_where(entries, key, is_so)] = True
-    return where
-
-
-def _name(annotation: dict[str, Any]) -> str:
-    return f"annotation {shown(annotation.get('id'))}"
-
-
-def _find_repeated(what: str, ids: list[Any]) -> tuple[np.ndarray, list[Finding]]:
-    """Tell whether each id occurs for the first time, bool (len(ids),)."""
-    values = np.array(ids, dtype=np.int64)
-    unique, first, counts = np.unique(values, return_index=True, return_counts=True)
-    faults = find(
+    seen: set[int] = set()
+    repeated: set[int] = set()
+    for row, entry in enumerate(entries):
+        id_ = entry.get("id")
+        if type(id_) is not int:
+            continue
+        if id_ in seen:
+            repeated.add(id_)
+            rejected.add(row)
+        seen.add(id_)
+    errors += make_findings(
         f"repeated_{what}_id",
         f"{what} ids that are repeated",
-        np.flatnonzero(counts > 1),
-        lambda row: Example(f"{what} ids", f"must be unique, but {unique[row]} is repeated"),
+        sorted(repeated),
+        lambda id_: Example(f"{what} ids", f"must be unique, but {short_repr(id_)} is repeated"),
     )
-    is_first = np.zeros(len(values), dtype=bool)
-    is_first[first] = True
-    return is_first, faults
+    return [entry for row, entry in enumerate(entries) if row not in rejected], errors

@@ -1,4 +1,4 @@
-"""Annotations in Pascal VOC's xml, one file an image, and their boxes in COCO's form."""
+"""Read Pascal VOC xml annotations and convert their boxes to COCO format."""
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -8,12 +8,12 @@ Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
 
 class VocImage(NamedTuple):
-    """One xml file.
+    """Content of one xml file.
 
     Attributes:
         width: in pixels.
         height: in pixels.
-        objects: class name and box of each, the numbers as written.
+        objects: class name and box of each, with the numbers as written.
     """
 
     width: int
@@ -22,11 +22,11 @@ class VocImage(NamedTuple):
 
 
 def read_voc(xml_file: Path) -> VocImage:
-    """Read an xml file of Pascal VOC.
+    """Read a Pascal VOC xml file.
 
     Raises:
-        OSError: the file is not there.
-        ValueError: it is not xml, or a name, a size or a corner is missing or no number.
+        OSError: the file is missing.
+        ValueError: it is not xml, or a name, a size or a corner is missing or not a number.
     """
     try:
         root = ElementTree.parse(xml_file).getroot()
@@ -40,7 +40,7 @@ def read_voc(xml_file: Path) -> VocImage:
 
 
 def coco_annotation(id_: int, image_id: int, category_id: int, box: Box) -> dict[str, Any]:
-    """One annotation of a COCO json."""
+    """Make an annotation of a COCO json."""
     width, height = box[2] - box[0], box[3] - box[1]
     return {
         "id": id_,
