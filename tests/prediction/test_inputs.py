@@ -1,22 +1,22 @@
-"""Which files are found, what their headers tell, and what is decoded of them."""
+"""Prediction inputs: finding, probing and decoding files."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 
+from clq.data.images import read_image
 from clq.prediction.inputs import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     Source,
     UnreadableError,
+    common_folder,
     find_files,
-    look_at,
+    probe,
     read_frames,
-    shared_folder,
 )
 from reference.prediction import pixels, write_image, write_video
 
@@ -25,7 +25,7 @@ GREY = pixels()[:, :, 0]
 
 
 def frames(path: Path) -> list[np.ndarray]:
-    return list(read_frames(look_at(path, path.parent)))
+    return list(read_frames(probe(path, path.parent)))
 
 
 # ---------------------------------------------------------------------------------- finding files
@@ -40,13 +40,13 @@ def test_a_folder_is_searched_in_the_order_of_paths(tmp_path: Path):
     assert found == ["a/10.jpeg", "a/2.jpg", "a.avi", "b.PNG", "c.tiff", "z.mp4"]
 
 
-def test_what_is_found_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_duplicate_files_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first, second = (write_image(tmp_path / name) for name in ("a.png", "b.png"))
     monkeypatch.chdir(tmp_path)
     assert find_files([second, tmp_path, "a.png"], ignored=NOWHERE) == [second, first]
 
 
-def test_a_named_file_may_end_in_anything(tmp_path: Path):
+def test_a_named_file_may_have_any_suffix(tmp_path: Path):
     (tmp_path / "scan").touch()
     assert find_files([tmp_path / "scan"], ignored=NOWHERE) == [tmp_path / "scan"]
 
@@ -88,7 +88,7 @@ def test_the_folder_that_inputs_share(
     for name in ("photos/sub", "other"):
         (tmp_path / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert shared_folder(inputs) == Path(os.path.abspath(expected))
+    assert common_folder(inputs) == Path(os.path.abspath(expected))
 
 
 # ---------------------------------------------------------------------------------------- headers
@@ -96,36 +96,36 @@ def test_the_folder_that_inputs_share(
 
 def test_an_image_gets_its_name_from_the_root(tmp_path: Path):
     path = write_image(tmp_path / "sub folder" / "ä.png")
-    assert look_at(path, tmp_path) == Source(path, "sub folder/ä.png")
+    assert probe(path, tmp_path) == Source(path, "sub folder/ä.png")
 
 
-def test_a_video_tells_its_frames(tmp_path: Path):
+def test_a_video_states_its_number_of_frames(tmp_path: Path):
     path = write_video(tmp_path / "clip.avi", num_frames=3)
     expected = Source(path, "clip.avi", is_video=True, num_frames=3, frame_rate=10.0)
-    assert look_at(path, tmp_path) == expected
+    assert probe(path, tmp_path) == expected
 
 
 @pytest.mark.parametrize(("name", "is_video"), [("image.png", False), ("video.avi", True)])
-def test_without_a_suffix_the_content_tells(name: str, is_video: bool, tmp_path: Path):
+def test_without_a_suffix_the_content_decides(name: str, is_video: bool, tmp_path: Path):
     write = write_video if is_video else write_image
     path = write(tmp_path / name).rename(tmp_path / "file")
-    assert look_at(path, tmp_path).is_video == is_video
+    assert probe(path, tmp_path).is_video == is_video
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES | {".text"} | VIDEO_SUFFIXES))
-def test_a_file_of_something_else_is_refused(suffix: str, tmp_path: Path):
+def test_a_file_of_something_else_is_rejected(suffix: str, tmp_path: Path):
     path = tmp_path / f"a{suffix}"
     path.write_text("This is neither an image nor a video.")
     reason = r"can't be read (\(it is no image\)|as a video|as an image or a video)$"
     with pytest.raises(UnreadableError, match=rf"a{suffix} {reason}"):
-        look_at(path, tmp_path)
+        probe(path, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.mp4", "a"])
-def test_an_empty_file_is_refused(name: str, tmp_path: Path):
+def test_an_empty_file_is_rejected(name: str, tmp_path: Path):
     (tmp_path / name).touch()
     with pytest.raises(UnreadableError, match=rf"{name} can't be read"):
-        look_at(tmp_path / name, tmp_path)
+        probe(tmp_path / name, tmp_path)
 
 
 # --------------------------------------------------------------------------------------- decoding
@@ -148,10 +148,10 @@ def test_all_kinds_of_images_become_three_channels_of_8_bits(
     (frame,) = frames(tmp_path / name)
     assert frame.dtype == np.uint8
     np.testing.assert_array_equal(frame, np.dstack((GREY, GREY, GREY)))
-    assert look_at(tmp_path / name, tmp_path).is_deep == name.startswith("deep")
+    assert probe(tmp_path / name, tmp_path).is_high_bit_depth == name.startswith("deep")
 
 
-def test_colours_come_blue_first(tmp_path: Path):
+def test_channels_are_bgr(tmp_path: Path):
     (frame,) = frames(write_image(tmp_path / "a.png"))
     np.testing.assert_array_equal(frame, pixels()[:, :, ::-1])
 
@@ -163,7 +163,7 @@ def test_images_come_upright(orientation: int, tmp_path: Path):
     path = write_image(tmp_path / "a.png", exif=exif)
     (frame,) = frames(path)
     assert frame.shape == ((90, 60, 3) if orientation >= 5 else (60, 90, 3))
-    np.testing.assert_array_equal(frame, read_image(str(path), "BGR"))
+    np.testing.assert_array_equal(frame, read_image(path))
     assert (orientation == 1) == np.array_equal(frame, pixels()[:, :, ::-1])
 
 
@@ -179,21 +179,21 @@ def test_a_video_gives_its_frames_in_order(tmp_path: Path):
 def test_a_video_cut_short_gives_the_frames_that_are_there(tmp_path: Path):
     path = write_video(tmp_path / "clip.avi", num_frames=8)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert look_at(path, tmp_path).num_frames == 8
+    assert probe(path, tmp_path).num_frames == 8
     assert 0 < len(frames(path)) < 8
 
 
-def test_a_video_without_a_frame_is_refused(tmp_path: Path):
+def test_a_video_without_a_frame_is_rejected(tmp_path: Path):
     path = write_video(tmp_path / "clip.avi")
-    source = look_at(path, tmp_path)
+    source = probe(path, tmp_path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UnreadableError, match=r"clip.avi can't be read \(not a single frame"):
         next(read_frames(source))
 
 
-def test_an_image_cut_short_is_refused(tmp_path: Path):
+def test_an_image_cut_short_is_rejected(tmp_path: Path):
     path = write_image(tmp_path / "a.png")
     path.write_bytes(path.read_bytes()[:-60])
-    source = look_at(path, tmp_path)  # its header is in order
+    source = probe(path, tmp_path)  # its header is in order
     with pytest.raises(UnreadableError, match=r"a\.png can't be read \(.*\)$"):
         next(read_frames(source))

@@ -1,4 +1,4 @@
-"""A checkpoint alone predicts what the evaluation of its detector gives."""
+"""Predictor: the detections of an evaluation, from a checkpoint alone."""
 
 from pathlib import Path
 
@@ -43,6 +43,50 @@ def test_the_order_of_channels_matters(tmp_path: Path):
         for order in ("BGR", "RGB")
     ]
     assert len(found[0]) != len(found[1]) or not torch.equal(found[0].scores, found[1].scores)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_a_batch_finds_what_images_find_one_by_one(
+    batch_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    predictor = Predictor.from_checkpoint(write_checkpoint(tmp_path / "model.pth"))
+    # Five are padded to one size, though they are resized to three sizes.
+    sizes = [(60, 90), (90, 60), (60, 89), (60, 60), (60, 90), (61, 90), (60, 90)]
+    images = [pixels(*size, seed=i)[:, :, ::-1] for i, size in enumerate(sizes)]
+    expected = [predictor.detect(image) for image in images]
+    shapes: list[list[tuple[int, ...]]] = []
+    forward = predictor.model.forward
+    monkeypatch.setattr(
+        predictor.model,
+        "forward",
+        lambda inputs: shapes.append([tuple(i["image"].shape[1:]) for i in inputs])
+        or forward(inputs),
+    )
+    found = predictor.detect_batch(images, batch_size)
+    assert max(map(len, shapes)) == min(batch_size, 5), "images of one padded size go together"
+    for one, other in zip(found, expected, strict=True):
+        assert one.image_size == other.image_size and len(one) == len(other) > 0
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            one.pred_boxes.tensor, other.pred_boxes.tensor, rtol=1e-4, atol=1e-3
+        )
+        assert torch.equal(one.pred_classes, other.pred_classes)
+
+
+def test_an_empty_batch(tmp_path: Path):
+    predictor = Predictor.from_checkpoint(write_checkpoint(tmp_path / "model.pth"))
+    assert predictor.detect_batch([]) == []
+
+
+def test_an_image_of_its_own_size_is_not_resized(tmp_path: Path):
+    predictor = Predictor.from_checkpoint(write_checkpoint(tmp_path / "model.pth"))
+    cfg = predictor.cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.MIN_SIZE_TEST = 0
+    unresized = Predictor(predictor.model, cfg, predictor.class_names)
+    image = pixels(80, 120)
+    assert torch.equal(unresized.detect(image).scores, predictor.detect(image).scores)
+    assert len(unresized.detect(image)) > 0
 
 
 def test_images_are_not_changed(tmp_path: Path):

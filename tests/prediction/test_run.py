@@ -125,7 +125,7 @@ def test_a_video_is_predicted_frame_by_frame(weights: Path, predictor: Predictor
         {"id": i + 1, "file_name": "my clip.avi", "frame": i, "width": 90, "height": 60}
         for i in range(3)
     ]
-    frames = list(read_frames(run.look_at(clip, tmp_path)))
+    frames = list(read_frames(run.probe(clip, tmp_path)))
     for i, frame in enumerate(frames, start=1):
         rows = [anno["score"] for anno in content["annotations"] if anno["image_id"] == i]
         assert rows == predictor.detect(frame).scores.tolist()

@@ -13,9 +13,9 @@ import sys
 sys.modules["cv2"] = None  # an import of it raises
 from pathlib import Path
 import clq.engine, clq.evaluation
-from clq.prediction.inputs import look_at, read_frames
+from clq.prediction.inputs import probe, read_frames
 path = Path(sys.argv[1])
-(frame,) = read_frames(look_at(path, path.parent))
+(frame,) = read_frames(probe(path, path.parent))
 print(frame.shape)
 """
 

@@ -1,4 +1,4 @@
-"""Prediction on images and videos from a checkpoint alone: pictures, and boxes as COCO json."""
+"""Prediction on images and videos from a checkpoint alone."""
 
 from .inputs import UnreadableError
 from .predictor import Predictor

@@ -1,8 +1,8 @@
-"""Objects as a picture: boxes with class name, and joint score where they are detections.
+"""Draw boxes with labels and scores.
 
-OpenCV, which Detectron2's Visualizer imports, is needed when something is drawn and not before.
+OpenCV, which Detectron2's Visualizer imports, is imported only to draw.
 
-Letters: H, W height and width of the image in pixels, S enlargement, P detections.
+Letters: H, W height and width of the image in pixels, S scale factor, P boxes.
 """
 
 import colorsys
@@ -16,24 +16,23 @@ if TYPE_CHECKING:
     from detectron2.utils.visualizer import VisImage
 
 
-# An image whose longer side is shorter is enlarged to about this, so that labels leave room.
-_READABLE_SIDE = 800  # pixels
-_SMALLEST_FONT = 8  # points
+_MIN_SIDE = 800  # pixels; smaller images are enlarged to about this, to leave room for labels
+_MIN_FONT_SIZE = 8  # points
 
 
 def draw_detections(
     image: np.ndarray, found: Instances, class_names: Sequence[str], score_threshold: float
 ) -> np.ndarray:
-    """Draw what is found in an image, in one colour for each class.
+    """Draw detections, in one colour per class.
 
     Args:
-        image: (H, W, 3) uint8, blue first.
-        found: ``pred_boxes`` in pixels of the image, ``scores`` and ``pred_classes``, on the host.
+        image: (H, W, 3) uint8 BGR.
+        found: ``pred_boxes`` in pixels of the image, ``scores`` and ``pred_classes``, on CPU.
         class_names: by class index.
         score_threshold: lowest score to draw.
 
     Returns:
-        (S*H, S*W, 3) uint8, red first; S is a whole number, 1 for all but small images.
+        (S*H, S*W, 3) uint8 RGB; S is an integer, 1 for all but small images.
     """
     found = found[found.scores >= score_threshold]
     classes = found.pred_classes.tolist()
@@ -44,11 +43,11 @@ def draw_detections(
 def draw_ground_truth(
     image: np.ndarray, objects: Instances, class_names: Sequence[str]
 ) -> np.ndarray:
-    """Draw what there is in an image, as :func:`draw_detections` does.
+    """Draw ground truth, as :func:`draw_detections` does without scores.
 
     Args:
-        image: (H, W, 3) uint8, blue first.
-        objects: ``gt_boxes`` in pixels of the image and ``gt_classes``, on the host.
+        image: (H, W, 3) uint8 BGR.
+        objects: ``gt_boxes`` in pixels of the image and ``gt_classes``, on CPU.
         class_names: by class index.
     """
     classes = objects.gt_classes.tolist()
@@ -58,16 +57,16 @@ def draw_ground_truth(
 def _draw(
     image: np.ndarray, boxes: Boxes, classes: Sequence[int], labels: Sequence[str]
 ) -> np.ndarray:
-    """The enlarged picture with P boxes; see :func:`draw_detections`."""
+    """Draw P boxes on the enlarged image."""
     import cv2
     from detectron2.utils.visualizer import Visualizer
 
-    scale = max(1, round(_READABLE_SIDE / max(image.shape[:2])))
+    scale = max(1, round(_MIN_SIDE / max(image.shape[:2])))
     enlarged = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     visualizer = Visualizer(np.ascontiguousarray(enlarged[:, :, ::-1]))
     output = visualizer.overlay_instances(
         boxes=boxes.tensor.numpy() * scale,  # (P, 4)
-        # Between two dollars, matplotlib would set a formula.
+        # Matplotlib would typeset text between dollars as a formula.
         labels=[label.replace("$", r"\$") for label in labels],
         assigned_colors=[_color_of(k) for k in classes],
     )
@@ -76,18 +75,18 @@ def _draw(
 
 
 def _color_of(class_index: int) -> tuple[float, float, float]:
-    """A bright colour, far in hue from those of the classes before: cyan, then by golden angles."""
+    """Choose a bright colour; hues of consecutive classes differ by the golden angle."""
     return colorsys.hsv_to_rgb((0.52 + 0.618034 * class_index) % 1, 0.85, 1.0)
 
 
 def _fit_labels(output: "VisImage") -> None:
-    """Make small labels readable, and move those inside that reach beyond the picture."""
+    """Enlarge small labels, and move labels inside that extend beyond the image."""
     renderer = output.canvas.get_renderer()
     width, height = output.canvas.get_width_height()
     to_data = output.ax.transData.inverted()
     for text in output.ax.texts:
-        text.set_fontsize(max(text.get_fontsize(), _SMALLEST_FONT))
-        box = text.get_window_extent(renderer)  # in pixels, counted from below
+        text.set_fontsize(max(text.get_fontsize(), _MIN_FONT_SIZE))
+        box = text.get_window_extent(renderer)  # in pixels, from the bottom
         inside = [
             max(min(box.x0, width - box.width), 0),
             min(max(box.y1, box.height), height),

@@ -1,4 +1,4 @@
-"""From a checkpoint, images and videos to their pictures and one COCO json."""
+"""Predict on images and videos, and write drawings and one COCO json."""
 
 import contextlib
 import tempfile
@@ -8,10 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .coco_file import CocoFile
 from .drawing import draw_detections
-from .inputs import Source, UnreadableError, find_files, look_at, read_frames, shared_folder
-from .picture_files import picture_name, picture_writer
+from .inputs import Source, UnreadableError, common_folder, find_files, probe, read_frames
+from .outputs import CocoFile, drawing_name, drawing_writer
 from .predictor import Predictor, usable_device
 
 JSON_NAME = "predictions.json"
@@ -28,34 +27,34 @@ def predict_files(
     skip_unreadable: bool = False,
     pictures: bool = True,
 ) -> list[str]:
-    """Detect in images and videos, draw what is found, and write it as ``predictions.json``.
+    """Predict on images and videos, draw the detections, and write ``predictions.json``.
 
-    All inputs are looked at before the first is decoded, and the json is written after the last.
-    An input keeps its place below the folder that all inputs share, as ``file_name`` in the json
-    and as its picture in ``output``.
+    All inputs are probed before the first is decoded, and the json is written last. Paths relative
+    to the common folder of all inputs are the ``file_name`` in the json and the path of the drawing
+    in ``output``.
 
     Args:
         weights: a checkpoint with its configuration inside.
         inputs: images, videos and folders.
-        output: folder for the json and the pictures.
-        score_threshold: lowest score in the pictures; the json has all that the model gives.
+        output: folder for the json and the drawings.
+        score_threshold: lowest score to draw; the json has all detections.
         device: of PyTorch; None takes CUDA where there is one, unless ``fast`` is asked for.
-        fast: on CPU, as fast as the processor can, see :func:`clq.modeling.fast_inference_model`.
-        skip_unreadable: pass over files that can't be decoded.
-        pictures: whether to draw.
+        fast: on CPU, use :func:`clq.modeling.fast_inference_model`.
+        skip_unreadable: skip files that can't be decoded.
+        pictures: draw the detections.
 
     Returns:
-        What was done, a sentence each.
+        A report, one sentence an entry.
 
     Raises:
         OSError: the output can't be written.
-        ValueError: naming an input that is not there or can't be read, or what else is wrong.
+        ValueError: naming a missing or unreadable input, or an invalid argument.
     """
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"--score-threshold is {score_threshold}; it must lie in [0, 1].")
     output, unreadable = Path(output), _Unreadable(skip_unreadable)
-    sources, root = _look_at_all(inputs, output, unreadable)
-    targets = _picture_paths(sources, output) if pictures else {}
+    sources, root = _probe_all(inputs, output, unreadable)
+    targets = _drawing_paths(sources, output) if pictures else {}
     usable = usable_device("cpu" if fast and device is None else device)
     predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
     _make_folder(output)
@@ -63,7 +62,7 @@ def predict_files(
     counts: dict[Source, int] = {}
     with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
         for source in sources:
-            with unreadable.passed_over():
+            with unreadable.skip_or_raise():
                 target = targets.get(source)
                 counts[source] = _predict(
                     predictor, source, target, coco, score_threshold, progress
@@ -80,17 +79,17 @@ def predict_files(
 
 @dataclass
 class _Unreadable:
-    """Handling of inputs that can't be decoded: the first ends the run, or all are noted."""
+    """Handling of unreadable inputs: raise at the first, or skip and count all."""
 
     may_skip: bool
     sentences: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def passed_over(self) -> Iterator[None]:
-        """Note that the input inside can't be read.
+    def skip_or_raise(self) -> Iterator[None]:
+        """Record an :class:`UnreadableError` raised within the context.
 
         Raises:
-            ValueError: it can't, and must not be passed over.
+            ValueError: unreadable inputs must not be skipped.
         """
         try:
             yield
@@ -100,29 +99,29 @@ class _Unreadable:
             self.sentences.append(str(error))
 
 
-def _look_at_all(
+def _probe_all(
     inputs: Sequence[str | Path], output: Path, unreadable: _Unreadable
 ) -> tuple[list[Source], Path]:
-    """Inputs whose headers are in order, and the folder that their names start from."""
+    """Return the readable inputs, and the folder that their names are relative to."""
     files = find_files(inputs, ignored=output)
-    root = shared_folder(inputs)
+    root = common_folder(inputs)
     sources = []
     for path in files:
-        with unreadable.passed_over():
-            sources.append(look_at(path, root))
+        with unreadable.skip_or_raise():
+            sources.append(probe(path, root))
     return sources, root
 
 
-def _picture_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path]:
-    """Where the picture of each input goes.
+def _drawing_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path]:
+    """Return the path of each input's drawing.
 
     Raises:
-        ValueError: a picture would replace an input or another picture.
+        ValueError: a drawing would replace an input or another drawing.
     """
     inputs = {source.path.resolve() for source in sources}
     owners: dict[Path, Source] = {}
     for source in sources:
-        target = output / picture_name(source)
+        target = output / drawing_name(source)
         if target.resolve() in inputs:
             raise ValueError(
                 f"the picture of {source.path} would replace the input {target}; name another "
@@ -138,7 +137,7 @@ def _picture_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path
 
 
 def _make_folder(output: Path) -> None:
-    """Make the output folder, and make sure that it takes a file before there is work done."""
+    """Create the output folder, and check that it is writable."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output):
@@ -158,9 +157,9 @@ def _predict(
     score_threshold: float,
     progress: tqdm,
 ) -> int:
-    """Detect in an image or in each frame of a video, and return how many there were."""
+    """Predict on an image or on each frame of a video; returns their number."""
     count = 0
-    writer = picture_writer(source, target) if target else contextlib.nullcontext()
+    writer = drawing_writer(source, target) if target else contextlib.nullcontext()
     with writer as write:
         for count, image in enumerate(read_frames(source), start=1):
             found = predictor.detect(image)
@@ -172,17 +171,17 @@ def _predict(
 
 
 def _notes(counts: dict[Source, int]) -> list[str]:
-    """Notes on inputs that were read, a sentence each."""
+    """Describe truncated videos and images of high bit depth, one sentence each."""
     notes = [
         f"note: {source.path} gave {count} frames, but its header tells of {source.num_frames}"
         for source, count in counts.items()
         if source.is_video and count < source.num_frames
     ]
-    deep = [source.path for source in counts if source.is_deep]
-    if deep:
-        others = f" and {len(deep) - 1} more" if len(deep) > 1 else ""
+    high = [source.path for source in counts if source.is_high_bit_depth]
+    if high:
+        others = f" and {len(high) - 1} more" if len(high) > 1 else ""
         notes.append(
-            f"note: {deep[0]}{others} of more than 8 bits: what is above 255 counts as 255, as in "
+            f"note: {high[0]}{others} of more than 8 bits: what is above 255 counts as 255, as in "
             "training"
         )
     return notes
