@@ -38,7 +38,7 @@ def test_weights_that_fit_are_loaded(prefix: str, kind: type[CLQCheckpointer], t
 
 
 @pytest.mark.parametrize("head", FAMILY)
-def test_checkpoints_of_mmdetection_are_loaded(
+def test_list_checkpoints_mmdetection_are_loaded(
     head: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     source, target = (random_detector(small_config(FAMILY[head]), seed) for seed in (0, 1))

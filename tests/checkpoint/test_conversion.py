@@ -11,7 +11,7 @@ from torch import nn
 
 from clq.checkpoint import CompleteCheckpointer, load_detector, read_contents
 from clq.checkpoint.conversion import write_detector
-from clq.checkpoint.safetensors_file import read_safetensors
+from clq.checkpoint.read_file import read_file
 from reference.mmdet_style import FAMILY, mmdet_state, random_detector, small_config
 from reference.tiny import CONFIG
 
@@ -90,7 +90,7 @@ def test_converting_again_changes_nothing(tmp_path: Path):
     run(save(tmp_path / "in.pth", model), first)
     run(first, second)
     run(second, third)
-    content, expected = read_safetensors(third), read_safetensors(first)
+    content, expected = read_file(third), read_file(first)
     tensors, expected_tensors = content.pop("model"), expected.pop("model")
     assert content == expected and tensors.keys() == expected_tensors.keys()
     assert all(tensors[name].equal(value) for name, value in expected_tensors.items())

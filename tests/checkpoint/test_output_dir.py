@@ -7,10 +7,10 @@ import torch
 
 from clq.checkpoint import CLQCheckpointer
 from clq.checkpoint.output_dir import (
-    checkpoints_of,
     find_last,
+    list_checkpoints,
     remove_checkpoints,
-    remove_leftovers,
+    remove_partial_files,
 )
 
 
@@ -24,12 +24,12 @@ def folder(tmp_path: Path) -> Path:
 
 def spoil(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[content.index(b"weight")] ^= 1
     path.write_bytes(content)
 
 
 def names(folder: Path) -> list[str]:
-    return [path.name for path in checkpoints_of(folder)]
+    return [path.name for path in list_checkpoints(folder)]
 
 
 def test_the_pointer_goes_first_then_the_newest(folder: Path):
@@ -53,7 +53,7 @@ def test_damaged_ones_are_passed_over(folder: Path):
 
 
 def test_where_all_are_damaged_nothing_is_started_anew(folder: Path):
-    for path in checkpoints_of(folder):
+    for path in list_checkpoints(folder):
         spoil(path)
     with pytest.raises(ValueError, match="no checkpoint to go on from .*another OUTPUT_DIR"):
         find_last(folder)
@@ -66,7 +66,7 @@ def test_an_empty_folder_has_none(tmp_path: Path):
 def test_removal(folder: Path):
     (folder / ".model_0000015.pth.abc").touch()
     (folder / "log.txt").touch()
-    remove_leftovers(folder)
+    remove_partial_files(folder)
     assert not list(folder.glob(".*")) and len(names(folder)) == 3
     remove_checkpoints(folder)
     assert [path.name for path in folder.iterdir()] == ["log.txt"]

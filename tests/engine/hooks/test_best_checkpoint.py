@@ -9,7 +9,7 @@ import pytest
 from detectron2.utils import comm
 from torch import nn
 
-from clq.checkpoint.safetensors_file import read_safetensors
+from clq.checkpoint.read_file import read_file
 from clq.engine.hooks.best_checkpoint import KeepBest, is_best
 
 NAN = math.nan
@@ -49,7 +49,7 @@ class Keeping:
     def kept(self) -> float | None:
         if not self.path.exists():
             return None
-        return float(read_safetensors(self.path)["model"]["weight"])
+        return float(read_file(self.path)["model"]["weight"])
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_file_holds_the_best_detector_with_all_that_inference_needs(path: Pa
     assert seen == [None, 2, 2, 4, 4, 4, 4, 8]
     keeping.step(9, 3.0, ends=True)
     assert keeping.kept == 9
-    written = read_safetensors(path)
+    written = read_file(path)
     assert written["class_names"] == ["a"] and written["config"] == "SEED: 1\n"
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from clq.checkpoint.safetensors_file import read_safetensors
+from clq.checkpoint.read_file import read_file
 from clq.engine.hooks.final_weights import WriteDetector
 
 
@@ -18,7 +18,7 @@ def test_it_is_written_after_the_last_step(step: int, written: bool, tmp_path: P
     hook.after_train()
     assert path.exists() == written
     if written:
-        content = read_safetensors(path)
+        content = read_file(path)
         assert (content["config"], content["class_names"]) == ("VERSION: 2\n", ["a"])
         assert content["model"]["weight"].equal(model.weight)
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from clq.checkpoint import checkpoints_of
+from clq.checkpoint import list_checkpoints
 from clq.config import check_training_config
 from clq.engine import build_config, setup
 from clq.engine.distributed.cluster_env import Place
@@ -241,7 +241,7 @@ def test_a_training_that_torchrun_starts_again_goes_on(tiny_data: TinyData, tmp_
     assert not start("first", "--eval-only")
     assert not start("first")
     (tmp_path / "model_0000003.pth").touch()
-    assert [path.name for path in checkpoints_of(tmp_path)] == ["model_0000003.pth"]
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["model_0000003.pth"]
     for _ in range(2):  # torchrun repeats what was refused
         with pytest.raises(ValueError, match="holds checkpoints of an earlier training"):
             start("second")

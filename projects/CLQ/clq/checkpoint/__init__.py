@@ -7,14 +7,14 @@ from .conversion import convert, write_detector
 from .detector import load_detector
 from .mmdet.spare_class import Spare
 from .output_dir import (
-    checkpoints_of,
     find_last,
+    list_checkpoints,
     remove_checkpoints,
-    remove_leftovers,
+    remove_partial_files,
 )
 from .pixel_settings import PIXEL_KEYS, pixel_settings_of
 from .pretrained import register_path_handler
-from .read_file import plain_address
+from .read_file import normalize_path
 
 __all__ = [
     "CLQCheckpointer",
@@ -22,18 +22,18 @@ __all__ = [
     "Contents",
     "PIXEL_KEYS",
     "Spare",
-    "checkpoints_of",
+    "list_checkpoints",
     "convert",
     "dump_config",
     "find_last",
     "load_detector",
     "parse_config",
     "pixel_settings_of",
-    "plain_address",
+    "normalize_path",
     "read_contents",
     "register_path_handler",
     "remove_checkpoints",
-    "remove_leftovers",
+    "remove_partial_files",
     "write_detector",
 ]
 

@@ -14,8 +14,7 @@ from ..utils.atomic_write import open_atomically, write_atomically
 from .contents import Contents, read_contents
 from .match_state_dict import fit
 from .output_dir import POINTER, find_last
-from .read_file import plain_address
-from .seal import seal
+from .read_file import normalize_path
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ class CLQCheckpointer(DetectionCheckpointer):
         self._may_change_classes = False
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``name``.pth whole or not at all, sealed, and point at it.
+        """Write ``name``.pth atomically, and point at it.
 
         Raises:
             OSError: it can't be written, as on a full disk; older checkpoints stay.
@@ -65,7 +64,6 @@ class CLQCheckpointer(DetectionCheckpointer):
         try:
             with open_atomically(path) as file:
                 _save(content, file)
-                seal(file)
             self.tag_last_checkpoint(path.name)
         except OSError as error:
             raise OSError(
@@ -87,7 +85,7 @@ class CLQCheckpointer(DetectionCheckpointer):
         Raises:
             ValueError: there are checkpoints, but all of them are damaged.
         """
-        last = find_last(Path(self.save_dir)) if resume else None
+        last = find_last(Path(self.save_dir), trusted=self._trusted) if resume else None
         if last is None:
             return self.load(path, checkpointables=[])
         for damage in last.damage:
@@ -101,7 +99,7 @@ class CLQCheckpointer(DetectionCheckpointer):
         Raises:
             ValueError: the file does not exist, can't be read, or does not fit the model.
         """
-        file = plain_address(path)
+        file = normalize_path(path)
         if path and not os.path.isfile(self.path_manager.get_local_path(file)):
             raise ValueError(f"the weights {path} do not exist.")
         self._may_change_classes = self._may_change(checkpointables)

@@ -18,8 +18,7 @@ from .mmdet.names import name_of_resnet
 from .mmdet.rename import Renamed, head_of_mmdet, rename_mmdet
 from .mmdet.spare_class import Spare, drop_spare_class
 from .pixel_settings import PIXEL_KEYS
-from .read_file import read_file
-from .weight_values import check_weight
+from .read_file import read_file, validate_tensor
 
 __all__ = ["Contents", "read_contents"]
 
@@ -175,7 +174,7 @@ def _contents_of_mmdet(tensors: dict[str, Tensor], meta: Any, spare: Spare) -> C
 
 def _contents_of_renamed(renamed: Renamed, meta: Mapping[str, Any], spare: Spare) -> Contents:
     for name, tensor in renamed.tensors.items():
-        check_weight(renamed.name_there(name), tensor)
+        validate_tensor(renamed.name_there(name), tensor)
     class_names, notes = class_names_of_mmdet(meta), []
     ours = dict(renamed.tensors)
     weight, bias = _class_predictor(renamed)
@@ -214,7 +213,7 @@ def _class_predictor(renamed: Renamed) -> tuple[Tensor, Tensor]:
     for name, part, dims in zip(names, parts, (4, 1)):
         if part is None:
             raise ValueError(f"the tensor {name} is missing.")
-        check_weight(name, part, dims=dims)
+        validate_tensor(name, part, dims=dims)
     weight, bias = (part for part in parts if part is not None)
     if len(weight) != len(bias):
         raise ValueError(

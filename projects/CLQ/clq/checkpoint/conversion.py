@@ -1,6 +1,7 @@
 """From any file of a detector to a checkpoint that is enough for inference."""
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
+from safetensors.torch import save
 from torch import Tensor
 
 from ..config import get_clq_cfg
@@ -17,8 +19,7 @@ from ..utils.atomic_write import write_atomically
 from .contents import Contents, read_contents
 from .detector import build_detector, names_of_classes
 from .mmdet.spare_class import Spare
-from .read_file import plain_address
-from .safetensors_file import write_safetensors
+from .read_file import SHA256, normalize_path, safetensors_checksum
 
 __all__ = ["convert", "write_detector"]
 
@@ -52,7 +53,7 @@ def convert(
     """
     target = Path(target)
     _check_format(target)
-    path = Path(PathManager.get_local_path(plain_address(source)))
+    path = Path(PathManager.get_local_path(normalize_path(source)))
     if path.exists() and target.exists() and path.samefile(target):
         raise ValueError(f"{target} is the file to convert; give the new one another name.")
     contents = read_contents(path, trusted=trusted, spare=spare)
@@ -96,7 +97,7 @@ def write_detector(
     _check_format(path)
     try:
         if path.suffix == ".safetensors":
-            write_safetensors(path, tensors, config=config, class_names=class_names)
+            write_atomically(path, _safetensors(tensors, config, class_names))
             return
         buffer = io.BytesIO()
         content = {"model": dict(tensors), "config": config, "class_names": list(class_names)}
@@ -104,6 +105,14 @@ def write_detector(
         write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise OSError(f"{path} can't be written: {error.strerror or error}.") from error
+
+
+def _safetensors(tensors: Mapping[str, Tensor], config: str, class_names: Sequence[str]) -> bytes:
+    """Content of a ``.safetensors`` file with a checksum of tensors and metadata."""
+    metadata = {"format": "pt", "config": config, "class_names": json.dumps(list(class_names))}
+    on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    checksum = safetensors_checksum(save(on_cpu, metadata), metadata)
+    return save(on_cpu, {**metadata, SHA256: checksum})
 
 
 def _check_format(path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .contents import Contents
 from .mmdet.names import is_no_weight, name_of_resnet
-from .weight_values import check_weight
+from .read_file import validate_tensor
 
 __all__ = ["Fit", "fit"]
 
@@ -230,7 +230,7 @@ def _check_weights(
     try:
         for name, tensor in state.items():
             if name in model and model[name].is_floating_point():
-                check_weight(name_there(name), tensor)
+                validate_tensor(name_there(name), tensor)
     except ValueError as error:
         raise ValueError(f"can't be used: {error}") from None
 

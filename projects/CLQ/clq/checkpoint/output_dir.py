@@ -1,18 +1,10 @@
-"""The checkpoints of a training in its output folder, and which of them to go on from."""
+"""Checkpoints of a training run in its output directory."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from .seal import DamagedFile, check_intact
-
-__all__ = [
-    "LastCheckpoint",
-    "checkpoints_of",
-    "find_last",
-    "remove_checkpoints",
-    "remove_leftovers",
-]
+from .read_file import CorruptedFileError, read_file
 
 POINTER = "last_checkpoint"  # the file that names the newest checkpoint
 _FINAL = "model_final.pth"
@@ -20,17 +12,17 @@ _NUMBERED = re.compile(r"model_\d+\.pth")
 
 
 class LastCheckpoint(NamedTuple):
-    """Where a training goes on, and what is wrong with the newer checkpoints."""
+    """The checkpoint to resume from, and what is wrong with those before it in the list."""
 
     path: Path
     damage: list[str]
 
 
-def checkpoints_of(folder: Path) -> list[Path]:
-    """The checkpoints of a training, the newest first.
+def list_checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints of a training run, the one to resume from first.
 
     Args:
-        folder: of the training; need not exist.
+        folder: of the training run; need not exist.
     """
     found = sorted(p for p in folder.glob("model_*.pth") if _NUMBERED.fullmatch(p.name))[::-1]
     found += [path for path in (folder / _FINAL,) if path.is_file()]
@@ -39,17 +31,23 @@ def checkpoints_of(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path != pointed)  # stable: the order else stays
 
 
-def find_last(folder: Path) -> LastCheckpoint | None:
-    """The newest checkpoint whose bytes are those that were written; None if there is none at all.
+def find_last(folder: Path, *, trusted: bool = False) -> LastCheckpoint | None:
+    """Find the newest intact checkpoint; None if there is none at all.
+
+    A checksum does not cover all of an archive, so that only reading tells whether it is intact.
+
+    Args:
+        folder: of the training run.
+        trusted: let a pickle run code.
 
     Raises:
         ValueError: there are checkpoints, but all of them are damaged.
     """
     damage = []
-    for path in checkpoints_of(folder):
+    for path in list_checkpoints(folder):
         try:
-            check_intact(path, must_be_sealed=True)
-        except DamagedFile as error:
+            read_file(path, trusted=trusted)
+        except CorruptedFileError as error:
             damage.append(str(error))
         else:
             return LastCheckpoint(path, damage)
@@ -62,12 +60,12 @@ def find_last(folder: Path) -> LastCheckpoint | None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a training that is to be run again."""
-    for path in (folder / POINTER, *checkpoints_of(folder)):
+    """Delete the checkpoints of a training run that is to start again."""
+    for path in (folder / POINTER, *list_checkpoints(folder)):
         path.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process left of checkpoints that it had not finished writing."""
+def remove_partial_files(folder: Path) -> None:
+    """Remove partially written checkpoints, which a killed process leaves."""
     for path in folder.glob(".model_*"):
         path.unlink(missing_ok=True)

@@ -1,49 +1,76 @@
-"""One reader for every file that holds weights; none of them may run code unless it is trusted."""
+"""Read every file format that holds weights; no file runs code unless it is trusted."""
 
+import _codecs
+import collections
+import hashlib
+import json
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from torch import Tensor
 
-from .numpy_pickle import ARRAY_BUILDERS, CodeInPickle, load_numpy_pickle
-from .safetensors_file import read_safetensors
-from .seal import DamagedFile, check_intact
-
-__all__ = ["plain_address", "read_file"]
-
-TRUST = "--unsafe of tools/convert_checkpoint.py or MODEL.TRUST_WEIGHTS True of train_net.py"
-
-
-# The mark near the start of a PyTorch file that is no zip archive, a number as pickles write it.
-_OLD_PYTORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+SHA256 = "sha256"  # key of the checksum in the metadata of our .safetensors files
+_TRUST = "--unsafe of tools/convert_checkpoint.py or MODEL.TRUST_WEIGHTS True of train_net.py"
+# Marks a PyTorch file that is no zip archive, near its start; a number as pickles write it.
+_LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 _START = 64
+_FOLDER = 0x10  # attribute of a member in a zip archive
 
 
-class _History:
-    """Takes the place of mmengine's record of losses, which lies beside the weights."""
+class CorruptedFileError(ValueError):
+    """The file is damaged, or of no format that holds weights; the message names it."""
+
+
+class UnsafePickleError(Exception):
+    """A pickle asks for an object that could run code; the message is the object's name."""
+
+
+class _HistoryBuffer:
+    """Stands in for mmengine's log of losses, which lies beside the weights."""
 
 
 def _no_attribute(*_: Any) -> None:
-    """Takes the place of ``getattr``, by which that record names its own methods."""
+    """Stands in for ``getattr``, by which that log names its own methods."""
 
 
-# What training states hold beside tensors; harmless, or replaced by what is.
-_HARMLESS: list[Any] = [
+# What numpy calls to rebuild an array or a number, by the names of its releases 1 and 2.
+_ARRAY_BUILDERS: dict[str, Any] = {
+    f"numpy.{core}.{name}": function
+    for core in ("core", "_core")
+    for name, function in (
+        ("multiarray._reconstruct", np.zeros(1).__reduce__()[0]),
+        ("multiarray.scalar", np.float64(0).__reduce__()[0]),
+        ("numeric._frombuffer", np.zeros(1).__reduce_ex__(5)[0]),
+    )
+}
+# What a pickle of arrays may name.
+_ARRAY_GLOBALS: dict[str, Any] = {
+    **_ARRAY_BUILDERS,
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    "_codecs.encode": _codecs.encode,
+    "collections.OrderedDict": collections.OrderedDict,
+}
+# What a PyTorch file may name beside what PyTorch allows; harmless, or replaced by what is.
+_SAFE_GLOBALS: list[Any] = [
     np.ndarray,
     np.dtype,
     *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?")},
-    *((value, name) for name, value in ARRAY_BUILDERS.items()),
-    (_History, "mmengine.logging.history_buffer.HistoryBuffer"),
+    *((value, name) for name, value in _ARRAY_BUILDERS.items()),
+    (_HistoryBuffer, "mmengine.logging.history_buffer.HistoryBuffer"),
     (_no_attribute, "builtins.getattr"),
 ]
 
 
-def plain_address(weights: str) -> str:
-    """An address of weights as every reader takes it.
+def normalize_path(weights: str) -> str:
+    """Strip what only some readers understand from a path or address.
 
     Args:
         weights: as ``MODEL.WEIGHTS``; ``file://`` is taken away, and options after a question mark,
@@ -55,9 +82,9 @@ def plain_address(weights: str) -> str:
 
 
 def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
-    """Content of a ``.safetensors`` file, a PyTorch file or a pickle of arrays, on CPU.
+    """Read a ``.safetensors`` file, a PyTorch file or a pickle of arrays to CPU.
 
-    Only the first is told by its name.
+    Only the first is told by its name. A PyTorch archive is checked by the CRC of its members.
 
     Args:
         path: on this machine.
@@ -68,24 +95,25 @@ def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
         ``class_names`` where the file has them.
 
     Raises:
-        ValueError: the file does not exist, can't be read, is damaged, or would run code.
+        CorruptedFileError: the file is damaged or of another format.
+        ValueError: the file does not exist, holds something else, or would run code.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"the weights {path} do not exist.")
     try:
         content = _read(path, trusted=trusted)
-    except CodeInPickle as error:
+    except UnsafePickleError as error:
         raise ValueError(
             f"{path} is refused, because it asks for the object {error} and could run code; if "
-            f"you trust where it comes from, use {TRUST}."
+            f"you trust where it comes from, use {_TRUST}."
         ) from None
-    except (OSError, DamagedFile):
+    except (OSError, CorruptedFileError):
         raise
     except ModuleNotFoundError as error:
         raise ValueError(f"{path} needs the module {error.name}, which is not here.") from error
-    except Exception as error:  # PyTorch and pickle have many ways to say it
-        raise ValueError(f"{path} is not a checkpoint that PyTorch can read.") from error
+    except Exception as error:  # PyTorch, zipfile and pickle have many ways to say it
+        raise CorruptedFileError(f"{path} is not a checkpoint that PyTorch can read.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not a checkpoint: it holds a {type(content).__name__}.")
     return content
@@ -93,17 +121,104 @@ def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
 
 def _read(path: Path, *, trusted: bool) -> Any:
     if path.suffix == ".safetensors":
-        return read_safetensors(path)
+        return _read_safetensors(path)
     with path.open("rb") as file:
-        is_old = _OLD_PYTORCH in file.read(_START)
-        if not is_old and not zipfile.is_zipfile(path):
+        is_legacy = _LEGACY_MAGIC in file.read(_START)
+        if not is_legacy and not zipfile.is_zipfile(path):
             file.seek(0)
-            return pickle.load(file, encoding="latin1") if trusted else load_numpy_pickle(file)
-    if not is_old:
-        check_intact(path)
+            unpickler = pickle.Unpickler if trusted else _ArrayUnpickler
+            return unpickler(file, encoding="latin1").load()  # Python 2 may have written it
+    if not is_legacy:
+        _verify_archive(path)
     try:
-        with torch.serialization.safe_globals(_HARMLESS):
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
             return torch.load(path, map_location="cpu", weights_only=not trusted)
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))  # an object, in PyTorch's words
-        raise CodeInPickle(refused[1]) if refused and not trusted else error from None
+        raise UnsafePickleError(refused[1]) if refused and not trusted else error from None
+
+
+def _verify_archive(path: Path) -> None:
+    """Check the CRCs of a zip archive, at which PyTorch does not look.
+
+    Raises:
+        CorruptedFileError: a member has other bytes than were written.
+        Exception: of any kind; the archive is damaged elsewhere.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip() is not None
+            # PyTorch reads nothing from a member that one flipped bit makes a folder.
+            damaged |= any(m.external_attr & _FOLDER and m.file_size for m in archive.infolist())
+    except OSError:  # a damaged offset, most often
+        damaged = True
+    if damaged:
+        raise _damaged(path)
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickler of arrays, which rejects every other object before anything is called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        full_name = f"{module}.{name}"
+        if full_name not in _ARRAY_GLOBALS:
+            raise UnsafePickleError(full_name)
+        return _ARRAY_GLOBALS[full_name]
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        content: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}
+        metadata = dict(file.metadata() or {})
+    written = metadata.pop(SHA256, None)
+    if written is not None and written != safetensors_checksum(path.read_bytes(), metadata):
+        raise _damaged(path)
+    if "config" in metadata:
+        content["config"] = metadata["config"]
+    if "class_names" in metadata:
+        content["class_names"] = json.loads(metadata["class_names"])
+    return content
+
+
+def safetensors_checksum(content: bytes, metadata: Mapping[str, str]) -> str:
+    """Hash a ``.safetensors`` file, a format without a checksum of its own.
+
+    Args:
+        content: of the file: eight bytes that tell the size of the header, the header, tensors.
+        metadata: without the hash.
+    """
+    header_size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + header_size])
+    header["__metadata__"] = dict(metadata)
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    digest.update(content[8 + header_size :])
+    return digest.hexdigest()
+
+
+def _damaged(path: Path) -> CorruptedFileError:
+    return CorruptedFileError(f"{path} is damaged: its bytes are not those that were written.")
+
+
+def validate_tensor(name: str, tensor: Tensor, *, dims: int | None = None) -> None:
+    """Reject a tensor that no layer can compute with.
+
+    Args:
+        name: in the file.
+        tensor: of any kind.
+        dims: number of dimensions that it must have; None takes any.
+
+    Raises:
+        ValueError: naming the tensor and what is wrong with it.
+    """
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+        raise ValueError(f"the tensor {name} is sparse, quantized or without values, not dense.")
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise ValueError(f"the tensor {name} is of {kind}, not of floating point.")
+    if not tensor.isfinite().all():
+        raise ValueError(f"the tensor {name} has values that are not finite.")
+    if dims is not None and (tensor.dim() != dims or not tensor.numel()):
+        raise ValueError(
+            f"the tensor {name} has the shape {tuple(tensor.shape)}, but must have {dims} "
+            f"dimension{'s' * (dims > 1)}, none of them empty."
+        )

@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from torch import nn
 
-from ..checkpoint import CLQCheckpointer, dump_config, remove_leftovers
+from ..checkpoint import CLQCheckpointer, dump_config, remove_partial_files
 from ..data import CLQMapper, TestLoader, TrainLoader, build_train_augmentations
 from ..evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
 from ..modeling.compile import compile_network
@@ -119,7 +119,7 @@ class CLQTrainer(DefaultTrainer):
 
     def before_train(self) -> None:
         if comm.is_main_process():
-            remove_leftovers(Path(self.cfg.OUTPUT_DIR))
+            remove_partial_files(Path(self.cfg.OUTPUT_DIR))
         super().before_train()
         if self.start_iter > 0:
             self._finish_step(self.start_iter - 1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...config import get_clq_cfg
 from ..pixel_settings import IMAGENET_SETTINGS
-from ..weight_values import check_weight
+from ..read_file import validate_tensor
 from .meta import num_groups_of_mmdet, pixel_settings_of_mmdet
 from .names import name_of_mmdet
 from .rename import head_of_mmdet
@@ -87,7 +87,7 @@ def _kernel(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     """The weight of a convolution, from whose shape a key is read."""
     if name not in tensors:
         raise ValueError(f"the tensor {name} is missing.")
-    check_weight(name, tensors[name], dims=4)
+    validate_tensor(name, tensors[name], dims=4)
     return tensors[name]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventWriter, get_event_storage
 
-from ...checkpoint import checkpoints_of
+from ...checkpoint import list_checkpoints
 from ...utils.atomic_write import write_atomically
 
 __all__ = ["WandbWriter", "check_wandb"]
@@ -97,7 +97,7 @@ class WandbWriter(EventWriter):
 def _run_id(folder: Path) -> str:
     """The id of the run that this training has begun, or a new one."""
     file = folder / _ID_FILE
-    if file.is_file() and checkpoints_of(folder):
+    if file.is_file() and list_checkpoints(folder):
         return file.read_text().strip()
     run_id = secrets.token_hex(4)
     write_atomically(file, run_id.encode())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ...checkpoint import checkpoints_of, dump_config, find_last, parse_config, read_contents
+from ...checkpoint import list_checkpoints, dump_config, find_last, parse_config, read_contents
 from ...config import leaves
 from ...utils.atomic_write import write_atomically
 
@@ -67,14 +67,14 @@ def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -
     """
     folder = Path(cfg.OUTPUT_DIR)
     if not resume:
-        found = checkpoints_of(folder)
+        found = list_checkpoints(folder)
         if found:
             raise ValueError(
                 f"{folder} holds checkpoints of an earlier training, such as {found[0].name}; go "
                 "on from them with --resume, or name another OUTPUT_DIR."
             )
         return None
-    last = find_last(folder)
+    last = find_last(folder, trusted=cfg.MODEL.TRUST_WEIGHTS)
     if last is None:
         return f"There is no checkpoint in {folder} to resume; the training starts anew."
     content = read_contents(last.path, trusted=cfg.MODEL.TRUST_WEIGHTS)

@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
-from ...checkpoint import Contents, checkpoints_of, plain_address
+from ...checkpoint import Contents, list_checkpoints, normalize_path
 from ...config import check_config, check_training_config, get_clq_cfg
 from ...data import register_json_datasets
 from ...data_report import check_training_data
@@ -130,10 +130,10 @@ def _check_weights_exist(cfg: CfgNode, args: argparse.Namespace) -> None:
     Raises:
         ValueError: naming the file.
     """
-    path = plain_address(cfg.MODEL.WEIGHTS)
+    path = normalize_path(cfg.MODEL.WEIGHTS)
     if not path or "://" in path or os.path.isfile(path):
         return
-    if args.eval_only or not (args.resume and checkpoints_of(Path(cfg.OUTPUT_DIR))):
+    if args.eval_only or not (args.resume and list_checkpoints(Path(cfg.OUTPUT_DIR))):
         raise ValueError(f"the weights {cfg.MODEL.WEIGHTS} do not exist.")
 
 

@@ -13,7 +13,7 @@ from ...checkpoint import (
     PIXEL_KEYS,
     Contents,
     pixel_settings_of,
-    plain_address,
+    normalize_path,
     read_contents,
 )
 
@@ -41,7 +41,7 @@ def named_weights(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
     weights = given.get("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS)
     if not weights or pixel_settings_of(weights):
         return None
-    plain = plain_address(weights)
+    plain = normalize_path(weights)
     path = plain if args.config_file else PathManager.get_local_path(plain)
     if not os.path.isfile(path):  # the checkpointer says so, if it needs the file
         return None
