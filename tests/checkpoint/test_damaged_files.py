@@ -81,7 +81,7 @@ def test_what_only_reading_shows_is_damage_too(tmp_path: Path):
     newest.write_bytes(newest.read_bytes().replace(b"/data.pkl", b"/data.pkm"))
     last = find_last(tmp_path)
     assert last is not None and last.path.name == "model_0000001.pth"
-    assert last.damage == [f"{newest} is not a checkpoint that PyTorch can read."]
+    assert last.damage == [f"{newest} is damaged: its bytes are not those that were written."]
 
 
 def test_a_damaged_checkpoint_of_an_earlier_commit_is_noticed(tmp_path: Path):

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from .read_file import CorruptedFileError, read_file
+from .read_file import DAMAGED, CorruptedFileError, read_file
 
 POINTER = "last_checkpoint"  # the file that names the newest checkpoint
 _FINAL = "model_final.pth"
@@ -47,8 +47,8 @@ def find_last(folder: Path, *, trusted: bool = False) -> LastCheckpoint | None:
     for path in list_checkpoints(folder):
         try:
             read_file(path, trusted=trusted)
-        except CorruptedFileError as error:
-            damage.append(str(error))
+        except CorruptedFileError:
+            damage.append(DAMAGED.format(path))
         else:
             return LastCheckpoint(path, damage)
     if damage:

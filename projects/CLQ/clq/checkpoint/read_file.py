@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+DAMAGED = "{} is damaged: its bytes are not those that were written."
 SHA256 = "sha256"  # key of the checksum in the metadata of our .safetensors files
 _TRUST = "--unsafe of tools/convert_checkpoint.py or MODEL.TRUST_WEIGHTS True of train_net.py"
 # Marks a PyTorch file that is no zip archive, near its start; a number as pickles write it.
@@ -153,7 +154,7 @@ def _verify_archive(path: Path) -> None:
     except OSError:  # a damaged offset, most often
         damaged = True
     if damaged:
-        raise _damaged(path)
+        raise CorruptedFileError(DAMAGED.format(path))
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -172,7 +173,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         metadata = dict(file.metadata() or {})
     written = metadata.pop(SHA256, None)
     if written is not None and written != safetensors_checksum(path.read_bytes(), metadata):
-        raise _damaged(path)
+        raise CorruptedFileError(DAMAGED.format(path))
     if "config" in metadata:
         content["config"] = metadata["config"]
     if "class_names" in metadata:
@@ -193,10 +194,6 @@ def safetensors_checksum(content: bytes, metadata: Mapping[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     digest.update(content[8 + header_size :])
     return digest.hexdigest()
-
-
-def _damaged(path: Path) -> CorruptedFileError:
-    return CorruptedFileError(f"{path} is damaged: its bytes are not those that were written.")
 
 
 def validate_tensor(name: str, tensor: Tensor, *, dims: int | None = None) -> None:
