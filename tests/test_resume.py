@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import train_net
-from clq.checkpoint import CLQCheckpointer, read_contents
+from clq.checkpoint import CLQCheckpointer, read_weights
 from clq.engine import CLQTrainer, TrainingStep
 from clq.evaluation import CocoBoxEvaluator
 from reference.killing import Killed, curve
@@ -48,7 +48,7 @@ def check_same_training(output: Path, unbroken: Path) -> None:
     assert states[1]["trainer"]["iteration"] == states[0]["trainer"]["iteration"] == 23
     assert curve(output) == curve(unbroken)
     assert (output / "results.json").read_text() == (unbroken / "results.json").read_text()
-    finals = [read_contents(f / "model_final.safetensors") for f in (unbroken, output)]
+    finals = [read_weights(f / "model_final.safetensors") for f in (unbroken, output)]
     torch.testing.assert_close(finals[1].tensors, finals[0].tensors, rtol=0, atol=0)
 
 

@@ -9,7 +9,7 @@ import torch
 from detectron2.structures import ImageList
 from torch import nn
 
-from clq.checkpoint import CompleteCheckpointer, load_detector, read_contents
+from clq.checkpoint import CompleteCheckpointer, load_detector, read_weights
 from clq.checkpoint.conversion import write_detector
 from clq.checkpoint.read_file import read_file
 from reference.mmdet_style import FAMILY, mmdet_state, random_detector, small_config
@@ -241,7 +241,7 @@ def test_what_is_written_is_read_by_train_net_too(tmp_path: Path):
     other = random_detector(small_config(), seed=1)
     CompleteCheckpointer(other).load(str(out))
     assert all(map(torch.equal, outputs(other), outputs(model)))
-    config = read_contents(out).config
+    config = read_weights(out).config
     assert config is not None and config.MODEL.CLQ.CANDIDATE_RULE_TEST == "anchors"
 
 

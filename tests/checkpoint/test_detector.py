@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from clq.checkpoint import dump_config, load_detector
-from clq.checkpoint.contents import Contents
 from clq.checkpoint.conversion import write_detector
 from clq.checkpoint.detector import build_detector, names_of_classes
+from clq.checkpoint.weights_file import WeightsFile
 from reference.mmdet_style import mmdet_state, random_detector, small_config
 
 
@@ -49,7 +49,7 @@ def test_a_file_without_configuration_is_refused(tmp_path: Path):
 
 
 def test_a_configuration_that_does_not_fit_is_refused():
-    contents = Contents("detector", dict(random_detector(small_config()).state_dict()))
+    contents = WeightsFile("detector", dict(random_detector(small_config()).state_dict()))
     with pytest.raises(ValueError, match="a.pth does not fit the model: tensors of another shape"):
         build_detector(contents, small_config({"MODEL.CLQ.REG_MAX": 8}), "a.pth")
     with pytest.raises(ValueError, match="MODEL.CLQ.ALPHA is 2"):

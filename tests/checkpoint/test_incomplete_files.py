@@ -8,10 +8,10 @@ import torch
 from detectron2.modeling import build_model
 from torch import Tensor
 
-from clq.checkpoint import contents as contents_module
-from clq.checkpoint.contents import read_contents
-from clq.checkpoint.match_state_dict import fit
-from clq.checkpoint.mmdet.names import is_no_weight
+from clq.checkpoint import identify
+from clq.checkpoint.identify import read_weights
+from clq.checkpoint.match_state_dict import match_state_dict
+from clq.checkpoint.mmdet.names import is_ignored_buffer
 from reference.golden import GOLDEN_DIR
 from reference.mmdet_style import FAMILY, mmdet_state, random_detector, small_config
 
@@ -23,7 +23,7 @@ ONE = torch.ones(1)
 
 @pytest.fixture(scope="module")
 def model() -> dict[str, Tensor]:
-    config = read_contents(GOLDEN).config
+    config = read_weights(GOLDEN).config
     assert config is not None
     config.MODEL.DEVICE = "cpu"
     return dict(build_model(config).state_dict())
@@ -35,15 +35,15 @@ def refusal(model: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def refuse(state: dict[Any, Any]) -> str:
         content = {**CONTENT, "state_dict": state}
-        monkeypatch.setattr(contents_module, "read_file", lambda *_, **__: content)
+        monkeypatch.setattr(identify, "read_file", lambda *_, **__: content)
         with pytest.raises(ValueError) as error:
-            fit(read_contents("x.pth"), model, may_change_classes=False)
+            match_state_dict(read_weights("x.pth"), model, may_change_classes=False)
         return str(error.value)
 
     return refuse
 
 
-@pytest.mark.parametrize("name", [name for name in STATE if not is_no_weight(name)])
+@pytest.mark.parametrize("name", [name for name in STATE if not is_ignored_buffer(name)])
 def test_each_tensor_that_is_missing_is_named(name: str, refusal: Any):
     message = refusal({n: t for n, t in STATE.items() if n != name})
     assert name in message and "missing" in message and "unknown" not in message
@@ -78,7 +78,9 @@ def refusal_by_own_model(head: str, keys: dict[str, Any], extra: str, folder: Pa
     model = random_detector(small_config({**FAMILY[head], **keys}))
     torch.save({**mmdet_state(model, head), extra: ONE}, folder / "x.pth")
     with pytest.raises(ValueError) as error:
-        fit(read_contents(folder / "x.pth"), model.state_dict(), may_change_classes=False)
+        match_state_dict(
+            read_weights(folder / "x.pth"), model.state_dict(), may_change_classes=False
+        )
     return str(error.value)
 
 

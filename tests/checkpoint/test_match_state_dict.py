@@ -7,8 +7,8 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from clq.checkpoint.contents import Contents
-from clq.checkpoint.match_state_dict import Fit, fit
+from clq.checkpoint.match_state_dict import Match, match_state_dict
+from clq.checkpoint.weights_file import WeightsFile
 from clq.config import get_clq_cfg
 from clq.modeling.backbones import build_clq_resnet_fpn_backbone, build_torchvision_fpn_backbone
 from reference.mmdet_style import random_detector, small_config
@@ -19,13 +19,15 @@ def state() -> dict[str, Tensor]:
     return dict(random_detector(small_config()).state_dict())
 
 
-def fit_detector(tensors: dict[str, Tensor], model: dict[str, Tensor], change: bool = False) -> Fit:
-    return fit(Contents("detector", tensors), model, may_change_classes=change)
+def fit_detector(
+    tensors: dict[str, Tensor], model: dict[str, Tensor], change: bool = False
+) -> Match:
+    return match_state_dict(WeightsFile("detector", tensors), model, may_change_classes=change)
 
 
 def test_a_detector_that_fits(state: dict[str, Tensor]):
     tensors = {**state, "backbone.bottom_up.stem.conv1.norm.num_batches_tracked": torch.tensor(1)}
-    assert fit_detector(tensors, state) == Fit(state, [])
+    assert fit_detector(tensors, state) == Match(state, [])
 
 
 def test_all_that_does_not_fit_is_listed(state: dict[str, Tensor]):
@@ -57,7 +59,7 @@ def test_values_that_are_no_weights(value: Tensor, message: str, state: dict[str
 def test_a_table_of_indices_stays_one(state: dict[str, Tensor]):
     """As Swin has."""
     model = {**state, "backbone.bottom_up.body.index": torch.arange(3)}
-    assert fit_detector(model, model) == Fit(model, [])
+    assert fit_detector(model, model) == Match(model, [])
 
 
 def test_a_class_predictor_without_dimensions(state: dict[str, Tensor]):
@@ -109,8 +111,8 @@ def test_torchvision_weights_give_torchvision_features(name: str, keys: dict):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
     backbone = build_clq_resnet_fpn_backbone(resnet_config(**keys), ShapeSpec(channels=3)).eval()
-    contents = Contents("backbone", source.state_dict())
-    found = fit(contents, backbone_state(backbone), may_change_classes=True)
+    contents = WeightsFile("backbone", source.state_dict())
+    found = match_state_dict(contents, backbone_state(backbone), may_change_classes=True)
     parts = {n.removeprefix("backbone."): value for n, value in found.state.items()}
     assert backbone.load_state_dict(parts, strict=False).unexpected_keys == []
     layers = {f"layer{i}": f"res{i + 1}" for i in (2, 3, 4)}
@@ -128,8 +130,11 @@ def test_torchvision_weights_give_torchvision_features(name: str, keys: dict):
 def test_offsets_of_deformable_stages_are_new():
     cfg = resnet_config(DEFORM_ON_PER_STAGE=[False, False, False, True])
     model = backbone_state(build_clq_resnet_fpn_backbone(cfg, ShapeSpec(channels=3)))
-    contents = Contents("backbone", torchvision.models.resnet50().state_dict())
-    assert "backbone.bottom_up (6)" in fit(contents, model, may_change_classes=True).notes[0]
+    contents = WeightsFile("backbone", torchvision.models.resnet50().state_dict())
+    assert (
+        "backbone.bottom_up (6)"
+        in match_state_dict(contents, model, may_change_classes=True).notes[0]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -142,22 +147,22 @@ def test_another_backbone_is_refused_with_the_names(resnet_state: dict[str, Tens
     tensors = torchvision.models.resnet50().state_dict()
     tensors["conv1.0.weight"] = tensors.pop("conv1.weight")  # as timm's deep stems
     with pytest.raises(ValueError) as error:
-        fit(Contents("backbone", tensors), resnet_state, may_change_classes=True)
+        match_state_dict(WeightsFile("backbone", tensors), resnet_state, may_change_classes=True)
     assert str(error.value) == (
         "does not fit the model's backbone: missing tensors (1): "
         "backbone.bottom_up.stem.conv1.weight; unknown tensors (1): conv1.0.weight."
     )
-    wide = Contents("backbone", torchvision.models.resnext50_32x4d().state_dict())
+    wide = WeightsFile("backbone", torchvision.models.resnext50_32x4d().state_dict())
     with pytest.raises(
         ValueError, match=r"\(there layer1.0.conv1.weight\) \(128, 64, 1, 1\) for \(64, 64"
     ):
-        fit(wide, resnet_state, may_change_classes=True)
+        match_state_dict(wide, resnet_state, may_change_classes=True)
 
 
 def test_more_blocks_than_the_model_has_are_refused(resnet_state: dict[str, Tensor]):
-    deep = Contents("backbone", torchvision.models.resnet101().state_dict())
+    deep = WeightsFile("backbone", torchvision.models.resnet101().state_dict())
     with pytest.raises(ValueError, match=r"unknown tensors \(255\): backbone.bottom_up.res4.6"):
-        fit(deep, resnet_state, may_change_classes=True)
+        match_state_dict(deep, resnet_state, may_change_classes=True)
 
 
 @pytest.mark.parametrize("folded", [False, True])
@@ -167,13 +172,13 @@ def test_zoo_weights_go_to_detectron2(folded: bool, resnet_state: dict[str, Tens
     trunk = {n.removeprefix(prefix): v for n, v in resnet_state.items() if n.startswith(prefix)}
     tensors = {n: v for n, v in trunk.items() if not (folded and "running_" in n)}
     tensors["stem.fc.weight"] = torch.ones(2, 2)
-    contents = Contents("zoo", tensors, rest={"author": "torchvision"})
-    found = fit(contents, resnet_state, may_change_classes=True)
+    contents = WeightsFile("zoo", tensors, metadata={"author": "torchvision"})
+    found = match_state_dict(contents, resnet_state, may_change_classes=True)
     assert len(found.state) == len(tensors) - 1
     assert found.notes[1] == "Not used of the file: stem.fc (1)."
     del tensors["res5.0.conv1.weight"]
     with pytest.raises(ValueError, match=r"missing tensors \(1\): .*res5.0.conv1.weight"):
-        fit(contents, resnet_state, may_change_classes=True)
+        match_state_dict(contents, resnet_state, may_change_classes=True)
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.bottom_up."])
@@ -181,30 +186,30 @@ def test_more_blocks_of_a_zoo_are_refused(prefix: str, resnet_state: dict[str, T
     own = "backbone.bottom_up."
     trunk = {prefix + n.removeprefix(own): t for n, t in resnet_state.items() if own in n}
     trunk[f"{prefix}res4.10.conv1.weight"] = torch.ones(1)
-    contents = Contents("zoo", trunk, rest={"author": "torchvision"})
+    contents = WeightsFile("zoo", trunk, metadata={"author": "torchvision"})
     with pytest.raises(ValueError, match=rf"unknown tensors \(1\): {prefix}res4.10.conv1.weight"):
-        fit(contents, resnet_state, may_change_classes=True)
+        match_state_dict(contents, resnet_state, may_change_classes=True)
 
 
 def test_a_zoo_file_that_nobody_can_rename(resnet_state: dict[str, Tensor]):
     tensors = {name: torch.tensor(1.0) for name in ("conv1_w", "bbox_pred_w")}
-    contents = Contents("zoo", tensors, rest={"author": "Caffe2"})
+    contents = WeightsFile("zoo", tensors, metadata={"author": "Caffe2"})
     with pytest.raises(ValueError, match="does not fit"):
-        fit(contents, resnet_state, may_change_classes=True)
+        match_state_dict(contents, resnet_state, may_change_classes=True)
 
 
 def test_two_tensors_for_one_place(resnet_state: dict[str, Tensor]):
     tensors = torchvision.models.resnet50().state_dict()
     tensors["backbone.conv1.weight"] = tensors["conv1.weight"]
     with pytest.raises(ValueError, match=r"unknown tensors \(1\): backbone.conv1.weight\."):
-        fit(Contents("backbone", tensors), resnet_state, may_change_classes=True)
+        match_state_dict(WeightsFile("backbone", tensors), resnet_state, may_change_classes=True)
 
 
 def test_integers_are_no_backbone(resnet_state: dict[str, Tensor]):
     tensors = torchvision.models.resnet50().state_dict()
     tensors["conv1.weight"] = tensors["conv1.weight"].int()
     with pytest.raises(ValueError, match="can't be used: the tensor conv1.weight is of int32"):
-        fit(Contents("backbone", tensors), resnet_state, may_change_classes=True)
+        match_state_dict(WeightsFile("backbone", tensors), resnet_state, may_change_classes=True)
 
 
 @pytest.fixture(scope="module")
@@ -220,16 +225,16 @@ def extractor_state() -> dict[str, Tensor]:
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 @pytest.mark.parametrize("by_name", [False, True])
 def test_a_resnet_as_extractor(prefix: str, by_name: bool, extractor_state: dict[str, Tensor]):
-    def contents(depth: int) -> Contents:
+    def contents(depth: int) -> WeightsFile:
         tensors = torchvision.models.get_model(f"resnet{depth}", weights=None).state_dict()
         names = sorted(tensors) if by_name else list(tensors)
-        return Contents("backbone", {prefix + name: tensors[name] for name in names})
+        return WeightsFile("backbone", {prefix + name: tensors[name] for name in names})
 
-    found = fit(contents(50), extractor_state, may_change_classes=True)
+    found = match_state_dict(contents(50), extractor_state, may_change_classes=True)
     own_name = f"{prefix}fc".rstrip(".")
     assert found.notes[1] == f"Not used of the file: {own_name} (2)."
     with pytest.raises(ValueError, match=r"unknown tensors \(255\): .*\(there .*layer3.6.conv1"):
-        fit(contents(101), extractor_state, may_change_classes=True)
+        match_state_dict(contents(101), extractor_state, may_change_classes=True)
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.bottom_up.body."])
@@ -239,11 +244,11 @@ def test_classifiers_of_a_torchvision_extractor(prefix: str):
     cfg.merge_from_file("configs/Demo/Base-Demo.yaml")
     model = backbone_state(build_torchvision_fpn_backbone(cfg, ShapeSpec(channels=3)))
     tensors = torchvision.models.mobilenet_v2(weights=None).state_dict()
-    contents = Contents("backbone", {prefix + name: value for name, value in tensors.items()})
-    found = fit(contents, model, may_change_classes=True)
+    contents = WeightsFile("backbone", {prefix + name: value for name, value in tensors.items()})
+    found = match_state_dict(contents, model, may_change_classes=True)
     name = "features.13.conv.0.0.weight"
     assert found.state[f"backbone.bottom_up.body.{name}"] is tensors[name]
     assert "bottom_up" not in found.notes[0]
     del contents.tensors[prefix + name]
     with pytest.raises(ValueError, match=r"missing tensors \(1\): .*features.13.conv.0.0.weight"):
-        fit(contents, model, may_change_classes=True)
+        match_state_dict(contents, model, may_change_classes=True)

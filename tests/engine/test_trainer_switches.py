@@ -15,7 +15,7 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 import train_net
-from clq.checkpoint import load_detector, read_contents
+from clq.checkpoint import load_detector, read_weights
 from clq.engine import CLQTrainer, TrainingStep
 from clq.engine.hooks.wandb_writer import WandbWriter
 from reference.killing import Killed, curve
@@ -98,7 +98,7 @@ def test_all_switches_survive_a_kill(unbroken: Path, tiny_data: TinyData, tmp_pa
     assert curve(tmp_path) == curve(unbroken)
     for name in ("model_final", "ema/model_final", "model_best"):
         file = f"{name}.safetensors"
-        found, expected = (read_contents(folder / file).tensors for folder in (tmp_path, unbroken))
+        found, expected = (read_weights(folder / file).tensors for folder in (tmp_path, unbroken))
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
     for name in ("results.json", "ema/results.json"):
         assert (tmp_path / name).read_text() == (unbroken / name).read_text()
@@ -142,9 +142,9 @@ def test_a_training_ends_early_and_keeps_its_best(
     assert final["trainer"]["hooks"]["Evaluate"]["scores"] == pytest.approx(
         {done: score for done, score in SCORES.items() if done < 14}, nan_ok=True
     )
-    written = read_contents(tmp_path / "model_final.safetensors").tensors
+    written = read_weights(tmp_path / "model_final.safetensors").tensors
     assert all(written[name].equal(value) for name, value in final["model"].items())
-    best = read_contents(tmp_path / "model_best.safetensors").tensors
+    best = read_weights(tmp_path / "model_best.safetensors").tensors
     after_8 = torch.load(tmp_path / "model_0000007.pth")["model"]
     assert all(best[name].equal(value) for name, value in after_8.items())
 

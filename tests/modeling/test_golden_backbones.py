@@ -7,7 +7,7 @@ from detectron2.modeling import FPN
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 from torch import Tensor, nn
 
-from clq.checkpoint.mmdet.names import name_of_mmdet
+from clq.checkpoint.mmdet.names import from_mmdet_name
 from clq.config import get_clq_cfg
 from clq.modeling.backbones import LastLevelP6P7NoReLU, build_clq_resnet_fpn_backbone
 from reference.golden import golden, golden_names
@@ -61,7 +61,7 @@ def test_golden_pyramid(name):
     build = build_of_basic_blocks if is_basic else build_of_bottlenecks
     backbone = build(arrays).eval()
     state = {
-        name_of_mmdet(key[3:]).removeprefix("backbone."): value
+        from_mmdet_name(key[3:]).removeprefix("backbone."): value
         for key, value in arrays.items()
         if key.startswith("sd.") and not key.endswith("num_batches_tracked")
     }

@@ -14,7 +14,7 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from clq.checkpoint.mmdet.names import name_of_mmdet
+from clq.checkpoint.mmdet.names import from_mmdet_name
 from clq.modeling.alignment import DeformableAlignment
 from clq.modeling.anchors import ANCHOR_SCALE
 from clq.modeling.box_coding import DistributionBoxTransform
@@ -80,7 +80,7 @@ class PyramidStub(Backbone):
 
 def head_parameter_names(reference_names: list[str]) -> dict[str, str]:
     """Our name of each parameter of the reference head, the level scales aside."""
-    ours = {name: name_of_mmdet(f"bbox_head.{name}") for name in reference_names}
+    ours = {name: from_mmdet_name(f"bbox_head.{name}") for name in reference_names}
     return {name: our.removeprefix("head.") for name, our in ours.items() if our}
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from clq.checkpoint.mmdet.meta import (
-    class_names_of_mmdet,
-    num_groups_of_mmdet,
-    pixel_settings_of_mmdet,
+    read_class_names,
+    read_num_groups,
+    read_pixel_settings,
 )
 
 RELEASE_2 = """
@@ -28,41 +28,41 @@ model = dict(
 
 
 def test_pixels_of_release_2():
-    assert pixel_settings_of_mmdet({"config": RELEASE_2}) == {
+    assert read_pixel_settings({"config": RELEASE_2}) == {
         "INPUT.FORMAT": "BGR",
         "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],
         "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
         "MODEL.RESNETS.STRIDE_IN_1X1": True,
     }
-    assert num_groups_of_mmdet({"config": RELEASE_2}) == 16
+    assert read_num_groups({"config": RELEASE_2}) == 16
 
 
 def test_pixels_of_release_3():
-    assert pixel_settings_of_mmdet({"cfg": RELEASE_3}) == {
+    assert read_pixel_settings({"cfg": RELEASE_3}) == {
         "INPUT.FORMAT": "RGB",
         "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
         "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
         "MODEL.RESNETS.STRIDE_IN_1X1": False,
     }
-    assert num_groups_of_mmdet({"cfg": RELEASE_3}) is None
+    assert read_num_groups({"cfg": RELEASE_3}) is None
 
 
 def test_dicts_in_braces():
     text = "norm = {'type': 'GN', 'num_groups': 4}\nbackbone = {'style': 'caffe', **norm}"
-    assert num_groups_of_mmdet({"config": text}) == 4
-    assert pixel_settings_of_mmdet({"config": text}) == {"MODEL.RESNETS.STRIDE_IN_1X1": True}
+    assert read_num_groups({"config": text}) == 4
+    assert read_pixel_settings({"config": text}) == {"MODEL.RESNETS.STRIDE_IN_1X1": True}
 
 
 def test_an_initialization_is_no_pixel_setting():
     """Nor are three numbers where a dict of pixels is there as well."""
     init = "init_cfg = dict(type='Normal', mean=0.0, std=0.01)\n"
-    assert pixel_settings_of_mmdet({"config": init}) == {}
+    assert read_pixel_settings({"config": init}) == {}
     other = "\nother = dict(mean=[0, 0, 0], std=[9, 9, 9])"
-    found = pixel_settings_of_mmdet({"config": init + RELEASE_2 + other})
+    found = read_pixel_settings({"config": init + RELEASE_2 + other})
     assert found["MODEL.PIXEL_STD"] == [1.0, 1.0, 1.0]
-    assert pixel_settings_of_mmdet({"config": other})["MODEL.PIXEL_STD"] == [9.0, 9.0, 9.0]
-    assert pixel_settings_of_mmdet({"config": "a = dict(mean=[1, 2], std=[1, 2])"}) == {}
-    assert pixel_settings_of_mmdet({"config": "a = dict(mean=[1, 2, 'x'], std=[1, 2, 3])"}) == {}
+    assert read_pixel_settings({"config": other})["MODEL.PIXEL_STD"] == [9.0, 9.0, 9.0]
+    assert read_pixel_settings({"config": "a = dict(mean=[1, 2], std=[1, 2])"}) == {}
+    assert read_pixel_settings({"config": "a = dict(mean=[1, 2, 'x'], std=[1, 2, 3])"}) == {}
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,13 @@ def test_an_initialization_is_no_pixel_setting():
     ],
 )
 def test_the_groups_are_those_of_the_head(text: str, groups: int | None):
-    assert num_groups_of_mmdet({"config": text}) == groups
+    assert read_num_groups({"config": text}) == groups
 
 
 @pytest.mark.parametrize("text", ["", "# omitted", "no python (", None, 3, "x = dict(style=f(1))"])
 def test_nothing_is_stated(text: Any):
-    assert pixel_settings_of_mmdet({"config": text}) == {}
-    assert num_groups_of_mmdet({"config": text}) is None
+    assert read_pixel_settings({"config": text}) == {}
+    assert read_num_groups({"config": text}) is None
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_nothing_is_stated(text: Any):
     ],
 )
 def test_class_names(meta: dict[str, Any], names: list[str] | None):
-    assert class_names_of_mmdet(meta) == names
+    assert read_class_names(meta) == names

@@ -3,10 +3,9 @@
 import pytest
 
 from clq.checkpoint.mmdet.names import (
-    is_no_weight,
-    mmdet_name_of,
-    name_of_mmdet,
-    name_of_resnet,
+    from_mmdet_name,
+    is_ignored_buffer,
+    to_mmdet_name,
 )
 
 COMMON = {
@@ -48,12 +47,8 @@ PAIRS = [("clq", *pair) for pair in COMMON.items()] + [
 
 @pytest.mark.parametrize(("head", "theirs", "ours"), PAIRS)
 def test_both_directions(head: str, theirs: str, ours: str):
-    assert name_of_mmdet(theirs) == ours
-    assert mmdet_name_of(ours, head) == theirs
-
-
-def test_offsets_of_early_releases():
-    assert name_of_resnet("layer2.0.conv2_offset.weight") == "res3.0.conv2_offset.weight"
+    assert from_mmdet_name(theirs) == ours
+    assert to_mmdet_name(ours, head) == theirs
 
 
 def test_what_has_no_place():
@@ -66,10 +61,10 @@ def test_what_has_no_place():
         "bbox_head.reg_conf.0.weight",
         "rpn_head.rpn_cls.weight",
     ]
-    assert [name_of_mmdet(name) for name in unknown] == [None] * len(unknown)
-    assert mmdet_name_of("head.of_our_own.weight", "clq") == "head.of_our_own.weight"
+    assert [from_mmdet_name(name) for name in unknown] == [None] * len(unknown)
+    assert to_mmdet_name("head.of_our_own.weight", "clq") == "head.of_our_own.weight"
 
 
 def test_counters_and_constants_are_no_weights():
-    assert is_no_weight("backbone.bn1.num_batches_tracked")
-    assert not is_no_weight("backbone.bn1.running_var")
+    assert is_ignored_buffer("backbone.bn1.num_batches_tracked")
+    assert not is_ignored_buffer("backbone.bn1.running_var")

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from clq.checkpoint import Contents, dump_config, write_detector
+from clq.checkpoint import WeightsFile, dump_config, write_detector
 from clq.config import get_clq_cfg
 from clq.engine import build_config, setup
 from clq.engine.run_config.weights_config import check_classes, fit_pixels_to_weights, named_weights
@@ -114,11 +114,13 @@ def test_other_classes_than_the_data_are_refused(tiny_data: TinyData, tmp_path: 
 
 def test_without_names_the_number_must_agree():
     MetadataCatalog.get("two").set(thing_classes=["a", "b"])
-    three, two = (Contents("detector", {"head.cls_score.weight": torch.ones(k, 1)}) for k in (3, 2))
+    three, two = (
+        WeightsFile("detector", {"head.cls_score.weight": torch.ones(k, 1)}) for k in (3, 2)
+    )
     with pytest.raises(ValueError, match="x.pth knows 3 classes, but the data set 'two' has 2"):
         check_classes(three, "x.pth", "two")
     check_classes(two, "x.pth", "two")
-    check_classes(Contents("detector", {}), "x.pth", "two")
+    check_classes(WeightsFile("detector", {}), "x.pth", "two")
 
 
 def test_weights_without_a_config_need_one(tiny_data: TinyData, tmp_path: Path):

@@ -2,10 +2,10 @@
 
 from ..config.serialize import dump_config, parse_config
 from .checkpointer import CLQCheckpointer, CompleteCheckpointer
-from .contents import Contents, read_contents
 from .conversion import convert, write_detector
 from .detector import load_detector
-from .mmdet.spare_class import Spare
+from .identify import read_weights
+from .mmdet import Spare
 from .output_dir import (
     find_last,
     list_checkpoints,
@@ -15,11 +15,12 @@ from .output_dir import (
 from .pixel_settings import PIXEL_KEYS, pixel_settings_of
 from .pretrained import register_path_handler
 from .read_file import normalize_path
+from .weights_file import WeightsFile
 
 __all__ = [
     "CLQCheckpointer",
     "CompleteCheckpointer",
-    "Contents",
+    "WeightsFile",
     "PIXEL_KEYS",
     "Spare",
     "list_checkpoints",
@@ -30,7 +31,7 @@ __all__ = [
     "parse_config",
     "pixel_settings_of",
     "normalize_path",
-    "read_contents",
+    "read_weights",
     "register_path_handler",
     "remove_checkpoints",
     "remove_partial_files",

@@ -11,16 +11,17 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from ..utils.atomic_write import open_atomically, write_atomically
-from .contents import Contents, read_contents
-from .match_state_dict import fit
+from .identify import read_weights
+from .match_state_dict import match_state_dict
 from .output_dir import POINTER, find_last
 from .read_file import normalize_path
+from .weights_file import WeightsFile
 
 logger = logging.getLogger(__name__)
 
 
 class CLQCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer for all files of :func:`read_contents`, complete or not at all.
+    """Detectron2's checkpointer for all files of :func:`read_weights`, complete or not at all.
 
     A detector's file must fill the model, and the model have a place for each of its tensors; a
     backbone's file must fill the backbone. When only weights are loaded, as a training does that
@@ -110,19 +111,19 @@ class CLQCheckpointer(DetectionCheckpointer):
         return checkpointables == []
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        contents = read_contents(filename, trusted=self._trusted)
-        return {**contents.rest, "model": contents, "file": filename}
+        weights = read_weights(filename, trusted=self._trusted)
+        return {**weights.metadata, "model": weights, "file": filename}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:
-        contents: Contents = checkpoint.pop("model")
+        weights: WeightsFile = checkpoint.pop("model")
         file = checkpoint.pop("file")
         try:
-            state, notes = fit(
-                contents, self.model.state_dict(), may_change_classes=self._may_change_classes
+            state, notes = match_state_dict(
+                weights, self.model.state_dict(), may_change_classes=self._may_change_classes
             )
         except ValueError as error:
             raise ValueError(f"{file} {error}") from None
-        for note in (*contents.notes, *notes):
+        for note in (*weights.notes, *notes):
             logger.info(note)
         self.model.load_state_dict(state, strict=False)
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from ..config import get_clq_cfg
 from ..config.serialize import dump_config
 from ..utils.atomic_write import write_atomically
-from .contents import Contents, read_contents
 from .detector import build_detector, names_of_classes
-from .mmdet.spare_class import Spare
+from .identify import read_weights
+from .mmdet import Spare
 from .read_file import SHA256, normalize_path, safetensors_checksum
+from .weights_file import WeightsFile
 
 __all__ = ["convert", "write_detector"]
 
@@ -56,15 +57,15 @@ def convert(
     path = Path(PathManager.get_local_path(normalize_path(source)))
     if path.exists() and target.exists() and path.samefile(target):
         raise ValueError(f"{target} is the file to convert; give the new one another name.")
-    contents = read_contents(path, trusted=trusted, spare=spare)
-    if contents.kind != "detector":
+    weights = read_weights(path, trusted=trusted, spare=spare)
+    if weights.kind != "detector":
         raise ValueError(
             f"{source} holds a backbone, which needs no conversion: name it by MODEL.WEIGHTS of "
             "train_net.py."
         )
-    cfg = _config_of(contents, source, config_file, opts)
-    model = build_detector(contents, cfg, source)
-    class_names = names_of_classes(contents, cfg)
+    cfg = _config_of(weights, source, config_file, opts)
+    model = build_detector(weights, cfg, source)
+    class_names = names_of_classes(weights, cfg)
     write_detector(target, model.state_dict(), dump_config(cfg), class_names)
     options = cfg.MODEL.CLQ
     backbone = f"ResNet-{cfg.MODEL.RESNETS.DEPTH}"
@@ -72,8 +73,12 @@ def convert(
         backbone = cfg.MODEL.TORCHVISION.NAME
     parts = [f"{key} {options[key]}" for key in ("BOX_CODING", "QUALITY", "ALIGNMENT")]
     return [
-        *contents.notes,
-        *(note for key, note in contents.guesses.items() if not config_file and key not in opts),
+        *weights.notes,
+        *(
+            note
+            for key, note in weights.inferred_keys.items()
+            if not config_file and key not in opts
+        ),
         f"Wrote {target}: {len(class_names)} classes, {backbone}, "
         f"{options.NUM_GROUPS} groups in GroupNorm, {', '.join(parts)}.",
     ]
@@ -120,18 +125,18 @@ def _check_format(path: Path) -> None:
         raise ValueError(f"{path} must end in {' or '.join(_FORMATS)}.")
 
 
-def _config_of(contents: Contents, source: str, config_file: str, opts: Sequence[str]) -> CfgNode:
+def _config_of(weights: WeightsFile, source: str, config_file: str, opts: Sequence[str]) -> CfgNode:
     """Configuration inside the file or of the yaml, with the class count of the tensors."""
-    if not config_file and contents.config is None:
+    if not config_file and weights.config is None:
         raise ValueError(f"{source} has no configuration inside; name its yaml by --config-file.")
-    cfg = get_clq_cfg() if config_file or contents.config is None else contents.config
-    given: list[Any] = [part for item in contents.pixel_settings.items() for part in item]
+    cfg = get_clq_cfg() if config_file or weights.config is None else weights.config
+    given: list[Any] = [part for item in weights.pixel_settings.items() for part in item]
     try:
         if config_file:
             cfg.merge_from_file(config_file)
             cfg.merge_from_list(given)
-            if contents.num_classes is not None:
-                cfg.MODEL.CLQ.NUM_CLASSES = contents.num_classes
+            if weights.num_classes is not None:
+                cfg.MODEL.CLQ.NUM_CLASSES = weights.num_classes
         cfg.merge_from_list(list(opts))
     except (AssertionError, KeyError) as error:  # a file or a key that does not exist
         raise ValueError(str(error.args[0] if error.args else error)) from error

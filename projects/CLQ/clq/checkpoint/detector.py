@@ -9,8 +9,9 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..config import check_config
-from .contents import Contents, read_contents
-from .match_state_dict import fit
+from .identify import read_weights
+from .match_state_dict import match_state_dict
+from .weights_file import WeightsFile
 
 __all__ = ["build_detector", "load_configured", "load_detector", "names_of_classes"]
 
@@ -42,24 +43,24 @@ def load_configured(
     path: str | Path, device: str, *, trusted: bool = False
 ) -> tuple[nn.Module, CfgNode, list[str]]:
     """As :func:`load_detector`, with the configuration between model and class names."""
-    contents = read_contents(PathManager.get_local_path(str(path)), trusted=trusted)
-    if contents.config is None:
+    weights = read_weights(PathManager.get_local_path(str(path)), trusted=trusted)
+    if weights.config is None:
         raise ValueError(f"{path} has no configuration of a detector inside.")
-    cfg = contents.config.clone()
+    cfg = weights.config.clone()
     cfg.MODEL.DEVICE = device
-    model = build_detector(contents, cfg, str(path), device=device)
-    for note in (*contents.notes, *contents.guesses.values()):
+    model = build_detector(weights, cfg, str(path), device=device)
+    for note in (*weights.notes, *weights.inferred_keys.values()):
         logger.info(note)
-    return model, cfg, names_of_classes(contents, cfg)
+    return model, cfg, names_of_classes(weights, cfg)
 
 
 def build_detector(
-    contents: Contents, cfg: CfgNode, path: str, *, device: str = "cpu"
+    weights: WeightsFile, cfg: CfgNode, path: str, *, device: str = "cpu"
 ) -> nn.Module:
     """The detector of a configuration with the tensors of a file, in evaluation mode.
 
     Args:
-        contents: of the file.
+        weights: of the file.
         cfg: that describes it.
         path: of the file, for messages.
         device: of PyTorch.
@@ -80,13 +81,13 @@ def build_detector(
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path}: its configuration gives no model ({reason}).") from error
     try:
-        state, _ = fit(contents, model.state_dict(), may_change_classes=False)
+        state, _ = match_state_dict(weights, model.state_dict(), may_change_classes=False)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from None
     model.load_state_dict(state, strict=False)
     return model
 
 
-def names_of_classes(contents: Contents, cfg: CfgNode) -> list[str]:
+def names_of_classes(weights: WeightsFile, cfg: CfgNode) -> list[str]:
     """Names in the file, or ``class_0``, ``class_1`` and so on where it has none."""
-    return contents.class_names or [f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)]
+    return weights.class_names or [f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)]

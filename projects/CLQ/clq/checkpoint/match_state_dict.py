@@ -8,30 +8,31 @@ from typing import NamedTuple
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import Tensor
 
-from .contents import Contents
-from .mmdet.names import is_no_weight, name_of_resnet
 from .read_file import validate_tensor
-
-__all__ = ["Fit", "fit"]
+from .resnet_names import from_torchvision_name
+from .weights_file import WeightsFile
 
 _BACKBONE = "backbone.bottom_up."
 _BODY = f"{_BACKBONE}body."  # of a torchvision extractor
 _STAGE = re.compile(rf"(?:{re.escape(_BACKBONE)})?res\d\.")
 _CLASS_PREDICTOR = ("head.cls_score.weight", "head.cls_score.bias")
+_COUNTER = "num_batches_tracked"  # of a batch norm, which not every release has
 
 
-class Fit(NamedTuple):
-    """Tensors by the model's names, and what to say about the others."""
+class Match(NamedTuple):
+    """Tensors by the model's names, and notes on the others for the log."""
 
     state: dict[str, Tensor]
     notes: list[str]
 
 
-def fit(contents: Contents, model: Mapping[str, Tensor], *, may_change_classes: bool) -> Fit:
+def match_state_dict(
+    weights: WeightsFile, model: Mapping[str, Tensor], *, may_change_classes: bool
+) -> Match:
     """Pair the tensors of a file with those of a model.
 
     Args:
-        contents: of the file.
+        weights: of the file.
         model: its state, which stays as it is.
         may_change_classes: leave the class predictor out where the class counts differ.
 
@@ -39,54 +40,17 @@ def fit(contents: Contents, model: Mapping[str, Tensor], *, may_change_classes: 
         ValueError: tensors of a detector are missing, unknown or of another shape, or a backbone
             does not fill the model's; the sentence names them all.
     """
-    if contents.kind == "detector":
-        return _fit_detector(contents, model, may_change_classes=may_change_classes)
-    in_body = any(name.startswith(_BODY) for name in model)
-    is_zoo = contents.kind == "zoo"
-    is_ours = any(name.startswith(_BACKBONE) for name in contents.tensors)
-    tensors: dict[str, Tensor] = dict(contents.tensors)
-    there: dict[str, str] = {}
-    if is_zoo:  # its names are ends of ours
-        from_caffe2 = contents.rest["author"] == "Caffe2"
-        try:
-            tensors = align_and_update_state_dicts(model, tensors, c2_conversion=from_caffe2)
-        except Exception as error:  # it takes any file for one of the zoo
-            raise ValueError("does not fit: Detectron2 can't tell its tensors apart.") from error
-    elif not is_ours:
-        tensors, there = _renamed(tensors, in_body=in_body)
-    all_known = not (is_zoo or is_ours or in_body)
-    return _fit_backbone(tensors, model, there=there, folded_norms=is_zoo, all_known=all_known)
+    if weights.kind == "detector":
+        return _match_detector(weights, model, may_change_classes=may_change_classes)
+    return _match_backbone(weights, model)
 
 
-def _renamed(
-    tensors: Mapping[str, Tensor], *, in_body: bool
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a classifier by the model's names, and their own names by those."""
-    ours: dict[str, Tensor] = {}
-    there: dict[str, str] = {}
-    for name, tensor in tensors.items():
-        target = _backbone_name(name, in_body=in_body)
-        if target in ours:
-            target = name  # which then has no place
-        ours[target], there[target] = tensor, name
-    return ours, there
-
-
-def _backbone_name(name: str, *, in_body: bool) -> str:
-    """Where a tensor of a classifier belongs; its own name if nowhere."""
-    bare = name.removeprefix("backbone.")
-    if in_body:
-        return f"{_BODY}{bare}"
-    renamed = name_of_resnet(bare)
-    return f"{_BACKBONE}{renamed}" if renamed else name
-
-
-def _fit_detector(
-    contents: Contents, model: Mapping[str, Tensor], *, may_change_classes: bool
-) -> Fit:
-    model, state, notes = dict(model), dict(contents.tensors), []
-    weight = model.get(_CLASS_PREDICTOR[0])
-    found, wanted = contents.num_classes, None if weight is None else len(weight)
+def _match_detector(
+    weights: WeightsFile, model: Mapping[str, Tensor], *, may_change_classes: bool
+) -> Match:
+    model, state, notes = dict(model), dict(weights.tensors), []
+    predictor = model.get(_CLASS_PREDICTOR[0])
+    found, wanted = weights.num_classes, None if predictor is None else len(predictor)
     if found and wanted and found != wanted:
         if not may_change_classes:
             raise ValueError(
@@ -99,64 +63,82 @@ def _fit_detector(
         notes.append(
             f"The weights have {found} classes and the model {wanted}: head.cls_score starts anew."
         )
-    unknown = [name for name in state if name not in model and not is_no_weight(name)]
-    there = contents.name_there
+    unknown = [name for name in state if name not in model and not name.endswith(_COUNTER)]
     # What has no place has its own name, even where a tensor of ours has the same.
-    others = [name for name in contents.unknown if not is_no_weight(name)]
-    problems = _problems(state, model, unknown, there, others)
+    problems = _problems(state, model, unknown, weights.source_name, weights.unmatched)
     if problems:
         raise ValueError(f"does not fit the model: {'; '.join(problems)}.")
-    _check_weights(state, model, there)
-    return Fit({name: state[name] for name in model if name in state}, notes)
+    _validate(state, model, weights.source_name)
+    return Match({name: state[name] for name in model if name in state}, notes)
 
 
-def _fit_backbone(
-    tensors: Mapping[str, Tensor],
-    model: Mapping[str, Tensor],
-    *,
-    there: Mapping[str, str],
-    folded_norms: bool,
-    all_known: bool,
-) -> Fit:
-    """
-    Args:
-        tensors: by the model's names, or others.
-        model: its state.
-        there: names in the file by ours, where they differ.
-        folded_norms: the file may lack the statistics of norms, as they are 0 and 1 there.
-        all_known: what is left of the file may be the classifier alone.
-    """
+def _match_backbone(weights: WeightsFile, model: Mapping[str, Tensor]) -> Match:
+    in_body = any(name.startswith(_BODY) for name in model)
+    is_zoo = weights.kind == "zoo"
+    is_ours = any(name.startswith(_BACKBONE) for name in weights.tensors)
+    tensors: Mapping[str, Tensor] = weights.tensors
+    source_names: dict[str, str] = {}
+    if is_zoo:
+        tensors = _align_zoo(weights, model)
+    elif not is_ours:
+        source_names = _source_names(tensors, in_body=in_body)
+        tensors = {name: tensors[source] for name, source in source_names.items()}
+
+    def source_name(name: str) -> str:
+        return source_names.get(name, name)
+
     trunk = {name for name in model if name.startswith(_BACKBONE)}
     state = {name: tensors[name] for name in model if name in trunk and name in tensors}
     # No classifier has offsets; they start at 0.
     optional = {name for name in trunk if ".conv2_offset." in name}
-    if folded_norms:
+    if is_zoo:  # its norms may be folded: statistics of 0 and 1 are left out
         optional |= {n for n in trunk if n.endswith((".norm.running_mean", ".norm.running_var"))}
+    left = [name for name in tensors if name not in state and not name.endswith(_COUNTER)]
+    skipped = _skipped_in_body(list(tensors), state)
+    all_known = not (is_zoo or is_ours or in_body)  # only the classifier may be left over
+    unknown = [
+        name
+        for name in left
+        if _STAGE.match(name) or name in skipped or (all_known and _is_unexpected(name))
+    ]
     needed = (trunk - optional) | state.keys()
-    left = [name for name in tensors if name not in state and not is_no_weight(name)]
-    inside = _inside_body(list(tensors), state)
-    unknown = [n for n in left if _STAGE.match(n) or n in inside or (all_known and _is_odd(n))]
-
-    def name_there(name: str) -> str:
-        return there.get(name, name)
-
     wanted = {name: model[name] for name in model if name in needed}
-    problems = _problems(state, wanted, unknown, name_there)
+    problems = _problems(state, wanted, unknown, source_name)
     if problems:
         raise ValueError(f"does not fit the model's backbone: {'; '.join(problems)}.")
-    _check_weights(state, model, name_there)
-    missing = [name for name in model if name not in state and not is_no_weight(name)]
+    _validate(state, model, source_name)
+    missing = [name for name in model if name not in state and not name.endswith(_COUNTER)]
     notes = [f"The weights are those of a backbone; new are {_grouped(missing)}."]
     if left:
-        notes.append(f"Not used of the file: {_grouped(list(map(name_there, left)))}.")
-    return Fit(state, notes)
+        notes.append(f"Not used of the file: {_grouped(list(map(source_name, left)))}.")
+    return Match(state, notes)
 
 
-def _inside_body(names: Sequence[str], used: Collection[str]) -> set[str]:
+def _align_zoo(weights: WeightsFile, model: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Let Detectron2 rename tensors of a model zoo, whose names are ends of the model's."""
+    is_caffe2 = weights.metadata["author"] == "Caffe2"
+    try:
+        return align_and_update_state_dicts(model, dict(weights.tensors), c2_conversion=is_caffe2)
+    except Exception as error:  # it takes any file for one of the zoo
+        raise ValueError("does not fit: Detectron2 can't tell its tensors apart.") from error
+
+
+def _source_names(names: Iterable[str], *, in_body: bool) -> dict[str, str]:
+    """A classifier's names by the model's, or by themselves where the model has no such part."""
+    source_names: dict[str, str] = {}
+    for name in names:
+        bare = name.removeprefix("backbone.")
+        renamed = f"body.{bare}" if in_body else from_torchvision_name(bare)
+        target = f"{_BACKBONE}{renamed}" if renamed else name
+        source_names[name if target in source_names else target] = name
+    return source_names
+
+
+def _skipped_in_body(names: Sequence[str], used: Collection[str]) -> set[str]:
     """Names that lie between those which a torchvision extractor uses.
 
     What follows its last module was cut off, and has no place for a good reason. Some files keep
-    the order of the modules, others sort by name; only what comes earlier by both is inside.
+    the order of the modules, others sort by name; only what comes earlier by both is skipped.
 
     Args:
         names: all of the file, by the model's names.
@@ -167,23 +149,23 @@ def _inside_body(names: Sequence[str], used: Collection[str]) -> set[str]:
         return set()
     parts = {name: name.removeprefix(_BODY).partition(".")[0] for name in names}
     tops = {parts[names[i]] for i in places}
-    last = max(_natural(names[i]) for i in places)
+    last = max(_natural_key(names[i]) for i in places)
     return {
         name
         for name in names[: places[-1]]
-        if name.startswith(_BODY) and name not in used and not is_no_weight(name)
-        if parts[name] in tops and _natural(name) < last
+        if name.startswith(_BODY) and name not in used and not name.endswith(_COUNTER)
+        if parts[name] in tops and _natural_key(name) < last
     }
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def _natural_key(name: str) -> list[tuple[int, str]]:
     """A key that sorts names with their numbers counted, not spelled."""
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
     ]
 
 
-def _is_odd(name: str) -> bool:
+def _is_unexpected(name: str) -> bool:
     """Tell whether a tensor that has no place belongs to no classifier either."""
     return not re.match(r"(stem\.fc|fc|head\.fc|linear|classifier)\.", name)
 
@@ -192,8 +174,8 @@ def _problems(
     state: Mapping[str, Tensor],
     model: Mapping[str, Tensor],
     unknown: Iterable[str],
-    name_there: Callable[[str], str],
-    others: Iterable[str] = (),
+    source_name: Callable[[str], str],
+    unmatched: Iterable[str] = (),
 ) -> list[str]:
     """Word what keeps a state from filling a model.
 
@@ -201,15 +183,15 @@ def _problems(
         state: by the model's names.
         model: its state.
         unknown: names of the state that have no place in the model.
-        name_there: what the file calls a tensor.
-        others: names in the file of tensors that have no place either.
+        source_name: from the model's name of a tensor to that in the file.
+        unmatched: names in the file of tensors that have no place either.
     """
 
     def both(name: str) -> str:
-        there = name_there(name)
-        return name if name == there else f"{name} (there {there})"
+        source = source_name(name)
+        return name if name == source else f"{name} (there {source})"
 
-    missing = [both(name) for name in model if name not in state and not is_no_weight(name)]
+    missing = [both(name) for name in model if name not in state and not name.endswith(_COUNTER)]
     reshaped = [
         f"{both(name)} {tuple(state[name].shape)} for {tuple(value.shape)}"
         for name, value in model.items()
@@ -218,19 +200,19 @@ def _problems(
     kinds = {
         "missing tensors": missing,
         "tensors of another shape": reshaped,
-        "unknown tensors": [*map(both, unknown), *others],
+        "unknown tensors": [*map(both, unknown), *unmatched],
     }
     return [f"{kind} ({len(n)}): {', '.join(n)}" for kind, n in kinds.items() if n]
 
 
-def _check_weights(
-    state: Mapping[str, Tensor], model: Mapping[str, Tensor], name_there: Callable[[str], str]
+def _validate(
+    state: Mapping[str, Tensor], model: Mapping[str, Tensor], source_name: Callable[[str], str]
 ) -> None:
-    """Refuse values that are no weights, such as integers, where the model has weights."""
+    """Reject values that are no weights, such as integers, where the model has weights."""
     try:
         for name, tensor in state.items():
             if name in model and model[name].is_floating_point():
-                validate_tensor(name_there(name), tensor)
+                validate_tensor(source_name(name), tensor)
     except ValueError as error:
         raise ValueError(f"can't be used: {error}") from None
 

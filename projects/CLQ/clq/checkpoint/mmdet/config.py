@@ -1,4 +1,4 @@
-"""The configuration of a mmdetection detector, read off the shapes of its tensors."""
+"""Infer the configuration of a mmdetection detector from the shapes of its tensors."""
 
 import math
 import re
@@ -11,11 +11,7 @@ from torch import Tensor
 from ...config import get_clq_cfg
 from ..pixel_settings import IMAGENET_SETTINGS
 from ..read_file import validate_tensor
-from .meta import num_groups_of_mmdet, pixel_settings_of_mmdet
-from .names import name_of_mmdet
-from .rename import head_of_mmdet
-
-__all__ = ["config_of_mmdet"]
+from .meta import read_num_groups, read_pixel_settings
 
 _LEVELS = ["res3", "res4", "res5"]
 # Blocks of the four stages, and whether a block is a bottleneck, by depth.
@@ -28,24 +24,24 @@ _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
 }
 
 
-def config_of_mmdet(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> CfgNode:
-    """Configuration of the detector that a checkpoint was saved from, not frozen.
+def infer_config(tensors: Mapping[str, Tensor], head: str, meta: Mapping[str, Any]) -> CfgNode:
+    """Infer the configuration of the detector that a checkpoint was saved from; not frozen.
 
     Any tensor of a part shows that the part is there.
 
     Args:
-        tensors: under mmdetection's names.
-        meta: what the checkpoint says beside; used where the tensors do not tell.
+        tensors: those for which CLQ has a place, under mmdetection's names.
+        head: of :data:`names.HEADS`.
+        meta: of the checkpoint; used where the tensors do not tell.
 
     Raises:
-        ValueError: a tensor is missing that decides, or the network is none that we can build.
+        ValueError: a tensor is missing that decides, or CLQ can't build the network.
     """
-    tensors = {name: tensor for name, tensor in tensors.items() if name_of_mmdet(name)}
     keys = {
         **_resnet_keys(tensors),
-        **_neck_and_head_keys(tensors, meta),
+        **_neck_and_head_keys(tensors, head, meta),
         **IMAGENET_SETTINGS,
-        **pixel_settings_of_mmdet(meta),
+        **read_pixel_settings(meta),
     }
     cfg = get_clq_cfg()
     cfg.MODEL.META_ARCHITECTURE = "CLQ"
@@ -123,18 +119,17 @@ def _deformable_keys(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _neck_and_head_keys(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> dict[str, Any]:
+def _neck_and_head_keys(
+    tensors: Mapping[str, Tensor], head: str, meta: Mapping[str, Any]
+) -> dict[str, Any]:
     def has(part: str) -> bool:
         return any(name.startswith(f"bbox_head.{part}.") for name in tensors)
 
-    kind = head_of_mmdet(tensors)
-    if kind is None:
-        raise ValueError("its head is none of ATSS, GFL or CLQ.")
     channels = len(_kernel(tensors, "neck.fpn_convs.0.conv.weight"))
-    codes = len(_kernel(tensors, f"bbox_head.{kind}_reg.weight"))
+    codes = len(_kernel(tensors, f"bbox_head.{head}_reg.weight"))
     if codes % 4 or codes == 8:
         raise ValueError(
-            f"the tensor bbox_head.{kind}_reg.weight has {codes} channels, but boxes have 4, or "
+            f"the tensor bbox_head.{head}_reg.weight has {codes} channels, but boxes have 4, or "
             "4 distributions of at least 3 bins."
         )
     num_convs = _count(tensors, r"bbox_head\.(?:cls|reg)_convs\.(\d+)\.")
@@ -143,16 +138,16 @@ def _neck_and_head_keys(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) 
     quality = "localization" if has("retina_iou") else "none"
     keys: dict[str, Any] = {
         "MODEL.FPN.OUT_CHANNELS": channels,
-        "MODEL.CLQ.NUM_CLASSES": len(_kernel(tensors, f"bbox_head.{kind}_cls.weight")),
+        "MODEL.CLQ.NUM_CLASSES": len(_kernel(tensors, f"bbox_head.{head}_cls.weight")),
         "MODEL.CLQ.NUM_CONVS": num_convs,
-        "MODEL.CLQ.NUM_GROUPS": num_groups_of_mmdet(meta) or _usual_groups(channels),
+        "MODEL.CLQ.NUM_GROUPS": read_num_groups(meta) or _usual_groups(channels),
         "MODEL.CLQ.BOX_CODING": "deltas" if codes == 4 else "distribution",
         "MODEL.CLQ.QUALITY": "centerness" if has("atss_centerness") else quality,
         "MODEL.CLQ.ALIGNMENT": has("feature_alignment.conv_offset")
         or has("feature_alignment.conv_adaption"),
-        "MODEL.CLQ.CLASS_LOSS": "focal" if kind == "atss" else "quality_focal",
+        "MODEL.CLQ.CLASS_LOSS": "focal" if head == "atss" else "quality_focal",
         # The base of the released head keeps all classes of an anchor, later releases pairs.
-        "MODEL.CLQ.CANDIDATE_RULE_TEST": "anchors" if kind == "clq" else "pairs",
+        "MODEL.CLQ.CANDIDATE_RULE_TEST": "anchors" if head == "clq" else "pairs",
     }
     if codes != 4:
         keys["MODEL.CLQ.REG_MAX"] = codes // 4 - 1
@@ -163,5 +158,5 @@ def _neck_and_head_keys(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) 
 
 
 def _usual_groups(channels: int) -> int:
-    """Groups of a GroupNorm that the checkpoint does not state: 32, of at least 2 channels each."""
+    """Usual groups of a GroupNorm: 32, of at least 2 channels each."""
     return math.gcd(32, channels) if channels >= 64 else max(channels // 4, 1)

@@ -1,4 +1,4 @@
-"""The tensors of a mmdetection detector by our names, each in one place or in none."""
+"""Rename the tensors of a mmdetection detector."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,16 +10,12 @@ from torch import Tensor
 from .names import (
     HEADS,
     NUM_LEVELS,
+    from_mmdet_name,
+    is_ignored_buffer,
     is_level_scale,
-    is_no_weight,
     is_of_another_head,
-    mmdet_name_of,
-    name_of_mmdet,
+    to_mmdet_name,
 )
-
-__all__ = ["Renamed", "head_of_mmdet", "rename_mmdet"]
-
-_SCALES = "head.scales"
 
 
 class Renamed(NamedTuple):
@@ -27,22 +23,22 @@ class Renamed(NamedTuple):
 
     Attributes:
         tensors: by our names.
-        there: names in the file by ours; all that are missing of the level scales.
-        unknown: names in the file of tensors for which there is no place.
+        source_names: names in the file by ours; of the level scales, all that are missing.
+        unmatched: names in the file of tensors for which there is no place.
         head: of :data:`HEADS`.
     """
 
     tensors: dict[str, Tensor]
-    there: dict[str, str]
-    unknown: list[str]
+    source_names: dict[str, str]
+    unmatched: list[str]
     head: str
 
-    def name_there(self, name: str) -> str:
+    def source_name(self, name: str) -> str:
         """Name that the file gives a tensor of ours, or would give it."""
-        return self.there.get(name) or mmdet_name_of(name, self.head)
+        return self.source_names.get(name) or to_mmdet_name(name, self.head)
 
 
-def head_of_mmdet(names: Iterable[str]) -> str | None:
+def detect_head(names: Iterable[str]) -> str | None:
     """The one of :data:`HEADS` with most of its predictors here; None if none has any."""
     names = list(names)
     counts = {
@@ -53,10 +49,8 @@ def head_of_mmdet(names: Iterable[str]) -> str | None:
     return head if counts[head] else None
 
 
-def rename_mmdet(tensors: Mapping[str, Tensor], head: str) -> Renamed:
-    """Give each tensor our name.
-
-    Counters and constants are left out.
+def rename_tensors(tensors: Mapping[str, Tensor], head: str) -> Renamed:
+    """Give each tensor our name, counters and constants left out.
 
     Args:
         tensors: under mmdetection's names.
@@ -65,17 +59,15 @@ def rename_mmdet(tensors: Mapping[str, Tensor], head: str) -> Renamed:
     Raises:
         ValueError: a level scale is not one number.
     """
-    ours: dict[str, Tensor] = {}
-    there: dict[str, str] = {}
-    unknown: list[str] = []
+    renamed = Renamed({}, {}, [], head)
     for name, tensor in tensors.items():
-        if is_no_weight(name) or is_level_scale(name):
+        if is_ignored_buffer(name) or is_level_scale(name):
             continue
-        target = None if is_of_another_head(name, head) else name_of_mmdet(name)
-        if target is None or target in ours:
-            unknown.append(name)
+        target = None if is_of_another_head(name, head) else from_mmdet_name(name)
+        if target is None or target in renamed.tensors:
+            renamed.unmatched.append(name)
         else:
-            ours[target], there[target] = tensor, name
+            renamed.tensors[target], renamed.source_names[target] = tensor, name
     scales = [f"bbox_head.scales.{level}.scale" for level in range(NUM_LEVELS)]
     missing = [name for name in scales if name not in tensors]
     for name in set(scales) - set(missing):
@@ -83,7 +75,8 @@ def rename_mmdet(tensors: Mapping[str, Tensor], head: str) -> Renamed:
             shape = tuple(tensors[name].shape)
             raise ValueError(f"the tensor {name} has the shape {shape}, but must be one number.")
     if missing:
-        there[_SCALES] = ", ".join(missing)
+        renamed.source_names["head.scales"] = ", ".join(missing)
     else:
-        ours[_SCALES] = torch.stack([tensors[name].reshape(()) for name in scales])  # (L,)
-    return Renamed(ours, there, unknown, head)
+        stacked = torch.stack([tensors[name].reshape(()) for name in scales])  # (L,)
+        renamed.tensors["head.scales"] = stacked
+    return renamed

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ...checkpoint import list_checkpoints, dump_config, find_last, parse_config, read_contents
+from ...checkpoint import dump_config, find_last, list_checkpoints, parse_config, read_weights
 from ...config import leaves
 from ...utils.atomic_write import write_atomically
 
@@ -77,14 +77,14 @@ def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -
     last = find_last(folder, trusted=cfg.MODEL.TRUST_WEIGHTS)
     if last is None:
         return f"There is no checkpoint in {folder} to resume; the training starts anew."
-    content = read_contents(last.path, trusted=cfg.MODEL.TRUST_WEIGHTS)
+    content = read_weights(last.path, trusted=cfg.MODEL.TRUST_WEIGHTS)
     if content.class_names is not None and content.class_names != class_names:
         raise ValueError(
             f"{last.path} has learned the classes {content.class_names}, but the data has "
             f"{class_names}; --resume needs the same."
         )
     now = parse_config(dump_config(cfg))  # in the types of yaml, as the other
-    _check_same(parse_config(content.rest["config"]), now, last.path)
+    _check_same(parse_config(content.metadata["config"]), now, last.path)
     return f"Resuming from {last.path}."
 
 

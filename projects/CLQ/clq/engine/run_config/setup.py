@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
-from ...checkpoint import Contents, list_checkpoints, normalize_path
+from ...checkpoint import WeightsFile, list_checkpoints, normalize_path
 from ...config import check_config, check_training_config, get_clq_cfg
 from ...data import register_json_datasets
 from ...data_report import check_training_data
@@ -137,7 +137,7 @@ def _check_weights_exist(cfg: CfgNode, args: argparse.Namespace) -> None:
         raise ValueError(f"the weights {cfg.MODEL.WEIGHTS} do not exist.")
 
 
-def _check_detector(cfg: CfgNode, args: argparse.Namespace, weights: Contents) -> list[str]:
+def _check_detector(cfg: CfgNode, args: argparse.Namespace, weights: WeightsFile) -> list[str]:
     """Refuse a detector that does not go with the configuration or the data, and note the rest."""
     # Where the numbers of classes differ, the checkpointer refuses them.
     names_tell = bool(weights.class_names) and weights.num_classes == cfg.MODEL.CLQ.NUM_CLASSES
@@ -202,7 +202,7 @@ def _be_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _merge(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
+def _merge(cfg: CfgNode, args: argparse.Namespace) -> WeightsFile | None:
     """Fill in the config file, then the command line.
 
     Without a config file, the one inside the weights takes its place.

@@ -11,10 +11,10 @@ from detectron2.utils.file_io import PathManager
 
 from ...checkpoint import (
     PIXEL_KEYS,
-    Contents,
-    pixel_settings_of,
+    WeightsFile,
     normalize_path,
-    read_contents,
+    pixel_settings_of,
+    read_weights,
 )
 
 __all__ = [
@@ -27,8 +27,8 @@ __all__ = [
 ]
 
 
-def named_weights(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
-    """Contents of ``MODEL.WEIGHTS``; None if it is empty, a known backbone or not at hand.
+def named_weights(cfg: CfgNode, args: argparse.Namespace) -> WeightsFile | None:
+    """Read ``MODEL.WEIGHTS``; None if it is empty, a known backbone or not at hand.
 
     Args:
         cfg: into which the config file is merged, if there is one.
@@ -46,10 +46,10 @@ def named_weights(cfg: CfgNode, args: argparse.Namespace) -> Contents | None:
     if not os.path.isfile(path):  # the checkpointer says so, if it needs the file
         return None
     trusted = str(given.get("MODEL.TRUST_WEIGHTS", cfg.MODEL.TRUST_WEIGHTS)) == "True"
-    return read_contents(path, trusted=trusted)
+    return read_weights(path, trusted=trusted)
 
 
-def reason_for_no_config(weights: str, contents: Contents | None) -> str:
+def reason_for_no_config(weights: str, contents: WeightsFile | None) -> str:
     """Why weights do not take the place of a config file, in one sentence with what to do.
 
     Args:
@@ -64,7 +64,7 @@ def reason_for_no_config(weights: str, contents: Contents | None) -> str:
 
 
 def compare_with_weights(
-    cfg: CfgNode, contents: Contents, given: Collection[str], *, has_file: bool, trains: bool
+    cfg: CfgNode, contents: WeightsFile, given: Collection[str], *, has_file: bool, trains: bool
 ) -> list[str]:
     """Sentences for the log on a detector's own configuration and the one that is used.
 
@@ -81,14 +81,16 @@ def compare_with_weights(
     if contents.config is None:
         return []
     own, used, key = contents.config.MODEL.CLQ, cfg.MODEL.CLQ, "MODEL.CLQ.NUM_GROUPS"
-    if key not in contents.guesses and own.NUM_GROUPS != used.NUM_GROUPS:
+    if key not in contents.inferred_keys and own.NUM_GROUPS != used.NUM_GROUPS:
         raise ValueError(
             f"{key} is {used.NUM_GROUPS}, but {cfg.MODEL.WEIGHTS} was trained with "
             f"{own.NUM_GROUPS}: give {key} {own.NUM_GROUPS}, or correct the file by "
             "tools/convert_checkpoint.py."
         )
-    notes = [] if has_file else [note for k, note in contents.guesses.items() if k not in given]
-    if "config" not in contents.rest:  # it was read off the tensors, which tell no schedule
+    notes = (
+        [] if has_file else [note for k, note in contents.inferred_keys.items() if k not in given]
+    )
+    if "config" not in contents.metadata:  # it was read off the tensors, which tell no schedule
         if trains and not has_file:
             notes.append(
                 f"{cfg.MODEL.WEIGHTS} tells no schedule, so that of Detectron2's defaults is used; "
@@ -104,7 +106,7 @@ def compare_with_weights(
 
 
 def note_on_unknown_pixels(
-    cfg: CfgNode, contents: Contents | None, given: Collection[str]
+    cfg: CfgNode, contents: WeightsFile | None, given: Collection[str]
 ) -> str | None:
     """A sentence for the log on weights of Caffe2 whose origin, and so pixels, nobody knows.
 
@@ -113,7 +115,7 @@ def note_on_unknown_pixels(
         contents: of the weights.
         given: keys of the command line.
     """
-    is_caffe2 = contents and contents.kind == "zoo" and contents.rest["author"] == "Caffe2"
+    is_caffe2 = contents and contents.kind == "zoo" and contents.metadata["author"] == "Caffe2"
     keys = [key for key in PIXEL_KEYS if key not in given]
     if not is_caffe2 or not keys:
         return None
@@ -125,7 +127,7 @@ def note_on_unknown_pixels(
 
 
 def fit_pixels_to_weights(
-    cfg: CfgNode, contents: Contents | None, given: Collection[str]
+    cfg: CfgNode, contents: WeightsFile | None, given: Collection[str]
 ) -> str | None:
     """Feed the weights of ``MODEL.WEIGHTS`` with the pixels that they were trained on.
 
@@ -155,7 +157,7 @@ def fit_pixels_to_weights(
     return f"Set to what {cfg.MODEL.WEIGHTS} was trained with: {', '.join(changed)}."
 
 
-def check_classes(contents: Contents, weights: str, dataset: str) -> None:
+def check_classes(contents: WeightsFile, weights: str, dataset: str) -> None:
     """Refuse to evaluate a detector on a data set of other classes than it has learned.
 
     Args:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from clq.checkpoint.contents import read_contents
-from clq.checkpoint.match_state_dict import fit
-from clq.checkpoint.mmdet.spare_class import Spare
+from clq.checkpoint.identify import read_weights
+from clq.checkpoint.match_state_dict import match_state_dict
+from clq.checkpoint.mmdet import Spare
 from clq.config.serialize import dump_config
 from reference.mmdet_style import FAMILY, mmdet_state, random_detector, small_config
 
@@ -38,13 +38,13 @@ def assert_same(actual: dict[str, Tensor], model: nn.Module) -> None:
 def test_our_own(prefix: str, detector: nn.Module, tmp_path: Path):
     state = {prefix + name: value for name, value in detector.state_dict().items()}
     about = {"config": dump_config(small_config()), "class_names": list("abcde")}
-    contents = read_contents(save(tmp_path / "a.pth", {"model": state, "iteration": 3, **about}))
-    assert contents.kind == "detector" and contents.rest["iteration"] == 3
+    contents = read_weights(save(tmp_path / "a.pth", {"model": state, "iteration": 3, **about}))
+    assert contents.kind == "detector" and contents.metadata["iteration"] == 3
     assert_same(contents.tensors, detector)
     assert contents.class_names == list("abcde")
     assert contents.config is not None and contents.config.MODEL.CLQ.NUM_CLASSES == 5
     assert contents.pixel_settings["INPUT.FORMAT"] == "RGB"
-    bare = read_contents(save(tmp_path / "b.pth", state))
+    bare = read_weights(save(tmp_path / "b.pth", state))
     assert (bare.config, bare.class_names, bare.pixel_settings) == (None, None, {})
     assert_same(bare.tensors, detector)
 
@@ -56,7 +56,7 @@ def test_mmdetection(head: str, prefix: str, tmp_path: Path):
     state = {prefix + name: value for name, value in mmdet_state(model, head).items()}
     content = {"meta": {"CLASSES": tuple("abcde")}, "state_dict": state}
     for name, nested in (("flat", content), ("nested", {"epoch": 1, "model": content})):
-        contents = read_contents(save(tmp_path / f"{name}.pth", nested))
+        contents = read_weights(save(tmp_path / f"{name}.pth", nested))
         assert contents.kind == "detector" and contents.class_names == list("abcde")
         assert_same(contents.tensors, model)
         assert contents.pixel_settings["INPUT.FORMAT"] == "RGB", "as all of theirs, unless stated"
@@ -65,19 +65,19 @@ def test_mmdetection(head: str, prefix: str, tmp_path: Path):
 def test_the_spare_class(detector: nn.Module, tmp_path: Path):
     content = {"meta": {"CLASSES": tuple("abcde")}, "state_dict": mmdet_state(detector, "clq")}
     path = save(tmp_path / "silent.pth", content)
-    assert read_contents(path).notes[0].startswith("Dropped the spare class channel: bias -12.00")
-    kept = read_contents(path, spare=Spare.KEEP)
+    assert read_weights(path).notes[0].startswith("Dropped the spare class channel: bias -12.00")
+    kept = read_weights(path, spare=Spare.KEEP)
     assert kept.class_names == [*"abcde", "spare"]
     assert len(kept.tensors["head.cls_score.weight"]) == 6
     content["state_dict"]["bbox_head.clq_cls.bias"][-1] = -3
     with pytest.raises(ValueError, match="loud.pth: the last class channel does not look spare"):
-        read_contents(save(tmp_path / "loud.pth", content))
+        read_weights(save(tmp_path / "loud.pth", content))
 
 
 def test_names_that_do_not_fit_the_classes_are_refused(detector: nn.Module, tmp_path: Path):
     content = {"meta": {"CLASSES": tuple("abc")}, "state_dict": mmdet_state(detector, "clq")}
     with pytest.raises(ValueError, match="names 3 classes but predicts 5"):
-        read_contents(save(tmp_path / "a.pth", content))
+        read_weights(save(tmp_path / "a.pth", content))
 
 
 def test_a_network_that_can_not_be_built_is_refused_with_its_unknown_names(
@@ -86,7 +86,7 @@ def test_a_network_that_can_not_be_built_is_refused_with_its_unknown_names(
     state = mmdet_state(detector, "clq")
     state["backbone.stem.0.weight"] = state.pop("backbone.conv1.weight")
     with pytest.raises(ValueError) as error:
-        read_contents(save(tmp_path / "deep.pth", state))
+        read_weights(save(tmp_path / "deep.pth", state))
     message = str(error.value)
     assert "the tensor backbone.conv1.weight is missing." in message
     assert message.endswith("Unknown tensors (1): backbone.stem.0.weight.")
@@ -95,7 +95,7 @@ def test_a_network_that_can_not_be_built_is_refused_with_its_unknown_names(
 @pytest.mark.parametrize("nest", ["state_dict", "model", "model_state"])
 def test_a_classifier(nest: str, tmp_path: Path):
     state = resnet18().state_dict()
-    contents = read_contents(save(tmp_path / "a.pth", {nest: state}))
+    contents = read_weights(save(tmp_path / "a.pth", {nest: state}))
     assert contents.kind == "backbone" and contents.tensors.keys() == state.keys()
 
 
@@ -108,17 +108,17 @@ def test_the_zoos(tmp_path: Path):
         ({**zoo, "__author__": "torchvision"}, "torchvision", {"stem.conv1.weight"}),
     ):
         (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(content))
-        contents = read_contents(tmp_path / "zoo.pkl")
-        assert (contents.kind, contents.rest["author"]) == ("zoo", author)
+        contents = read_weights(tmp_path / "zoo.pkl")
+        assert (contents.kind, contents.metadata["author"]) == ("zoo", author)
         assert contents.tensors.keys() == names
 
 
 def test_a_detector_without_a_tensor_is_still_one(detector: nn.Module, tmp_path: Path):
     state = {n: t for n, t in detector.state_dict().items() if n != "head.scales"}
-    contents = read_contents(save(tmp_path / "a.pth", state))
+    contents = read_weights(save(tmp_path / "a.pth", state))
     assert contents.kind == "detector"
     with pytest.raises(ValueError, match=r"missing tensors \(1\): head.scales\."):
-        fit(contents, detector.state_dict(), may_change_classes=False)
+        match_state_dict(contents, detector.state_dict(), may_change_classes=False)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_what_lies_beside_must_make_sense(
     beside: dict[str, Any], message: str, detector: nn.Module, tmp_path: Path
 ):
     with pytest.raises(ValueError, match=f"a.pth: .*{message}"):
-        read_contents(save(tmp_path / "a.pth", {"model": detector.state_dict(), **beside}))
+        read_weights(save(tmp_path / "a.pth", {"model": detector.state_dict(), **beside}))
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,14 @@ def test_what_lies_beside_must_make_sense(
 )
 def test_a_meta_that_says_nothing(meta: Any, detector: nn.Module, tmp_path: Path):
     content = {"meta": meta, "state_dict": mmdet_state(detector, "clq")}
-    contents = read_contents(save(tmp_path / "a.pth", content))
-    assert contents.class_names is None and "MODEL.CLQ.NUM_GROUPS" in contents.guesses
+    contents = read_weights(save(tmp_path / "a.pth", content))
+    assert contents.class_names is None and "MODEL.CLQ.NUM_GROUPS" in contents.inferred_keys
 
 
 def test_nothing_that_is_known(tmp_path: Path):
     content = {"model": {"some.thing": torch.ones(1), "other": torch.ones(2)}}
     with pytest.raises(ValueError, match="a.pth holds nothing that CLQ knows: .* some.thing"):
-        read_contents(save(tmp_path / "a.pth", content))
+        read_weights(save(tmp_path / "a.pth", content))
 
 
 def test_nothing(tmp_path: Path):
@@ -166,10 +166,10 @@ def test_nothing(tmp_path: Path):
     itself["model"] = itself
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(itself))
     with pytest.raises(ValueError, match="a.pkl holds no tensors"):
-        read_contents(tmp_path / "a.pkl")
+        read_weights(tmp_path / "a.pkl")
     arrays = {"model": {"a": np.array(["text"])}}
     (tmp_path / "b.pkl").write_bytes(pickle.dumps(arrays))
     with pytest.raises(ValueError, match="b.pkl: the array a is of <U4, which PyTorch lacks"):
-        read_contents(tmp_path / "b.pkl")
+        read_weights(tmp_path / "b.pkl")
     with pytest.raises(ValueError, match="a.pth holds no tensors"):
-        read_contents(save(tmp_path / "a.pth", {"lr": 0.1}))
+        read_weights(save(tmp_path / "a.pth", {"lr": 0.1}))
