@@ -106,10 +106,10 @@ def test_resuming_with_another_class_count_is_refused(tmp_path: Path):
 
 
 def test_what_a_checkpoint_says_of_itself(tmp_path: Path):
-    about = {"config": "VERSION: 2\n", "class_names": ["a"]}
-    CLQCheckpointer(network(), str(tmp_path), about=about).save("model", iteration=3)
+    metadata = {"config": "VERSION: 2\n", "class_names": ["a"]}
+    CLQCheckpointer(network(), str(tmp_path), metadata=metadata).save("model", iteration=3)
     content = torch.load(tmp_path / "model.pth", weights_only=True)
-    assert content.pop("model") and content == {**about, "iteration": 3}
+    assert content.pop("model") and content == {**metadata, "iteration": 3}
 
 
 def test_a_backbone_starts_a_training_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture):

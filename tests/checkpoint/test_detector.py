@@ -8,7 +8,7 @@ import torch
 
 from clq.checkpoint import dump_config, load_detector
 from clq.checkpoint.conversion import write_detector
-from clq.checkpoint.detector import build_detector, names_of_classes
+from clq.checkpoint.detector import build_detector, class_names_of
 from clq.checkpoint.weights_file import WeightsFile
 from reference.mmdet_style import mmdet_state, random_detector, small_config
 
@@ -54,4 +54,4 @@ def test_a_configuration_that_does_not_fit_is_refused():
         build_detector(contents, small_config({"MODEL.CLQ.REG_MAX": 8}), "a.pth")
     with pytest.raises(ValueError, match="MODEL.CLQ.ALPHA is 2"):
         build_detector(contents, small_config({"MODEL.CLQ.ALPHA": 2.0}), "a.pth")
-    assert names_of_classes(contents, small_config()) == [f"class_{k}" for k in range(5)]
+    assert class_names_of(contents, small_config()) == [f"class_{k}" for k in range(5)]

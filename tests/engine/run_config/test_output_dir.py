@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     model.head = torch.nn.Module()
     model.head.cls_score = torch.nn.Conv2d(1, 2, 3)
     about = {"config": dump_config(config(tmp_path)), "class_names": NAMES}
-    CLQCheckpointer(model, str(tmp_path), about=about).save("model_0000003", iteration=3)
+    CLQCheckpointer(model, str(tmp_path), metadata=about).save("model_0000003", iteration=3)
     return tmp_path
 
 

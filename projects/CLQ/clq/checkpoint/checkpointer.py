@@ -1,4 +1,4 @@
-"""Loading weights from any file that CLQ knows, with one sentence where a file does not serve."""
+"""Detectron2's checkpointer for every weights file that CLQ can read."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class CLQCheckpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer for all files of :func:`read_weights`, complete or not at all.
+    """Loads any file of :func:`read_weights`, completely or not at all.
 
     A detector's file must fill the model, and the model have a place for each of its tensors; a
     backbone's file must fill the backbone. When only weights are loaded, as a training does that
@@ -34,31 +34,31 @@ class CLQCheckpointer(DetectionCheckpointer):
         save_dir: str = "",
         *,
         trusted: bool = False,
-        about: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         """
         Args:
             model: to load into and to save.
-            save_dir: folder of the checkpoints.
+            save_dir: directory of the checkpoints.
             trusted: let a pickle run code.
-            about: what every saved checkpoint says of itself beside tensors.
-            options: as of Detectron2's.
+            metadata: saved with every checkpoint.
+            options: of Detectron2's checkpointer.
         """
         super().__init__(model, save_dir, **options)
         self._trusted = trusted
-        self._about = dict(about or {})
+        self._metadata = dict(metadata or {})
         self._may_change_classes = False
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``name``.pth atomically, and point at it.
+        """Write ``name``.pth atomically, and make it the last checkpoint.
 
         Raises:
             OSError: it can't be written, as on a full disk; older checkpoints stay.
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        content = {"model": self.model.state_dict(), **self._about, **kwargs}
+        content = {"model": self.model.state_dict(), **self._metadata, **kwargs}
         content |= {key: part.state_dict() for key, part in self.checkpointables.items()}
         path = Path(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s.", path)
@@ -73,15 +73,15 @@ class CLQCheckpointer(DetectionCheckpointer):
             ) from error
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Point at the newest checkpoint in one step: a kill leaves the old name or the new."""
+        """Record the last checkpoint atomically."""
         write_atomically(Path(self.save_dir, POINTER), last_filename_basename.encode())
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Load the newest intact checkpoint with all that lies in it, or only weights.
+        """Resume from the newest intact checkpoint, or load weights only.
 
         Args:
-            path: of weights to start from, where nothing is resumed.
-            resume: go on from a checkpoint if there is one.
+            path: of the weights to start from where nothing is resumed.
+            resume: resume from a checkpoint if there is one.
 
         Raises:
             ValueError: there are checkpoints, but all of them are damaged.
@@ -129,7 +129,7 @@ class CLQCheckpointer(DetectionCheckpointer):
 
 
 class CompleteCheckpointer(CLQCheckpointer):
-    """Refuses weights that do not fill the model, as evaluation must."""
+    """Rejects weights that do not fill the model, for evaluation."""
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """
@@ -151,7 +151,7 @@ class CompleteCheckpointer(CLQCheckpointer):
 
 
 def _save(content: dict[str, Any], file: BinaryIO) -> None:
-    """``torch.save``, which hides an error of the file behind one of its own."""
+    """Call ``torch.save``, and raise the error of the file that it hides behind its own."""
     try:
         torch.save(content, file)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""From any file of a detector to a checkpoint that is enough for inference."""
+"""Convert any file of a detector to a checkpoint that is enough for inference."""
 
 import io
 import json
@@ -16,13 +16,11 @@ from torch import Tensor
 from ..config import get_clq_cfg
 from ..config.serialize import dump_config
 from ..utils.atomic_write import write_atomically
-from .detector import build_detector, names_of_classes
+from .detector import build_detector, class_names_of
 from .identify import read_weights
 from .mmdet import Spare
 from .read_file import SHA256, normalize_path, safetensors_checksum
 from .weights_file import WeightsFile
-
-__all__ = ["convert", "write_detector"]
 
 _FORMATS = (".safetensors", ".pth")
 
@@ -41,13 +39,13 @@ def convert(
     Args:
         source: file or address.
         target: ``.safetensors`` or ``.pth``; not written unless all is well.
-        spare: what becomes of the released CLQ head's spare class channel.
+        spare: treatment of the spare class channel in the CLQ authors' released head.
         trusted: let a pickle run code.
         config_file: yaml of the detector, for a file that does not hold or show it.
-        opts: configuration keys and values that go before all else.
+        opts: configuration keys and values that override all others.
 
     Returns:
-        What was done, a sentence each.
+        Notes on what was done, a sentence each.
 
     Raises:
         ValueError: naming what is wrong.
@@ -65,7 +63,7 @@ def convert(
         )
     cfg = _config_of(weights, source, config_file, opts)
     model = build_detector(weights, cfg, source)
-    class_names = names_of_classes(weights, cfg)
+    class_names = class_names_of(weights, cfg)
     write_detector(target, model.state_dict(), dump_config(cfg), class_names)
     options = cfg.MODEL.CLQ
     backbone = f"ResNet-{cfg.MODEL.RESNETS.DEPTH}"
@@ -87,7 +85,7 @@ def convert(
 def write_detector(
     path: Path, tensors: Mapping[str, Tensor], config: str, class_names: Sequence[str]
 ) -> None:
-    """Write a checkpoint that :func:`load_detector` reads, whole or not at all.
+    """Write atomically a checkpoint that :func:`load_detector` reads.
 
     Args:
         path: ends in ``.safetensors`` or ``.pth``.
@@ -126,7 +124,7 @@ def _check_format(path: Path) -> None:
 
 
 def _config_of(weights: WeightsFile, source: str, config_file: str, opts: Sequence[str]) -> CfgNode:
-    """Configuration inside the file or of the yaml, with the class count of the tensors."""
+    """The configuration inside the file or of the yaml, with the class count of the tensors."""
     if not config_file and weights.config is None:
         raise ValueError(f"{source} has no configuration inside; name its yaml by --config-file.")
     cfg = get_clq_cfg() if config_file or weights.config is None else weights.config

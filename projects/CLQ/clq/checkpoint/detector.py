@@ -1,4 +1,4 @@
-"""A detector from its checkpoint alone, and a checkpoint from its detector."""
+"""Build a detector from its checkpoint alone."""
 
 import logging
 from pathlib import Path
@@ -13,20 +13,18 @@ from .identify import read_weights
 from .match_state_dict import match_state_dict
 from .weights_file import WeightsFile
 
-__all__ = ["build_detector", "load_configured", "load_detector", "names_of_classes"]
-
 logger = logging.getLogger(__name__)
 
 
 def load_detector(
     path: str | Path, device: str = "cpu", *, trusted: bool = False
 ) -> tuple[nn.Module, list[str]]:
-    """Build and fill the detector that a file holds.
+    """Build the detector that a file holds, and load its weights.
 
     Args:
         path: ``.safetensors`` or ``.pth`` of CLQ, or a mmdetection checkpoint; any address that
             Detectron2 opens.
-        device: of PyTorch, where the model will be.
+        device: of the model.
         trusted: let a pickle run code.
 
     Returns:
@@ -42,7 +40,7 @@ def load_detector(
 def load_configured(
     path: str | Path, device: str, *, trusted: bool = False
 ) -> tuple[nn.Module, CfgNode, list[str]]:
-    """As :func:`load_detector`, with the configuration between model and class names."""
+    """Like :func:`load_detector`, with the configuration between model and class names."""
     weights = read_weights(PathManager.get_local_path(str(path)), trusted=trusted)
     if weights.config is None:
         raise ValueError(f"{path} has no configuration of a detector inside.")
@@ -51,19 +49,19 @@ def load_configured(
     model = build_detector(weights, cfg, str(path), device=device)
     for note in (*weights.notes, *weights.inferred_keys.values()):
         logger.info(note)
-    return model, cfg, names_of_classes(weights, cfg)
+    return model, cfg, class_names_of(weights, cfg)
 
 
 def build_detector(
     weights: WeightsFile, cfg: CfgNode, path: str, *, device: str = "cpu"
 ) -> nn.Module:
-    """The detector of a configuration with the tensors of a file, in evaluation mode.
+    """Build the detector of a configuration with the tensors of a file, in evaluation mode.
 
     Args:
         weights: of the file.
-        cfg: that describes it.
+        cfg: of the detector.
         path: of the file, for messages.
-        device: of PyTorch.
+        device: of the model.
 
     Raises:
         ValueError: naming every tensor that does not fit, or what the configuration lacks.
@@ -88,6 +86,6 @@ def build_detector(
     return model
 
 
-def names_of_classes(weights: WeightsFile, cfg: CfgNode) -> list[str]:
+def class_names_of(weights: WeightsFile, cfg: CfgNode) -> list[str]:
     """Names in the file, or ``class_0``, ``class_1`` and so on where it has none."""
     return weights.class_names or [f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)]

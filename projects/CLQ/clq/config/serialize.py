@@ -1,20 +1,18 @@
-"""The configuration inside a checkpoint: enough to build the detector on any machine."""
+"""Configuration inside a checkpoint: enough to build the detector on any machine."""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
 
 from .defaults import get_clq_cfg
-
-__all__ = ["dump_config", "parse_config"]
+from .validate import leaves
 
 logger = logging.getLogger(__name__)
 
-# What a run has on its own machine; a checkpoint is read on another.
-_OF_ONE_RUN = (
+# Keys that hold for one run on one machine; a checkpoint is read on another.
+_RUN_SPECIFIC_KEYS = (
     "DATASETS.TRAIN",
     "DATASETS.TEST",
     "DATASETS.TRAIN_JSON",
@@ -29,16 +27,16 @@ _OF_ONE_RUN = (
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Writes a list out each time that it stands somewhere."""
+    """Writes a list out at each place instead of an alias."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def dump_config(cfg: CfgNode) -> str:
-    """Yaml of a configuration without what belongs to one run: data, folders, device."""
+    """Dump a configuration as yaml, without the keys of one run: data, folders, device."""
     content = yaml.safe_load(cfg.dump())
-    for key in _OF_ONE_RUN:
+    for key in _RUN_SPECIFIC_KEYS:
         *sections, name = key.split(".")
         node = content
         for section in sections:
@@ -48,28 +46,28 @@ def dump_config(cfg: CfgNode) -> str:
 
 
 def parse_config(text: str) -> CfgNode:
-    """The configuration that :func:`dump_config` wrote, not frozen.
+    """Parse what :func:`dump_config` wrote; the configuration is not frozen.
 
-    A key of another release of Detectron2 is left out, and what belongs to one run; one of CLQ must
-    be known.
+    A key of another release of Detectron2 is left out, and one of a single run; one of CLQ must be
+    known.
 
     Raises:
         ValueError: the text is no such configuration.
     """
     cfg = get_clq_cfg()
     try:
-        leaves = list(_leaves(yaml.safe_load(text if isinstance(text, str) else "")))
+        items = list(leaves(yaml.safe_load(text if isinstance(text, str) else "")))
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, MemoryError, RecursionError):
         raise ValueError("the configuration inside is not valid yaml.") from None
-    known = dict(_leaves(yaml.safe_load(cfg.dump())))
-    unknown = [key for key, _ in leaves if key not in known]
+    known = dict(leaves(yaml.safe_load(cfg.dump())))
+    unknown = [key for key, _ in items if key not in known]
     ours = [key for key in unknown if key.startswith("MODEL.CLQ.")]
     if ours:
         raise ValueError(f"the configuration inside has {ours[0]}, which this CLQ does not know.")
     if unknown:
         logger.info("The configuration inside has keys unknown here: %s.", ", ".join(unknown))
-    for key, value in leaves:
-        if key in known and key not in _OF_ONE_RUN:
+    for key, value in items:
+        if key in known and key not in _RUN_SPECIFIC_KEYS:
             try:
                 cfg.merge_from_list([key, value])
             except (AssertionError, KeyError, ValueError):
@@ -78,11 +76,3 @@ def parse_config(text: str) -> CfgNode:
                     f"{known[key]!r}."
                 ) from None
     return cfg
-
-
-def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

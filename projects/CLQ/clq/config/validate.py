@@ -156,10 +156,10 @@ def check_training_config(cfg: CfgNode) -> None:
         )
 
 
-def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All keys that are no section, by their full name, with their values."""
     for name, value in node.items():
-        if isinstance(value, CfgNode):
+        if isinstance(value, dict):
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

@@ -75,7 +75,7 @@ class CLQTrainer(DefaultTrainer):
             model,
             cfg.OUTPUT_DIR,
             trusted=cfg.MODEL.TRUST_WEIGHTS,
-            about={"config": dump_config(cfg), "class_names": self._class_names},
+            metadata={"config": dump_config(cfg), "class_names": self._class_names},
             trainer=weakref.proxy(self),
         )
         self.start_iter = 0

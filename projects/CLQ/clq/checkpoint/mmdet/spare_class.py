@@ -1,14 +1,12 @@
-"""The released CLQ head's class channel too many: trained towards 0 and never an object's."""
+"""The unused extra class channel of the CLQ authors' released head."""
 
 from enum import Enum
 
 from torch import Tensor
 
-__all__ = ["Spare", "drop_spare_class"]
-
-# A channel that says as little as this never makes a detection.
-_LARGEST_BIAS = -9.0
-_LARGEST_NORM = 0.25  # of its weight, relative to the median of the other classes
+# A channel below both limits never makes a detection.
+_MAX_BIAS = -9.0
+_MAX_NORM = 0.25  # of its weight, relative to the median of the other classes
 
 
 class Spare(Enum):
@@ -20,15 +18,15 @@ class Spare(Enum):
 
 
 def drop_spare_class(weight: Tensor, bias: Tensor, spare: Spare) -> tuple[Tensor, Tensor, str]:
-    """Leave out the last of the class channels, or not.
+    """Drop the last class channel, unless it is to be kept.
 
     Args:
         weight: of the class predictor, (K + 1, C, 3, 3).
         bias: (K + 1,).
-        spare: what to do.
+        spare: treatment of the channel.
 
     Returns:
-        Weight and bias, and a sentence that says what was done.
+        Weight, bias, and a note for the log.
 
     Raises:
         ValueError: there is no other channel, or this one is not silent and ``spare`` does not say
@@ -41,11 +39,11 @@ def drop_spare_class(weight: Tensor, bias: Tensor, spare: Spare) -> tuple[Tensor
     facts = f"bias {bias[-1].item():.2f}, weight norm {norm:.3g}, median class {median:.3g}"
     if spare is Spare.KEEP:
         return weight, bias, f"Kept the spare class channel as a class of its own: {facts}."
-    silent = bias[-1].item() <= _LARGEST_BIAS and norm <= _LARGEST_NORM * median
+    silent = bias[-1].item() <= _MAX_BIAS and norm <= _MAX_NORM * median
     if not silent and spare is Spare.DROP_IF_SILENT:
         raise ValueError(
-            f"the last class channel does not look spare ({facts}; at most {_LARGEST_BIAS:g} and "
-            f"{_LARGEST_NORM:g} of the median would do): use --keep-spare or --drop-spare of "
+            f"the last class channel does not look spare ({facts}; at most {_MAX_BIAS:g} and "
+            f"{_MAX_NORM:g} of the median would do): use --keep-spare or --drop-spare of "
             "tools/convert_checkpoint.py."
         )
     return weight[:-1], bias[:-1], f"Dropped the spare class channel: {facts}."
