@@ -1,4 +1,4 @@
-"""Which files load into a training and into an evaluation, and what is said of the others."""
+"""Files that load for training and for evaluation, and errors for the others."""
 
 import logging
 import pickle

@@ -1,4 +1,4 @@
-"""The converter's command, from checkpoints of mmdetection's style to files of ours."""
+"""Conversion by command, from checkpoints in mmdetection's style to ours."""
 
 from pathlib import Path
 from typing import Any

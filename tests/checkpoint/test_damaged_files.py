@@ -1,4 +1,4 @@
-"""No damage to a checkpoint changes what is read, and a run resumes from the one before."""
+"""Damaged checkpoints are detected, and a run resumes from the one before."""
 
 import shutil
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_pytorch_alone_would_read_a_flipped_bit(tmp_path: Path):
 
 
 def test_a_member_that_becomes_a_folder_is_damage(tmp_path: Path):
-    """By one bit of its attributes, for which PyTorch leaves the tensor's memory as it was."""
+    """PyTorch reads nothing from it, and leaves the tensor's memory as it was."""
     path = tmp_path / "weights.pth"
     torch.save({"model": STATE}, path)
     content = bytearray(path.read_bytes())
@@ -85,7 +85,7 @@ def test_what_only_reading_shows_is_damage_too(tmp_path: Path):
 
 
 def test_a_damaged_checkpoint_of_an_earlier_commit_is_noticed(tmp_path: Path):
-    """Which kept a hash in the comment of the archive."""
+    """Earlier commits kept a hash in the comment of the archive; its members have CRCs too."""
     path = tmp_path / "model_0000399.pth"
     shutil.copy(Path(__file__).parent / "fixtures" / path.name, path)
     content = bytearray(path.read_bytes())

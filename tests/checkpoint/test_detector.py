@@ -49,9 +49,9 @@ def test_a_file_without_configuration_is_refused(tmp_path: Path):
 
 
 def test_a_configuration_that_does_not_fit_is_refused():
-    contents = WeightsFile("detector", dict(random_detector(small_config()).state_dict()))
+    weights = WeightsFile("detector", dict(random_detector(small_config()).state_dict()))
     with pytest.raises(ValueError, match="a.pth does not fit the model: tensors of another shape"):
-        build_detector(contents, small_config({"MODEL.CLQ.REG_MAX": 8}), "a.pth")
+        build_detector(weights, small_config({"MODEL.CLQ.REG_MAX": 8}), "a.pth")
     with pytest.raises(ValueError, match="MODEL.CLQ.ALPHA is 2"):
-        build_detector(contents, small_config({"MODEL.CLQ.ALPHA": 2.0}), "a.pth")
-    assert class_names_of(contents, small_config()) == [f"class_{k}" for k in range(5)]
+        build_detector(weights, small_config({"MODEL.CLQ.ALPHA": 2.0}), "a.pth")
+    assert class_names_of(weights, small_config()) == [f"class_{k}" for k in range(5)]

@@ -109,7 +109,7 @@ def test_golden_detections_at_the_original_size(converted: tuple[nn.Module, dict
 def head_checkpoint(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path]:
-    """Which head of the reference it is, and the head over a pyramid of our own."""
+    """Name of a head of the reference, and a checkpoint of it over a pyramid of our own."""
     params = golden(f"head_{request.param}_params")
     keys = {
         "MODEL.FPN.OUT_CHANNELS": int(params["in_channels"]),

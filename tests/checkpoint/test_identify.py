@@ -1,4 +1,4 @@
-"""What files are taken for, and which names their tensors get."""
+"""Kinds of weights files, and the names that their tensors get."""
 
 import pickle
 from pathlib import Path
@@ -38,12 +38,12 @@ def assert_same(actual: dict[str, Tensor], model: nn.Module) -> None:
 def test_our_own(prefix: str, detector: nn.Module, tmp_path: Path):
     state = {prefix + name: value for name, value in detector.state_dict().items()}
     about = {"config": dump_config(small_config()), "class_names": list("abcde")}
-    contents = read_weights(save(tmp_path / "a.pth", {"model": state, "iteration": 3, **about}))
-    assert contents.kind == "detector" and contents.metadata["iteration"] == 3
-    assert_same(contents.tensors, detector)
-    assert contents.class_names == list("abcde")
-    assert contents.config is not None and contents.config.MODEL.CLQ.NUM_CLASSES == 5
-    assert contents.pixel_settings["INPUT.FORMAT"] == "RGB"
+    weights = read_weights(save(tmp_path / "a.pth", {"model": state, "iteration": 3, **about}))
+    assert weights.kind == "detector" and weights.metadata["iteration"] == 3
+    assert_same(weights.tensors, detector)
+    assert weights.class_names == list("abcde")
+    assert weights.config is not None and weights.config.MODEL.CLQ.NUM_CLASSES == 5
+    assert weights.pixel_settings["INPUT.FORMAT"] == "RGB"
     bare = read_weights(save(tmp_path / "b.pth", state))
     assert (bare.config, bare.class_names, bare.pixel_settings) == (None, None, {})
     assert_same(bare.tensors, detector)
@@ -56,10 +56,10 @@ def test_mmdetection(head: str, prefix: str, tmp_path: Path):
     state = {prefix + name: value for name, value in mmdet_state(model, head).items()}
     content = {"meta": {"CLASSES": tuple("abcde")}, "state_dict": state}
     for name, nested in (("flat", content), ("nested", {"epoch": 1, "model": content})):
-        contents = read_weights(save(tmp_path / f"{name}.pth", nested))
-        assert contents.kind == "detector" and contents.class_names == list("abcde")
-        assert_same(contents.tensors, model)
-        assert contents.pixel_settings["INPUT.FORMAT"] == "RGB", "as all of theirs, unless stated"
+        weights = read_weights(save(tmp_path / f"{name}.pth", nested))
+        assert weights.kind == "detector" and weights.class_names == list("abcde")
+        assert_same(weights.tensors, model)
+        assert weights.pixel_settings["INPUT.FORMAT"] == "RGB", "as all of theirs, unless stated"
 
 
 def test_the_spare_class(detector: nn.Module, tmp_path: Path):
@@ -95,8 +95,8 @@ def test_a_network_that_can_not_be_built_is_refused_with_its_unknown_names(
 @pytest.mark.parametrize("nest", ["state_dict", "model", "model_state"])
 def test_a_classifier(nest: str, tmp_path: Path):
     state = resnet18().state_dict()
-    contents = read_weights(save(tmp_path / "a.pth", {nest: state}))
-    assert contents.kind == "backbone" and contents.tensors.keys() == state.keys()
+    weights = read_weights(save(tmp_path / "a.pth", {nest: state}))
+    assert weights.kind == "backbone" and weights.tensors.keys() == state.keys()
 
 
 def test_the_zoos(tmp_path: Path):
@@ -108,17 +108,17 @@ def test_the_zoos(tmp_path: Path):
         ({**zoo, "__author__": "torchvision"}, "torchvision", {"stem.conv1.weight"}),
     ):
         (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(content))
-        contents = read_weights(tmp_path / "zoo.pkl")
-        assert (contents.kind, contents.metadata["author"]) == ("zoo", author)
-        assert contents.tensors.keys() == names
+        weights = read_weights(tmp_path / "zoo.pkl")
+        assert (weights.kind, weights.metadata["author"]) == ("zoo", author)
+        assert weights.tensors.keys() == names
 
 
 def test_a_detector_without_a_tensor_is_still_one(detector: nn.Module, tmp_path: Path):
     state = {n: t for n, t in detector.state_dict().items() if n != "head.scales"}
-    contents = read_weights(save(tmp_path / "a.pth", state))
-    assert contents.kind == "detector"
+    weights = read_weights(save(tmp_path / "a.pth", state))
+    assert weights.kind == "detector"
     with pytest.raises(ValueError, match=r"missing tensors \(1\): head.scales\."):
-        match_state_dict(contents, detector.state_dict(), may_change_classes=False)
+        match_state_dict(weights, detector.state_dict(), may_change_classes=False)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_what_lies_beside_must_make_sense(
 )
 def test_a_meta_that_says_nothing(meta: Any, detector: nn.Module, tmp_path: Path):
     content = {"meta": meta, "state_dict": mmdet_state(detector, "clq")}
-    contents = read_weights(save(tmp_path / "a.pth", content))
-    assert contents.class_names is None and "MODEL.CLQ.NUM_GROUPS" in contents.inferred_keys
+    weights = read_weights(save(tmp_path / "a.pth", content))
+    assert weights.class_names is None and "MODEL.CLQ.NUM_GROUPS" in weights.inferred_keys
 
 
 def test_nothing_that_is_known(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Every tensor of the reference's checkpoint is needed, and every one too many is named."""
+"""Missing, unknown and invalid tensors of the reference's checkpoint are named."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def model() -> dict[str, Tensor]:
 
 @pytest.fixture
 def refusal(model: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What is said of a state in place of the reference's, beside its meta."""
+    """A function from a state in place of the reference's to the error message."""
 
     def refuse(state: dict[Any, Any]) -> str:
         content = {**CONTENT, "state_dict": state}
@@ -74,7 +74,7 @@ def test_each_tensor_too_many_is_named(name: str, first: bool, refusal: Any):
 
 
 def refusal_by_own_model(head: str, keys: dict[str, Any], extra: str, folder: Path) -> str:
-    """What is said of a detector's tensors and one more for the model that they come from."""
+    """Error message for a detector's tensors and one more, loaded into the same model."""
     model = random_detector(small_config({**FAMILY[head], **keys}))
     torch.save({**mmdet_state(model, head), extra: ONE}, folder / "x.pth")
     with pytest.raises(ValueError) as error:

@@ -1,4 +1,4 @@
-"""Which tensors go where, and what is listed when they do not."""
+"""Tensors matched to a model, and lists of those that do not match."""
 
 import pytest
 import torch
@@ -111,8 +111,8 @@ def test_torchvision_weights_give_torchvision_features(name: str, keys: dict):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
     backbone = build_clq_resnet_fpn_backbone(resnet_config(**keys), ShapeSpec(channels=3)).eval()
-    contents = WeightsFile("backbone", source.state_dict())
-    found = match_state_dict(contents, backbone_state(backbone), may_change_classes=True)
+    weights = WeightsFile("backbone", source.state_dict())
+    found = match_state_dict(weights, backbone_state(backbone), may_change_classes=True)
     parts = {n.removeprefix("backbone."): value for n, value in found.state.items()}
     assert backbone.load_state_dict(parts, strict=False).unexpected_keys == []
     layers = {f"layer{i}": f"res{i + 1}" for i in (2, 3, 4)}
@@ -130,10 +130,10 @@ def test_torchvision_weights_give_torchvision_features(name: str, keys: dict):
 def test_offsets_of_deformable_stages_are_new():
     cfg = resnet_config(DEFORM_ON_PER_STAGE=[False, False, False, True])
     model = backbone_state(build_clq_resnet_fpn_backbone(cfg, ShapeSpec(channels=3)))
-    contents = WeightsFile("backbone", torchvision.models.resnet50().state_dict())
+    weights = WeightsFile("backbone", torchvision.models.resnet50().state_dict())
     assert (
         "backbone.bottom_up (6)"
-        in match_state_dict(contents, model, may_change_classes=True).notes[0]
+        in match_state_dict(weights, model, may_change_classes=True).notes[0]
     )
 
 
@@ -172,13 +172,13 @@ def test_zoo_weights_go_to_detectron2(folded: bool, resnet_state: dict[str, Tens
     trunk = {n.removeprefix(prefix): v for n, v in resnet_state.items() if n.startswith(prefix)}
     tensors = {n: v for n, v in trunk.items() if not (folded and "running_" in n)}
     tensors["stem.fc.weight"] = torch.ones(2, 2)
-    contents = WeightsFile("zoo", tensors, metadata={"author": "torchvision"})
-    found = match_state_dict(contents, resnet_state, may_change_classes=True)
+    weights = WeightsFile("zoo", tensors, metadata={"author": "torchvision"})
+    found = match_state_dict(weights, resnet_state, may_change_classes=True)
     assert len(found.state) == len(tensors) - 1
     assert found.notes[1] == "Not used of the file: stem.fc (1)."
     del tensors["res5.0.conv1.weight"]
     with pytest.raises(ValueError, match=r"missing tensors \(1\): .*res5.0.conv1.weight"):
-        match_state_dict(contents, resnet_state, may_change_classes=True)
+        match_state_dict(weights, resnet_state, may_change_classes=True)
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.bottom_up."])
@@ -186,16 +186,16 @@ def test_more_blocks_of_a_zoo_are_refused(prefix: str, resnet_state: dict[str, T
     own = "backbone.bottom_up."
     trunk = {prefix + n.removeprefix(own): t for n, t in resnet_state.items() if own in n}
     trunk[f"{prefix}res4.10.conv1.weight"] = torch.ones(1)
-    contents = WeightsFile("zoo", trunk, metadata={"author": "torchvision"})
+    weights = WeightsFile("zoo", trunk, metadata={"author": "torchvision"})
     with pytest.raises(ValueError, match=rf"unknown tensors \(1\): {prefix}res4.10.conv1.weight"):
-        match_state_dict(contents, resnet_state, may_change_classes=True)
+        match_state_dict(weights, resnet_state, may_change_classes=True)
 
 
 def test_a_zoo_file_that_nobody_can_rename(resnet_state: dict[str, Tensor]):
     tensors = {name: torch.tensor(1.0) for name in ("conv1_w", "bbox_pred_w")}
-    contents = WeightsFile("zoo", tensors, metadata={"author": "Caffe2"})
+    weights = WeightsFile("zoo", tensors, metadata={"author": "Caffe2"})
     with pytest.raises(ValueError, match="does not fit"):
-        match_state_dict(contents, resnet_state, may_change_classes=True)
+        match_state_dict(weights, resnet_state, may_change_classes=True)
 
 
 def test_two_tensors_for_one_place(resnet_state: dict[str, Tensor]):
@@ -225,16 +225,16 @@ def extractor_state() -> dict[str, Tensor]:
 @pytest.mark.parametrize("prefix", ["", "backbone."])
 @pytest.mark.parametrize("by_name", [False, True])
 def test_a_resnet_as_extractor(prefix: str, by_name: bool, extractor_state: dict[str, Tensor]):
-    def contents(depth: int) -> WeightsFile:
+    def weights(depth: int) -> WeightsFile:
         tensors = torchvision.models.get_model(f"resnet{depth}", weights=None).state_dict()
         names = sorted(tensors) if by_name else list(tensors)
         return WeightsFile("backbone", {prefix + name: tensors[name] for name in names})
 
-    found = match_state_dict(contents(50), extractor_state, may_change_classes=True)
+    found = match_state_dict(weights(50), extractor_state, may_change_classes=True)
     own_name = f"{prefix}fc".rstrip(".")
     assert found.notes[1] == f"Not used of the file: {own_name} (2)."
     with pytest.raises(ValueError, match=r"unknown tensors \(255\): .*\(there .*layer3.6.conv1"):
-        match_state_dict(contents(101), extractor_state, may_change_classes=True)
+        match_state_dict(weights(101), extractor_state, may_change_classes=True)
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.bottom_up.body."])
@@ -244,11 +244,11 @@ def test_classifiers_of_a_torchvision_extractor(prefix: str):
     cfg.merge_from_file("configs/Demo/Base-Demo.yaml")
     model = backbone_state(build_torchvision_fpn_backbone(cfg, ShapeSpec(channels=3)))
     tensors = torchvision.models.mobilenet_v2(weights=None).state_dict()
-    contents = WeightsFile("backbone", {prefix + name: value for name, value in tensors.items()})
-    found = match_state_dict(contents, model, may_change_classes=True)
+    weights = WeightsFile("backbone", {prefix + name: value for name, value in tensors.items()})
+    found = match_state_dict(weights, model, may_change_classes=True)
     name = "features.13.conv.0.0.weight"
     assert found.state[f"backbone.bottom_up.body.{name}"] is tensors[name]
     assert "bottom_up" not in found.notes[0]
-    del contents.tensors[prefix + name]
+    del weights.tensors[prefix + name]
     with pytest.raises(ValueError, match=r"missing tensors \(1\): .*features.13.conv.0.0.weight"):
-        match_state_dict(contents, model, may_change_classes=True)
+        match_state_dict(weights, model, may_change_classes=True)

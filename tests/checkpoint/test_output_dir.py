@@ -1,4 +1,4 @@
-"""Which checkpoint a training goes on from."""
+"""Choice of the checkpoint to resume from."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Known origins of weights, and those of the configs."""
+"""Input settings of known sources of weights."""
 
 import pytest
 

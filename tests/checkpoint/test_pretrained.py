@@ -88,7 +88,7 @@ class Web(PathHandler):
 
 @pytest.fixture
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
-    """What takes the place of Detectron2's own way to the web."""
+    """Replace Detectron2's handler of web addresses."""
     web = Web(tmp_path)
     handlers = PathManager._path_handlers.copy()
     handlers["https://"] = web
@@ -186,7 +186,7 @@ def test_running_variances_are_positive(weights: dict[str, Tensor]) -> None:
 
 
 def divergence(weights: dict[str, Tensor], image: Tensor) -> float:
-    """How far the first convolution's outputs are from what its batch norm saw on ImageNet.
+    """Divergence of the first convolution's outputs from what its batch norm saw on ImageNet.
 
     Mean over channels of KL(N(mean, var) || N(running_mean, running_var)).
 

@@ -1,4 +1,4 @@
-"""Every format that is read, and what is said of files that are not."""
+"""Every format that is read, and errors for files that are not."""
 
 import pickle
 import subprocess

@@ -1,4 +1,4 @@
-"""Configurations read off tensors: the one that the tensors were made with comes back."""
+"""Configurations inferred from tensors: the one that built them comes back."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What checkpoints of either major release of mmdetection say about themselves."""
+"""Metadata in checkpoints of either major release of mmdetection."""
 
 from typing import Any
 

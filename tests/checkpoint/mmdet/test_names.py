@@ -1,4 +1,4 @@
-"""Names in both directions, each written out."""
+"""Tensor names in both directions, each written out."""
 
 import pytest
 

@@ -90,16 +90,17 @@ def _sections(meta: Mapping[str, Any]) -> list[_Section]:
 
 def _walk(node: ast.AST, path: tuple[str, ...] = ()) -> Iterator[_Section]:
     """Yield every dict below a node, from the outside in and from the top down."""
-    is_dict = isinstance(node, ast.Dict) or getattr(getattr(node, "func", None), "id", "") == "dict"
-    items: list[tuple[str, Any]] = [("", child) for child in ast.iter_child_nodes(node)]
-    if isinstance(node, ast.Assign):
-        items = [(getattr(node.targets[0], "id", ""), node.value)]
-    elif isinstance(node, ast.Dict):
+    items: list[tuple[str, Any]]
+    if isinstance(node, ast.Dict):
         items = [(str(getattr(k, "value", "")), v) for k, v in zip(node.keys, node.values)]
-    elif isinstance(node, ast.Call) and is_dict:
-        items = [(keyword.arg or "", keyword.value) for keyword in node.keywords]
-    if is_dict:
         yield _Section(path, {key: _literal(value) for key, value in items})
+    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "dict":
+        items = [(keyword.arg or "", keyword.value) for keyword in node.keywords]
+        yield _Section(path, {key: _literal(value) for key, value in items})
+    elif isinstance(node, ast.Assign):
+        items = [(getattr(node.targets[0], "id", ""), node.value)]
+    else:
+        items = [("", child) for child in ast.iter_child_nodes(node)]
     for name, child in items:
         yield from _walk(child, (*path, name) if name else path)
 
