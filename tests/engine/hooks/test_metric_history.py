@@ -1,57 +1,94 @@
-"""The curves of a training go on where they were."""
+"""A resumed run continues its metrics where the checkpoint was saved."""
 
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from detectron2.engine.hooks import PeriodicWriter
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
 
-from clq.engine.hooks.metric_history import KeepHistory
+from clq.engine.hooks.metric_history import MetricHistoryHook
 
 
-def run(file: Path, steps: range, state: dict[str, Any] | None = None, save_at: int = -1) -> Any:
-    """Log steps as a trainer does, writing after every third; the state after one of them."""
-    saved = None
+def run(
+    file: Path, steps: range, state: dict[str, Any] | None = None, *, max_iter: int = 12
+) -> dict[int, dict[str, Any]]:
+    """Log steps as the trainer does, and write after every third; returns each step's state."""
+    states = {}
     with EventStorage(steps.start) as storage:
-        writer = JSONWriter(str(file), window_size=20)
-        hook = KeepHistory(file, [writer])
-        hook.trainer = SimpleNamespace(storage=storage, iter=steps.start)
+        writer = PeriodicWriter([JSONWriter(str(file))], period=3)
+        hook = MetricHistoryHook(file, period=3)
+        trainer = SimpleNamespace(storage=storage, start_iter=steps.start, max_iter=max_iter)
+        hook.trainer = writer.trainer = trainer
         if state:
             hook.load_state_dict(json.loads(json.dumps(state)))
+            storage.iter = trainer.iter = steps.start - 1
         hook.before_train()
+        if state:
+            storage.iter = trainer.iter = steps.start - 1
+            writer.after_step()  # the trainer repeats what follows a checkpoint
         for step in steps:
-            storage.iter = step
+            storage.iter = trainer.iter = step
             storage.put_scalar("total_loss", step**2)
-            if step == 2:
-                storage.put_scalar("AP", 50.0, smoothing_hint=False)
-            if step == save_at:
-                saved = hook.state_dict()
-            if step % 3 == 2:
-                writer.write()
-        writer.close()
-    return saved
+            if step in (1, 7):
+                storage.put_scalar("AP", 50.0 + step, smoothing_hint=False)
+            states[step] = hook.state_dict()
+            writer.after_step()
+    return states
 
 
-def test_lines_are_those_of_an_unbroken_run(tmp_path: Path):
-    run(tmp_path / "one.json", range(0, 12))
-    state = run(tmp_path / "two.json", range(0, 9), save_at=4)
-    assert (tmp_path / "two.json").stat().st_size > state["metrics_size"] > 0
-    run(tmp_path / "two.json", range(5, 12), state)
-    assert (tmp_path / "two.json").read_text() == (tmp_path / "one.json").read_text()
+@pytest.fixture
+def unbroken(tmp_path: Path) -> str:
+    run(tmp_path / "unbroken.json", range(12))
+    return (tmp_path / "unbroken.json").read_text()
 
 
-def test_a_line_that_was_cut_off_is_no_obstacle(tmp_path: Path):
-    run(tmp_path / "one.json", range(0, 12))
-    state = run(tmp_path / "two.json", range(0, 7), save_at=6)
-    with (tmp_path / "two.json").open("a") as file:
-        file.write('{"iteration": 8, "total')
-    run(tmp_path / "two.json", range(7, 12), state)
-    assert (tmp_path / "two.json").read_text() == (tmp_path / "one.json").read_text()
+@pytest.mark.parametrize("saved", range(12))
+@pytest.mark.parametrize("survived", [0, 3])
+def test_a_resumed_run_writes_the_lines_of_an_unbroken_one(
+    saved: int, survived: int, unbroken: str, tmp_path: Path
+):
+    """Wherever it is killed: right after the checkpoint, or after more steps."""
+    file = tmp_path / "metrics.json"
+    killed = min(saved + survived, 11)
+    state = run(file, range(killed + 1))[saved]
+    run(file, range(saved + 1, 12), state)
+    assert file.read_text() == unbroken
 
 
-def test_a_training_that_starts_anew_starts_an_empty_file(tmp_path: Path):
-    run(tmp_path / "one.json", range(0, 6))
-    run(tmp_path / "two.json", range(0, 9))
-    run(tmp_path / "two.json", range(0, 6))
-    assert (tmp_path / "two.json").read_text() == (tmp_path / "one.json").read_text()
+def test_the_last_write_of_a_run_is_dropped_when_it_is_continued(unbroken: str, tmp_path: Path):
+    file = tmp_path / "metrics.json"
+    state = run(file, range(5), max_iter=5)[4]
+    assert json.loads(file.read_text().splitlines()[-1])["iteration"] == 4
+    run(file, range(5, 12), state)
+    assert file.read_text() == unbroken
+
+
+def test_a_line_cut_off_by_a_kill_is_dropped(unbroken: str, tmp_path: Path):
+    file = tmp_path / "metrics.json"
+    state = run(file, range(7))[6]
+    with file.open("a") as stream:
+        stream.write('{"iteration": 8, "total')
+    run(file, range(7, 12), state)
+    assert file.read_text() == unbroken
+
+
+def test_a_new_run_starts_an_empty_file(unbroken: str, tmp_path: Path):
+    file = tmp_path / "metrics.json"
+    run(file, range(9))
+    run(file, range(12))
+    assert file.read_text() == unbroken
+
+
+def test_only_the_main_process_changes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "metrics.json"
+    run(file, range(9))
+    before = file.read_text()
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    hook = MetricHistoryHook(file, period=3)
+    hook.trainer = SimpleNamespace(storage=EventStorage(), start_iter=0)
+    hook.before_train()
+    assert file.read_text() == before

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
-from detectron2.engine.hooks import EvalHook, PeriodicWriter
+from detectron2.engine.hooks import EvalHook
 from detectron2.solver import build_optimizer
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
@@ -27,7 +27,7 @@ from .hooks.early_stopping import EarlyStopping, TrainingDone
 from .hooks.ema import KeepAverage
 from .hooks.evaluation import Evaluate, Evaluation, score_name
 from .hooks.final_weights import WriteDetector
-from .hooks.metric_history import KeepHistory
+from .hooks.metric_history import MetricHistoryHook
 from .hooks.preemption import StopOnSignal
 from .hooks.validation_loss import validation_batches, validation_losses
 from .hooks.visualization import ShowPredictions
@@ -37,6 +37,8 @@ from .run_config.setup import names_of_training
 from .train_step import TrainingStep, broadcast_buffers, wrap_ddp
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+# Hooks' names in checkpoints of earlier versions.
+_FORMER_HOOK_NAMES = {"KeepHistory": "MetricHistoryHook"}
 
 
 class CLQTrainer(DefaultTrainer):
@@ -100,7 +102,10 @@ class CLQTrainer(DefaultTrainer):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
+        hooks = {
+            _FORMER_HOOK_NAMES.get(name, name): state for name, state in state_dict["hooks"].items()
+        }
+        super().load_state_dict({**state_dict, "hooks": hooks})
         self._trainer.load_state_dict(state_dict["_trainer"])
         self._trainer.data_loader.seed = state_dict["data_seed"]
         set_random_state(state_dict["random"])
@@ -153,15 +158,12 @@ class CLQTrainer(DefaultTrainer):
         goes on from that checkpoint.
         """
         hooks: list[HookBase] = []
-        writers: list[EventWriter] = []
         for hook in super().build_hooks():
             if isinstance(hook, EvalHook):
                 hooks += [self._stop, *self._build_evaluation(hook._func)]
                 continue
-            if isinstance(hook, PeriodicWriter):
-                writers = hook._writers
             hooks.append(hook)
-        hooks.append(KeepHistory(Path(self.cfg.OUTPUT_DIR, "metrics.json"), writers))
+        hooks.append(MetricHistoryHook(Path(self.cfg.OUTPUT_DIR, "metrics.json"), period=20))
         stopping = self.cfg.SOLVER.EARLY_STOPPING
         if stopping.PATIENCE > 0:
             hooks.append(EarlyStopping(self._evaluate, stopping.PATIENCE, stopping.MIN_GAIN))

@@ -1,72 +1,68 @@
 """Save and restore metric history on resume."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 from detectron2.engine import HookBase
-from detectron2.utils.events import EventStorage, EventWriter, JSONWriter, TensorboardXWriter
+from detectron2.utils import comm
 
-__all__ = ["KeepHistory"]
-
-_WINDOW = 20  # the writers smooth over so many values
+_WINDOW = 20  # values over which the writers smooth a metric
 
 
-class KeepHistory(HookBase):
-    """Restores the latest metrics and the place of the writers.
+class MetricHistoryHook(HookBase):
+    """Continues the metrics of a resumed run as if it had not been stopped.
 
-    Lines that a killed process has added to metrics.json after the checkpoint are cut off, since
-    they are written again.
+    A checkpoint precedes the writers in its step. On resume, metrics.json is cut back to the last
+    write before the checkpoint, and the metrics that were not written by then are restored.
     """
 
-    def __init__(self, metrics_file: Path, writers: Sequence[EventWriter] = ()) -> None:
+    def __init__(self, metrics_file: Path, period: int) -> None:
         """
         Args:
             metrics_file: of Detectron2's ``JSONWriter``.
-            writers: of the training, if this process has them.
+            period: iterations between writes.
         """
         self._metrics_file = metrics_file
-        self._writers = [w for w in writers if isinstance(w, (JSONWriter, TensorboardXWriter))]
-        self._restored: dict[str, Any] = {}
+        self._period = period
+        self._restored: dict[str, Any] = {"values": {}}
 
     def state_dict(self) -> dict[str, Any]:
-        storage: EventStorage = self.trainer.storage
-        file = self._metrics_file
+        storage = self.trainer.storage
         return {
             "values": {
                 name: [list(value) for value in buffer.values()[-_WINDOW:]]
                 for name, buffer in storage.histories().items()
             },
             "hints": dict(storage.smoothing_hints()),
-            "last_writes": [writer._last_write for writer in self._writers],
-            "metrics_size": file.stat().st_size if file.is_file() else 0,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict
 
     def before_train(self) -> None:
-        if self._writers:
-            _cut(self._metrics_file, self._restored.get("metrics_size", 0))
-        if not self._restored:
-            return
-        storage: EventStorage = self.trainer.storage
-        for iteration, name, value in self._in_order():
-            storage.iter = iteration
-            storage.put_scalar(name, value, smoothing_hint=self._restored["hints"][name])
-        storage.iter = self.trainer.iter
-        for writer, last_write in zip(self._writers, self._restored["last_writes"]):
-            writer._last_write = last_write
-        self._restored = {}
-
-    def _in_order(self) -> Iterator[tuple[int, str, float]]:
+        start_iter, storage = self.trainer.start_iter, self.trainer.storage
+        last_written = max(start_iter - 1, 0) // self._period * self._period - 1
+        if comm.is_main_process():
+            _drop_lines_after(last_written, self._metrics_file)
         for name, values in self._restored["values"].items():
-            for value, iteration in values:
-                yield iteration, name, value
+            is_written = values[-1][1] <= last_written
+            for value, iteration in [] if is_written else values:
+                storage.iter = iteration
+                storage.put_scalar(name, value, smoothing_hint=self._restored["hints"][name])
+        storage.iter = start_iter
 
 
-def _cut(file: Path, size: int) -> None:
-    """Take away what a file has beyond a size in bytes."""
-    if file.is_file() and file.stat().st_size > size:
-        with file.open("r+b") as content:
-            content.truncate(size)
+def _drop_lines_after(iteration: int, metrics_file: Path) -> None:
+    """Drop the lines of later iterations, and a last one that a kill cut off."""
+    if not metrics_file.is_file():
+        return
+    size = 0
+    with contextlib.suppress(ValueError):
+        for line in metrics_file.read_bytes().splitlines(keepends=True):
+            if json.loads(line)["iteration"] > iteration:
+                break
+            size += len(line)
+    os.truncate(metrics_file, size)
