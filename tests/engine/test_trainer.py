@@ -1,4 +1,4 @@
-"""One training step and the trainer around it."""
+"""The trainer: optimizers, precision, accumulation, evaluation."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def config(data: TinyData, output: Path, **keys: Any) -> CfgNode:
 
 
 def train_losses(trainer: CLQTrainer, steps: int) -> list[float]:
-    """Run steps without the hooks, and return the total loss of each."""
+    """Run steps without hooks; returns their total losses."""
     with EventStorage() as storage:
         for _ in range(steps):
             trainer._trainer.run_step()
@@ -52,7 +52,7 @@ def test_training_lowers_the_loss(
         assert value.dtype == torch.float32 and value.isfinite().all(), name
 
 
-def test_a_loss_of_the_detector_that_is_nan_stops_the_run(
+def test_a_nan_loss_of_the_detector_stops_the_run(
     tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     trainer = CLQTrainer(config(tiny_data, tmp_path))
@@ -75,7 +75,7 @@ def test_a_loss_of_the_detector_that_is_nan_stops_the_run(
 
 
 class _copy_weights_before:
-    """A trainer's step that first keeps a copy of the weights."""
+    """A trainer's step that first copies the weights."""
 
     def __init__(self, trainer: CLQTrainer) -> None:
         self.model, self.step = trainer.model, trainer._trainer.run_step
@@ -125,7 +125,7 @@ def test_optimizers(name: str, kind: type[torch.optim.Optimizer]):
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
-def test_gradients_are_clipped_where_asked_for(name: str):
+def test_gradients_are_clipped_if_asked(name: str):
     cfg = get_clq_cfg()
     cfg.SOLVER.OPTIMIZER = name
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
@@ -149,7 +149,7 @@ def test_channels_last_changes_the_layout_and_not_the_losses(tiny_data: TinyData
     assert losses[True] == pytest.approx(losses[False], rel=1e-4)
 
 
-def test_the_precision_comes_from_the_configuration(tiny_data: TinyData, tmp_path: Path):
+def test_the_precision_comes_from_the_config(tiny_data: TinyData, tmp_path: Path):
     keys = {"SOLVER.AMP.ENABLED": True, "SOLVER.AMP.PRECISION": "float16"}
     trainer = CLQTrainer(config(tiny_data, tmp_path, **keys))
     assert trainer._trainer.grad_scaler.is_enabled()

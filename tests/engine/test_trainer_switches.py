@@ -1,5 +1,6 @@
-"""What keys switch on, in whole trainings: together, killed and resumed, and ended early."""
+"""Optional features in whole trainings: together, killed and resumed, and stopped early."""
 
+import contextlib
 import json
 import math
 import sys
@@ -51,7 +52,7 @@ def train(data: TinyData, output: Path, *flags: str, **keys: Any) -> None:
 
 
 def train_killed(data: TinyData, output: Path, step: int, **keys: Any) -> None:
-    """Train until the step of this number begins."""
+    """Train up to the start of a step, and die."""
     run_step = TrainingStep.run_step
 
     def killed(self: TrainingStep) -> None:
@@ -73,7 +74,7 @@ def unbroken(tiny_data: TinyData, tmp_path_factory: pytest.TempPathFactory) -> P
     return output
 
 
-def test_each_switch_leaves_what_it_promises(unbroken: Path):
+def test_each_feature_leaves_its_outputs(unbroken: Path):
     last = curve(unbroken)[-1]
     assert {"bbox/AP", "ema/bbox/AP", "bbox/AP-bar", "ema/bbox/AP-dot"} <= set(last)
     losses = [last[f"validation/loss_{name}"] for name in ("cls", "quality", "box_reg", "dfl")]
@@ -92,7 +93,7 @@ def test_each_switch_leaves_what_it_promises(unbroken: Path):
     assert (unbroken / "model_best.safetensors").is_file()
 
 
-def test_all_switches_survive_a_kill(unbroken: Path, tiny_data: TinyData, tmp_path: Path):
+def test_all_features_survive_a_kill(unbroken: Path, tiny_data: TinyData, tmp_path: Path):
     train_killed(tiny_data, tmp_path, step=5, **ALL)
     train(tiny_data, tmp_path, "--resume", **ALL)
     assert curve(tmp_path) == curve(unbroken)
@@ -106,7 +107,7 @@ def test_all_switches_survive_a_kill(unbroken: Path, tiny_data: TinyData, tmp_pa
 
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Evaluations give ``SCORES``; after how many iterations there was one."""
+    """Let evaluations give ``SCORES``; returns after how many iterations there was one."""
     evaluated = []
 
     def test(cls: type, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> OrderedDict:
@@ -116,6 +117,52 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(CLQTrainer, "test", classmethod(test))
     return evaluated
+
+
+def test_a_checkpoint_with_the_former_names_of_hooks_resumes(
+    unbroken: Path, tiny_data: TinyData, tmp_path: Path
+):
+    """As earlier versions wrote it, with the state of the writers in addition."""
+    train_killed(tiny_data, tmp_path, step=5, **ALL)
+    (file,) = tmp_path.glob("model_*3.pth")
+    content = torch.load(file)
+    hooks = content["trainer"]["hooks"]
+    hooks["KeepAverage"] = hooks.pop("EMAHook")
+    hooks["Evaluate"] = hooks.pop("ScoredEvalHook")
+    writers = {"last_writes": [-1, -1], "metrics_size": 0}
+    hooks["KeepHistory"] = {**hooks.pop("MetricHistoryHook"), **writers}
+    torch.save(content, file)
+    train(tiny_data, tmp_path, "--resume", **ALL)
+    assert curve(tmp_path) == curve(unbroken)
+    found, expected = (
+        read_contents(folder / "ema" / "model_final.safetensors").tensors
+        for folder in (tmp_path, unbroken)
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    final = torch.load(tmp_path / "model_final.pth")
+    assert set(final["trainer"]["hooks"]["ScoredEvalHook"]["scores"]) == {2, 4, 6}
+
+
+@pytest.mark.parametrize(("expected", "passes"), [(9.0, True), (50.0, False)])
+def test_expected_results_are_verified(
+    expected: float, passes: bool, scored: list[int], tiny_data: TinyData, tmp_path: Path
+):
+    keys = {"SOLVER.MAX_ITER": 3, "TEST.EXPECTED_RESULTS": [["bbox", "AP", expected, 0.1]]}
+    leaves = contextlib.nullcontext() if passes else pytest.raises(SystemExit)
+    with leaves:
+        train(tiny_data, tmp_path, **keys)
+    assert scored == [4]
+
+
+def test_precise_bn_updates_the_statistics_before_a_checkpoint(tiny_data: TinyData, tmp_path: Path):
+    """Those of the last step follow from its weights alone, whatever came before."""
+    keys = {"SOLVER.MAX_ITER": 1, "TEST.PRECISE_BN.ENABLED": True, "TEST.EVAL_PERIOD": 1}
+    weights = []
+    for num_iter in (1, 2):
+        train(tiny_data, tmp_path / str(num_iter), **keys, **{"TEST.PRECISE_BN.NUM_ITER": num_iter})
+        weights.append(torch.load(tmp_path / str(num_iter) / "model_final.pth")["model"])
+    changed = {name for name, value in weights[0].items() if not value.equal(weights[1][name])}
+    assert changed and all(".norm." in name for name in changed)
 
 
 EARLY: dict[str, Any] = {
@@ -129,17 +176,17 @@ EARLY: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("killed_in", [None, 9, 11])
-def test_a_training_ends_early_and_keeps_its_best(
+def test_early_stopping_keeps_the_best_model(
     killed_in: int | None, scored: list[int], tiny_data: TinyData, tmp_path: Path
 ):
-    """9.0 after 4 is the last gain of 0.5, and 9.4 after 8 the best; no number is no evaluation."""
+    """9.0 after 4 is the last gain of 0.5, and 9.4 after 8 the best; NaN does not count."""
     if killed_in is not None:
         train_killed(tiny_data, tmp_path, step=killed_in, **EARLY)
     train(tiny_data, tmp_path, "--resume", **EARLY)
     assert scored[-1] == 12 and scored.count(12) == 1 and 14 not in scored
     final = torch.load(tmp_path / "model_final.pth")
     assert final["iteration"] == final["trainer"]["iteration"] == 11
-    assert final["trainer"]["hooks"]["Evaluate"]["scores"] == pytest.approx(
+    assert final["trainer"]["hooks"]["ScoredEvalHook"]["scores"] == pytest.approx(
         {done: score for done, score in SCORES.items() if done < 14}, nan_ok=True
     )
     written = read_weights(tmp_path / "model_final.safetensors").tensors
@@ -154,22 +201,20 @@ def test_a_training_ends_early_and_keeps_its_best(
     assert scored[-1] == 14 and torch.load(tmp_path / "model_final.pth")["iteration"] == 13
 
 
-def test_an_average_that_is_switched_on_later_starts_from_the_weights(
-    tiny_data: TinyData, tmp_path: Path
-):
+def test_an_average_enabled_on_resume_starts_from_the_weights(tiny_data: TinyData, tmp_path: Path):
     train(tiny_data, tmp_path, **{"SOLVER.MAX_ITER": 2})
     before = torch.load(tmp_path / "model_final.pth")["model"]
     keys = {"SOLVER.MAX_ITER": 3, "SOLVER.EMA.ENABLED": True}
     train(tiny_data, tmp_path, "--resume", **keys)
     after = torch.load(tmp_path / "model_final.pth")
-    average = after["trainer"]["hooks"]["KeepAverage"]["model"]
+    average = after["trainer"]["hooks"]["EMAHook"]["model"]
     for name, value in after["model"].items():
         if value.is_floating_point():  # decay (1 + 1) / (10 + 1)
             expected = before[name] * 2 / 11 + value * 9 / 11
             torch.testing.assert_close(average[name], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_network_is_compiled_where_asked_for(
+def test_the_network_is_compiled_if_asked(
     tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     compiled = []
@@ -181,7 +226,7 @@ def test_the_network_is_compiled_where_asked_for(
     assert compiled == ["eager"]
 
 
-def test_pictures_go_to_tensorboard(unbroken: Path):
+def test_images_go_to_tensorboard(unbroken: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(unbroken)).Reload()
@@ -189,7 +234,7 @@ def test_pictures_go_to_tensorboard(unbroken: Path):
     assert "bbox/AP" in events.Tags()["scalars"]
 
 
-def test_weights_and_biases_stands_before_tensorboard(
+def test_weights_and_biases_comes_before_tensorboard(
     tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     written = []

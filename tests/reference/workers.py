@@ -93,7 +93,7 @@ def train(
         end = str(error)
     return {
         "weights": trainer.checkpointer.model.state_dict(),
-        "average": trainer._average.model.state_dict() if trainer._average else {},
+        "average": trainer._ema.model.state_dict() if trainer._ema else {},
         "seen": seen,
         "place": (
             *(comm.get_rank(), comm.get_world_size()),

@@ -1,4 +1,4 @@
-"""When a training ends before its time, and how it leaves the trainer."""
+"""Early stopping, and the state in which it leaves the trainer."""
 
 import logging
 import math
@@ -7,7 +7,11 @@ from types import SimpleNamespace
 import pytest
 from detectron2.engine import HookBase, TrainerBase
 
-from clq.engine.hooks.early_stopping import EarlyStopping, TrainingDone, evaluations_without_gain
+from clq.engine.hooks.early_stopping import (
+    EarlyStoppingHook,
+    TrainingDone,
+    evaluations_without_gain,
+)
 
 NAN = math.nan
 
@@ -36,7 +40,7 @@ def test_evaluations_since_the_last_gain(scores: list[float], min_gain: float, c
 
 
 class Evaluating(HookBase):
-    """Evaluates every other step."""
+    """Stands for the evaluation hook; evaluates every other step."""
 
     def __init__(self, aps: list[float], scores: dict[int, float] | None = None) -> None:
         self.aps = iter(aps)
@@ -48,7 +52,7 @@ class Evaluating(HookBase):
 
 
 class Trainer(TrainerBase):
-    """Detectron2's loop, with nothing to learn."""
+    """Detectron2's training loop with empty steps."""
 
     def __init__(self, hooks: list[HookBase]) -> None:
         super().__init__()
@@ -64,10 +68,10 @@ class Trainer(TrainerBase):
 
 
 def trainer_with(evaluating: Evaluating, patience: int, min_gain: float = 0.0) -> Trainer:
-    return Trainer([evaluating, EarlyStopping(evaluating, patience, min_gain)])
+    return Trainer([evaluating, EarlyStoppingHook(evaluating, patience, min_gain)])
 
 
-def test_a_training_that_gains_no_more_is_complete(caplog: pytest.LogCaptureFixture):
+def test_training_ends_without_a_gain(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
     evaluating = Evaluating([1.0, 2.0, 1.5, 2.0, 9.0])
     trainer = trainer_with(evaluating, patience=2)
@@ -75,13 +79,13 @@ def test_a_training_that_gains_no_more_is_complete(caplog: pytest.LogCaptureFixt
         trainer.train(0, 100)
     assert list(evaluating.scores) == [2, 4, 6, 8]
     assert trainer.saved == [("model_final", 7, 7)]
-    # As after its last step: hooks take the training for complete.
+    # As after the last step: hooks take the training for complete.
     assert trainer.iter == trainer.max_iter == trainer.storage.iter == 8
     assert "The last 2 evaluations brought no gain in AP; the training ends." in caplog.text
     assert "Exception during training" not in caplog.text
 
 
-def test_a_training_that_gains_goes_on_to_its_end():
+def test_training_continues_while_there_are_gains():
     trainer = trainer_with(Evaluating([1.0, 1.1, 1.2, 1.3, 1.2]), patience=2)
     trainer.train(0, 10)
     assert trainer.iter == 10 and trainer.saved == []
@@ -89,20 +93,20 @@ def test_a_training_that_gains_goes_on_to_its_end():
         trainer_with(Evaluating([1.0, 1.1, 1.2, 1.3]), patience=2, min_gain=0.5).train(0, 10)
 
 
-def test_patience_goes_on_over_a_resume():
+def test_a_resumed_run_counts_earlier_evaluations():
     trainer = trainer_with(Evaluating([1.5], scores={2: 1.0, 4: 2.0, 6: 1.5}), patience=2)
     with pytest.raises(TrainingDone):
         trainer.train(6, 100)
     assert trainer.iter == 8
 
 
-def test_a_training_that_was_stopped_is_stopped_again_at_once():
-    """The trainer does once more what followed the last step."""
-    stopping = EarlyStopping(SimpleNamespace(scores={2: 2.0, 4: 1.0}), patience=1)
+def test_a_stopped_training_stops_again_when_resumed():
+    """The trainer repeats the hooks that follow the checkpoint."""
+    stopping = EarlyStoppingHook(SimpleNamespace(scores={2: 2.0, 4: 1.0}), patience=1)
     trainer = Trainer([stopping])
     trainer.iter = 3
     with pytest.raises(TrainingDone):
         stopping.after_step()
     assert trainer.iter == trainer.max_iter == 4
-    more_patience = EarlyStopping(SimpleNamespace(scores={2: 2.0, 4: 1.0}), patience=2)
+    more_patience = EarlyStoppingHook(SimpleNamespace(scores={2: 2.0, 4: 1.0}), patience=2)
     more_patience.after_step()

@@ -1,4 +1,4 @@
-"""The moving average of the weights, against a plain loop."""
+"""The EMA of the weights, against a plain loop."""
 
 import io
 from typing import Any
@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clq.engine.hooks.ema import KeepAverage
+from clq.engine.hooks.ema import EMAHook
 from reference.host_waits import host_waits
 
 
 def small_model(seed: int = 0) -> nn.Module:
-    """With what a detector has: a frozen layer, a batch norm, a constant that is not saved."""
+    """Return a model with a frozen layer, a batch norm and a buffer that is not saved."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     model[0].requires_grad_(False)
@@ -26,8 +26,8 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def train_step(model: nn.Module, hook: KeepAverage, number: int) -> None:
-    """Move the weights that are trained, and the statistics."""
+def train_step(model: nn.Module, hook: EMAHook, number: int) -> None:
+    """Change the trained weights and the statistics, then run the hook."""
     generator = torch.Generator().manual_seed(number)
     model(torch.randn(5, 3, generator=generator))
     for parameter in model.parameters():
@@ -37,7 +37,7 @@ def train_step(model: nn.Module, hook: KeepAverage, number: int) -> None:
 
 
 def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
-    """As a checkpoint keeps it, which is read without running code in it."""
+    """Save and load a state as a checkpoint does, with weights_only."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -45,10 +45,10 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.9998])
-def test_the_average_is_that_of_a_plain_loop(decay: float):
+def test_the_average_equals_that_of_a_plain_loop(decay: float):
     """Step n keeps min(decay, (1 + n) / (10 + n)): 2/11, 3/12, 4/13, until that is the decay."""
     model = small_model()
-    hook = KeepAverage(model, decay)
+    hook = EMAHook(model, decay)
     expected = {name: value.double() for name, value in tensors(model).items()}
     hook.before_train()
     for n in range(1, 13):
@@ -65,16 +65,16 @@ def test_the_average_is_that_of_a_plain_loop(decay: float):
     assert same == (set(last) if decay == 0 else {"0.weight", "0.bias", "2.mean"})
 
 
-def test_a_resumed_average_is_the_unbroken_one_to_the_last_bit():
+def test_a_resumed_average_is_bit_exact():
     model = small_model()
-    hook = KeepAverage(model, 0.3)
+    hook = EMAHook(model, 0.3)
     hook.before_train()
     for n in range(6):
         if n == 3:
             saved = through_a_file({"model": model.state_dict(), "hook": hook.state_dict()})
         train_step(model, hook, n)
     again = small_model(seed=1)
-    resumed = KeepAverage(again, 0.3)
+    resumed = EMAHook(again, 0.3)
     again.load_state_dict(saved["model"])
     resumed.load_state_dict(saved["hook"])
     resumed.before_train()
@@ -84,23 +84,23 @@ def test_a_resumed_average_is_the_unbroken_one_to_the_last_bit():
     assert resumed.state_dict()["num_steps"] == 6
 
 
-def test_an_average_that_is_switched_on_later_begins_with_the_resumed_weights():
+def test_an_average_enabled_on_resume_starts_from_the_resumed_weights():
     model = small_model()
-    hook = KeepAverage(model, 0.9998)
-    model.load_state_dict(small_model(seed=1).state_dict())  # the checkpoint knows no average
+    hook = EMAHook(model, 0.9998)
+    model.load_state_dict(small_model(seed=1).state_dict())  # from a checkpoint without EMA
     hook.before_train()
     torch.testing.assert_close(tensors(hook.model), tensors(model), rtol=0, atol=0)
 
 
-def test_the_averaged_model_infers_and_is_not_trained():
+def test_the_averaged_model_is_in_eval_mode_and_has_no_gradients():
     model = small_model()
-    hook = KeepAverage(model, 0.5)
+    hook = EMAHook(model, 0.5)
     assert model.training and not hook.model.training
     assert not any(parameter.requires_grad for parameter in hook.model.parameters())
     assert any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_the_host_waits_for_no_step():
-    hook = KeepAverage(small_model(), 0.5)
+def test_a_step_does_not_synchronize():
+    hook = EMAHook(small_model(), 0.5)
     hook.before_train()
     assert host_waits(hook.after_step) == []

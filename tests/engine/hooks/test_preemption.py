@@ -1,26 +1,35 @@
-"""Signals end a training after its step, or an evaluation at once."""
+"""A signal stops training after the step, or an evaluation immediately."""
 
 import os
 import signal
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import torch
+from detectron2.utils import comm
 
-from clq.engine.hooks.preemption import StopOnSignal, Stopped
+from clq.engine.hooks.preemption import PreemptionHook, TerminatedBySignal
+
+
+def trainer_at(iteration: int, saved: list[tuple[str, int]]) -> Any:
+    checkpointer = SimpleNamespace(save=lambda name, iteration: saved.append((name, iteration)))
+    return SimpleNamespace(
+        iter=iteration, max_iter=10, checkpointer=checkpointer, flag_counts=[0, 0]
+    )
 
 
 @pytest.fixture
-def saved() -> list[int]:
+def saved() -> list[tuple[str, int]]:
     return []
 
 
 @pytest.fixture
-def hook(saved: list[int]) -> StopOnSignal:
+def hook(saved: list[tuple[str, int]]) -> Iterator[PreemptionHook]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    hook = StopOnSignal(saved.append, torch.device("cpu"))
-    hook.trainer = SimpleNamespace(iter=4, max_iter=10)
+    hook = PreemptionHook()
+    hook.trainer = trainer_at(4, saved)
     hook.before_train()
     yield hook
     hook.restore_handlers()
@@ -28,35 +37,49 @@ def hook(saved: list[int]) -> StopOnSignal:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_step_is_finished_and_saved(number: int, hook: StopOnSignal, saved: list[int]):
+def test_the_step_is_finished_and_saved(number: int, hook: PreemptionHook, saved: list):
     hook.after_step()
     os.kill(os.getpid(), number)
     assert not saved
     hook.trainer.iter = 5
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(TerminatedBySignal) as stopped:
         hook.after_step()
-    assert stopped.value.code == 128 + number and saved == [5]
+    assert stopped.value.code == 128 + number and saved == [("model_0000005", 5)]
 
 
-def test_an_evaluation_is_left_at_once(hook: StopOnSignal, saved: list[int]):
+def test_a_rank_stops_when_the_reduction_of_the_step_says_so(
+    hook: PreemptionHook, saved: list, monkeypatch: pytest.MonkeyPatch
+):
+    """And not on its own signal, which the other ranks don't know before the next step."""
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert hook.flags() == [True, False]
     hook.after_step()
-    with pytest.raises(Stopped), hook.at_once():
+    hook.trainer.flag_counts = [0, 1]
+    with pytest.raises(TerminatedBySignal) as stopped:
+        hook.after_step()
+    assert stopped.value.code == 128 + signal.SIGTERM and saved == [("model_0000004", 4)]
+
+
+def test_an_evaluation_is_interrupted(hook: PreemptionHook, saved: list):
+    hook.after_step()
+    with pytest.raises(TerminatedBySignal), hook.stop_immediately():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
-    assert saved == [4]
+    assert saved == [("model_0000004", 4)]
 
 
-def test_an_evaluation_is_not_begun_after_a_signal(hook: StopOnSignal, saved: list[int]):
+def test_no_evaluation_starts_after_a_signal(hook: PreemptionHook, saved: list):
     hook.after_step()
     os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Stopped), hook.at_once():
-        raise AssertionError("it was begun")
-    assert saved == [4]
+    with pytest.raises(TerminatedBySignal), hook.stop_immediately():
+        raise AssertionError("it was started")
+    assert saved == [("model_0000004", 4)]
 
 
-def test_the_last_step_is_saved_by_the_checkpointer(hook: StopOnSignal, saved: list[int]):
+def test_the_last_step_is_left_to_the_checkpointer(hook: PreemptionHook, saved: list):
     hook.trainer.iter = 9
     os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(Stopped):
+    with pytest.raises(TerminatedBySignal):
         hook.after_step()
     assert saved == []

@@ -1,4 +1,4 @@
-"""What goes to Weights & Biases; a stand-in takes it, since the package is optional."""
+"""Logging to Weights & Biases, against a fake of the optional package."""
 
 import sys
 from pathlib import Path
@@ -11,10 +11,11 @@ from detectron2.utils.events import EventStorage
 
 from clq.config import get_clq_cfg
 from clq.engine.hooks.wandb_writer import WandbWriter, check_wandb
+from clq.utils.detectron2_private import stored_images
 
 
 class Run:
-    """A run of Weights & Biases, which takes values of rising steps only."""
+    """A run of Weights & Biases, which accepts only increasing steps."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -31,7 +32,7 @@ class Run:
 
 
 class Service(ModuleType):
-    """The package ``wandb``, with the runs of an account by their ids."""
+    """The package ``wandb``, with the last step of each run by its id."""
 
     Error = type("Error", (Exception,), {})
 
@@ -39,15 +40,15 @@ class Service(ModuleType):
         super().__init__("wandb")
         self.asked: list[dict[str, Any]] = []
         self.steps: dict[str, int] = {}
-        self.refusal = ""
+        self.error_text = ""
 
     def Image(self, pixels: np.ndarray) -> np.ndarray:
         assert pixels.ndim == 3 and pixels.shape[2] == 3
         return pixels
 
     def init(self, **options: Any) -> Run:
-        if self.refusal:
-            raise self.Error(self.refusal)
+        if self.error_text:
+            raise self.Error(self.error_text)
         self.asked.append(options)
         return Run(self.steps.get(options["id"], 0))
 
@@ -67,31 +68,31 @@ def writer_in(folder: Path, **keys: Any) -> WandbWriter:
     return WandbWriter.from_config(cfg)
 
 
-def test_scalars_are_smoothed_and_pictures_go_along(service: Service, tmp_path: Path):
+def test_scalars_are_smoothed_and_images_logged(service: Service, tmp_path: Path):
     writer = writer_in(tmp_path)
-    picture = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
+    image = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
     with EventStorage() as storage:
         for iteration, loss in enumerate([9.0, 1.0, 5.0, 7.0]):
             storage.iter = iteration
             storage.put_scalar("loss", loss)
             if iteration == 1:
                 storage.put_scalar("bbox/AP", 30.5, smoothing_hint=False)
-                storage.put_image("predictions/a.png", picture)
+                storage.put_image("predictions/a.png", image)
             if iteration >= 2:
                 writer.write()
         storage.put_scalar("bbox/AP", 31.5, smoothing_hint=False)
-        writer.write()  # of an iteration that is written already
-        assert len(storage._vis_data) == 1, "TensorBoard's writer takes them away"
+        writer.write()  # iteration 3 is written already
+        assert len(stored_images(storage)) == 1, "TensorBoard's writer clears them"
     logged = writer._run.logged
     assert list(logged) == [1, 2, 3]
     shown = logged[1].pop("predictions/a.png")
-    assert shown.shape == (4, 5, 3) and shown[1, 2].tolist() == picture[:, 1, 2].tolist()
+    assert shown.shape == (4, 5, 3) and shown[1, 2].tolist() == image[:, 1, 2].tolist()
     assert logged == {1: {"bbox/AP": 30.5}, 2: {"loss": 5.0}, 3: {"loss": 6.0}}
     writer.close()
     assert writer._run.is_finished
 
 
-def test_the_run_is_that_of_the_configuration(service: Service, tmp_path: Path):
+def test_the_run_follows_the_config(service: Service, tmp_path: Path):
     writer_in(tmp_path, PROJECT="trees", NAME="first try")
     (asked,) = service.asked
     run_id = (tmp_path / "wandb_id").read_text()
@@ -108,8 +109,8 @@ def test_the_run_is_that_of_the_configuration(service: Service, tmp_path: Path):
     assert service.asked[1]["name"] is None and service.asked[1]["id"] != run_id
 
 
-def test_a_resumed_training_goes_on_with_its_run(service: Service, tmp_path: Path):
-    """And tells again nothing that it told before it was killed, behind its checkpoint."""
+def test_a_resumed_training_continues_its_run(service: Service, tmp_path: Path):
+    """And does not repeat what it logged between its checkpoint and the kill."""
     writer_in(tmp_path)
     service.steps[service.asked[0]["id"]] = 3
     (tmp_path / "model_0000001.pth").touch()
@@ -122,16 +123,16 @@ def test_a_resumed_training_goes_on_with_its_run(service: Service, tmp_path: Pat
     assert writer._run.logged == {3: {"loss": 4.0}, 4: {"loss": 5.0}}
 
 
-def test_a_training_that_starts_anew_starts_a_run(service: Service, tmp_path: Path):
-    """Though one in the same folder ended before its first checkpoint."""
+def test_a_new_training_starts_a_new_run(service: Service, tmp_path: Path):
+    """Even where an earlier one in the same folder has left no checkpoint."""
     for _ in range(2):
         writer_in(tmp_path)
     ids = [asked["id"] for asked in service.asked]
     assert len(set(ids)) == 2 and (tmp_path / "wandb_id").read_text() == ids[1]
 
 
-def test_a_refusal_is_told_in_one_sentence(service: Service, tmp_path: Path):
-    service.refusal = "No API key configured.\nUse `wandb login` to log in."
+def test_an_error_of_the_service_is_one_sentence(service: Service, tmp_path: Path):
+    service.error_text = "No API key configured.\nUse `wandb login` to log in."
     with pytest.raises(ValueError) as error:
         writer_in(tmp_path)
     assert str(error.value) == (
@@ -141,7 +142,9 @@ def test_a_refusal_is_told_in_one_sentence(service: Service, tmp_path: Path):
 
 
 @pytest.mark.parametrize("found", [None, ModuleType("wandb")], ids=["nothing", "a folder of runs"])
-def test_a_missing_package_is_told_with_the_command(found: Any, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_package_gives_the_command_to_install_it(
+    found: Any, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(sys.modules, "wandb", found)
     with pytest.raises(ValueError) as error:
         check_wandb()
@@ -150,5 +153,5 @@ def test_a_missing_package_is_told_with_the_command(found: Any, monkeypatch: pyt
     )
 
 
-def test_a_package_that_is_there_is_found(service: Service):
+def test_an_installed_package_passes(service: Service):
     check_wandb()

@@ -1,4 +1,4 @@
-"""The state of every random number generator that a training may use."""
+"""State of all random number generators that training uses."""
 
 import random
 from typing import Any
@@ -8,11 +8,9 @@ import torch
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
-__all__ = ["get_random_state", "set_random_state"]
 
-
-def get_random_state() -> dict[str, Any]:
-    """Collect the states of Python, NumPy, PyTorch and CUDA, in types that load without trust."""
+def get_rng_state() -> dict[str, Any]:
+    """Return the states of Python, NumPy, PyTorch and CUDA, in types that load as weights."""
     version, words, gauss = random.getstate()
     name, keys, *rest = np.random.get_state()
     state = {
@@ -20,15 +18,15 @@ def get_random_state() -> dict[str, Any]:
         "numpy": [name, np.asarray(keys).tolist(), *rest],
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_initialized():  # else to ask would take memory of a GPU, for nothing
+    if torch.cuda.is_initialized():  # asking for the state would initialize CUDA
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Go on where :func:`get_random_state` was called.
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Restore the states that :func:`get_rng_state` returned on rank 0.
 
-    A checkpoint is of the first process; the others take a seed that follows from its state.
+    Other ranks are seeded from them, each with a seed of its own.
     """
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))

@@ -11,44 +11,55 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
-from detectron2.engine.hooks import EvalHook
+from detectron2.engine.hooks import (
+    IterationTimer,
+    LRScheduler,
+    PeriodicCheckpointer,
+    PeriodicWriter,
+    PreciseBN,
+)
+from detectron2.evaluation import verify_results
 from detectron2.solver import build_optimizer
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
+from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 from ..checkpoint import CLQCheckpointer, dump_config, remove_partial_files
 from ..data import CLQMapper, TestLoader, TrainLoader, build_train_augmentations
 from ..evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
 from ..modeling.compile import compile_network
-from .hooks.best_checkpoint import KeepBest
-from .hooks.early_stopping import EarlyStopping, TrainingDone
-from .hooks.ema import KeepAverage
-from .hooks.evaluation import Evaluate, Evaluation, score_name
-from .hooks.final_weights import WriteDetector
+from ..utils.detectron2_private import data_iterator
+from .hooks.early_stopping import EarlyStoppingHook, TrainingDone
+from .hooks.ema import EMAHook
+from .hooks.evaluation import Evaluation, ScoredEvalHook, score_name
 from .hooks.metric_history import MetricHistoryHook
-from .hooks.preemption import StopOnSignal
+from .hooks.model_files import BestModelHook, FinalWeightsHook, ModelFile
+from .hooks.preemption import PreemptionHook
 from .hooks.validation_loss import validation_batches, validation_losses
-from .hooks.visualization import ShowPredictions
+from .hooks.visualization import VisualizationHook
 from .hooks.wandb_writer import WandbWriter
-from .rng_state import get_random_state, set_random_state
+from .rng_state import get_rng_state, set_rng_state
 from .run_config.setup import names_of_training
 from .train_step import TrainingStep, broadcast_buffers, wrap_ddp
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+_WRITE_PERIOD = 20  # iterations
 # Hooks' names in checkpoints of earlier versions.
-_FORMER_HOOK_NAMES = {"KeepHistory": "MetricHistoryHook"}
+_FORMER_HOOK_NAMES = {
+    "Evaluate": "ScoredEvalHook",
+    "KeepAverage": "EMAHook",
+    "KeepHistory": "MetricHistoryHook",
+}
 
 
 class CLQTrainer(DefaultTrainer):
-    """Detectron2's trainer with what CLQ needs beside it.
+    """Detectron2's trainer for CLQ, on CPU and CUDA.
 
-    Differs in: training on CPU as on CUDA in any number of processes, the precision of autocast,
-    AdamW, augmentations for views from above, COCO evaluation on hotcoco, ``results.json`` after
-    every evaluation, configuration and class names in every checkpoint, the final detector as
-    ``model_final.safetensors`` too, and resuming: a training that was stopped at any moment goes
-    on as if it had not been.
+    It adds autocast in any precision, AdamW, CLQ's data loaders, COCO evaluation on hotcoco,
+    ``results.json`` after every evaluation, config and class names in every checkpoint, and
+    ``model_final.safetensors``. A resumed run continues exactly, wherever it was stopped.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -61,14 +72,14 @@ class CLQTrainer(DefaultTrainer):
             compile_network(model, cfg.MODEL.COMPILE.BACKEND)
         model = wrap_ddp(model)
         amp = cfg.SOLVER.AMP
-        self._stop = StopOnSignal(self._save_iteration, lambda: self._trainer.flag_counts)
+        self._preemption = PreemptionHook()
         self._trainer = TrainingStep(
             model,
             data_loader,
             optimizer,
             precision=_PRECISIONS[amp.PRECISION] if amp.ENABLED else None,
             micro_batches=cfg.SOLVER.ACCUMULATION.MICRO_BATCHES,
-            flags=self._stop.flags,
+            flags=self._preemption.flags,
             folder=Path(cfg.OUTPUT_DIR),
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
@@ -83,35 +94,37 @@ class CLQTrainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
-        ema = cfg.SOLVER.EMA
-        network = self.checkpointer.model
-        self._average = KeepAverage(network, ema.DECAY) if ema.ENABLED else None
         self.register_hooks(self.build_hooks())
 
     @property
     def last_results(self) -> OrderedDict:
-        """Metrics of the latest evaluation, in the form of :meth:`test`."""
-        return self._last_eval_results
+        """Metrics of the latest evaluation, as :meth:`test` returns them."""
+        return OrderedDict(self._evaluation.results)
+
+    @property
+    def flag_counts(self) -> list[int]:
+        """Number of ranks that raised each flag in the latest step."""
+        return self._trainer.flag_counts
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            **super().state_dict(),
-            "_trainer": self._trainer.state_dict(),  # the release v0.6 leaves the optimizer out
-            "data_seed": self._trainer.data_loader.seed,
-            "random": get_random_state(),
+            **TrainerBase.state_dict(self),
+            "_trainer": self._trainer.state_dict(),  # v0.6 leaves it out
+            "data_seed": self.data_loader.seed,
+            "random": get_rng_state(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         hooks = {
             _FORMER_HOOK_NAMES.get(name, name): state for name, state in state_dict["hooks"].items()
         }
-        super().load_state_dict({**state_dict, "hooks": hooks})
+        TrainerBase.load_state_dict(self, {**state_dict, "hooks": hooks})
         self._trainer.load_state_dict(state_dict["_trainer"])
-        self._trainer.data_loader.seed = state_dict["data_seed"]
-        set_random_state(state_dict["random"])
+        self.data_loader.seed = state_dict["data_seed"]
+        set_rng_state(state_dict["random"])
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Go on from the newest intact checkpoint, if asked to and there is one, else start.
+        """Resume from the newest intact checkpoint if asked to, or load ``MODEL.WEIGHTS``.
 
         Raises:
             ValueError: a checkpoint or the weights can't be used.
@@ -119,15 +132,31 @@ class CLQTrainer(DefaultTrainer):
         self.start_iter = 0
         self.iter = -1
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        # Where a checkpoint was loaded, it has told the last complete iteration.
-        self.start_iter = self._trainer.data_loader.start = self.iter + 1
+        # A checkpoint has set `iter` to the last complete iteration.
+        self.start_iter = self.data_loader.start = self.iter + 1
+
+    def train(self) -> OrderedDict | None:
+        """Train to ``SOLVER.MAX_ITER``, or until early stopping.
+
+        Returns:
+            The final metrics if ``TEST.EXPECTED_RESULTS`` asks to verify them, on rank 0.
+        """
+        with contextlib.suppress(TrainingDone):
+            TrainerBase.train(self, self.start_iter, self.max_iter)
+        if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process():
+            return None
+        verify_results(self.cfg, self.last_results)
+        return self.last_results
 
     def before_train(self) -> None:
         if comm.is_main_process():
             remove_partial_files(Path(self.cfg.OUTPUT_DIR))
         super().before_train()
         if self.start_iter > 0:
-            self._finish_step(self.start_iter - 1)
+            self.iter = self.storage.iter = self.start_iter - 1
+            for hook in self._after_checkpoint:
+                hook.after_step()
+            self.iter = self.storage.iter = self.start_iter
 
     def after_train(self) -> None:
         # Detectron2 counts one more where a complete training was resumed.
@@ -135,82 +164,93 @@ class CLQTrainer(DefaultTrainer):
         try:
             super().after_train()
         finally:
-            self._stop.restore_handlers()
-            self._trainer._data_loader_iter.close()  # ends its worker processes
+            self._preemption.restore_handlers()
+            data_iterator(self._trainer).close()  # ends its worker processes
 
-    def _finish_step(self, iteration: int) -> None:
-        """Run what follows a step's checkpoint, such as evaluation."""
-        self.iter = self.storage.iter = iteration
-        for hook in self._hooks[self._hooks.index(self._stop) + 1 :]:
-            hook.after_step()
-        self.iter = self.storage.iter = self.start_iter
+    def build_hooks(self) -> list[HookBase | None]:
+        """Build the hooks in the order in which they run.
 
-    def train(self) -> OrderedDict | None:
-        """Train to the last iteration, or to where no gain is expected any more."""
-        with contextlib.suppress(TrainingDone):
-            return super().train()
-        return None
-
-    def build_hooks(self) -> list[HookBase]:
-        """Detectron2's hooks with those of CLQ among them; a step is over with ``_stop``.
-
-        A checkpoint is saved just before it. What comes behind is done again by a training that
-        goes on from that checkpoint.
+        A step is complete once its checkpoint is saved. What follows is repeated by a run that
+        resumes from that checkpoint.
         """
-        hooks: list[HookBase] = []
-        for hook in super().build_hooks():
-            if isinstance(hook, EvalHook):
-                hooks += [self._stop, *self._build_evaluation(hook._func)]
-                continue
-            hooks.append(hook)
-        hooks.append(MetricHistoryHook(Path(self.cfg.OUTPUT_DIR, "metrics.json"), period=20))
-        stopping = self.cfg.SOLVER.EARLY_STOPPING
+        cfg, is_main = self.cfg, comm.is_main_process()
+        ema, model = cfg.SOLVER.EMA, self.checkpointer.model
+        self._ema = EMAHook(model, ema.DECAY) if ema.ENABLED else None
+        up_to_checkpoint = [
+            self._ema,
+            IterationTimer(),
+            LRScheduler(),
+            self._build_precise_bn(),
+            (
+                PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
+                if is_main
+                else None
+            ),
+            self._preemption,
+        ]
+        self._after_checkpoint = self._build_evaluation()
+        if is_main:
+            self._after_checkpoint.append(PeriodicWriter(self.build_writers(), _WRITE_PERIOD))
+        metrics_file = Path(cfg.OUTPUT_DIR, "metrics.json")
+        self._after_checkpoint.append(MetricHistoryHook(metrics_file, _WRITE_PERIOD))
+        stopping = cfg.SOLVER.EARLY_STOPPING
         if stopping.PATIENCE > 0:
-            hooks.append(EarlyStopping(self._evaluate, stopping.PATIENCE, stopping.MIN_GAIN))
-        # Before the checkpoint of a step is saved.
-        return [self._average, *hooks] if self._average else hooks
+            self._after_checkpoint.append(
+                EarlyStoppingHook(self._evaluation, stopping.PATIENCE, stopping.MIN_GAIN)
+            )
+        return [*up_to_checkpoint, *self._after_checkpoint]
 
-    def _build_evaluation(self, test: Evaluation) -> list[HookBase]:
-        """Hooks that evaluate, the model by ``test`` first, and those that use evaluations."""
-        cfg, model, average = self.cfg, self.checkpointer.model, self._average
-        output, about = Path(cfg.OUTPUT_DIR), (dump_config(cfg), self._class_names)
+    def _build_precise_bn(self) -> PreciseBN | None:
+        options = self.cfg.TEST.PRECISE_BN
+        if not options.ENABLED or not get_bn_modules(self.model):
+            return None
+        loader = self.build_train_loader(_replace(self.cfg, "DATALOADER.NUM_WORKERS", 0))
+        return PreciseBN(self.cfg.TEST.EVAL_PERIOD, self.model, loader, options.NUM_ITER)
+
+    def _build_evaluation(self) -> list[HookBase]:
+        """Build the evaluation hook and those that use its results."""
+        cfg, model, test = self.cfg, self.checkpointer.model, self.test
+        averaged = self._ema.model if self._ema else None
+        networks = [model, *([averaged] if averaged else [])]
         more: dict[str, Evaluation] = {}
-        hooks: list[HookBase] = [WriteDetector(output / "model_final.safetensors", model, *about)]
-        if average:
-            more["ema"] = functools.partial(self.test, _in_subfolder(cfg, "ema"), average.model)
-            file = output / "ema" / "model_final.safetensors"
-            hooks.append(WriteDetector(file, average.model, *about))
+        hooks: list[HookBase] = [FinalWeightsHook(self._model_file("model_final", model))]
+        if averaged:
+            more["ema"] = functools.partial(
+                test, _replace(cfg, "OUTPUT_DIR", f"{cfg.OUTPUT_DIR}/ema"), averaged
+            )
+            hooks.append(FinalWeightsHook(self._model_file("ema/model_final", averaged)))
         if cfg.TEST.VALIDATION_LOSS:
             batches = validation_batches(cfg)
             more["validation"] = functools.partial(validation_losses, model, batches)
 
         def evaluate() -> Mapping[str, Any]:
-            for network in (model, average.model) if average else (model,):
+            for network in networks:
                 broadcast_buffers(network)
-            return test()
+            return test(cfg, model)
 
-        score = score_name(cfg.DATASETS.TEST, prefix="ema" if average else "")
-        period = cfg.TEST.EVAL_PERIOD
-        self._evaluate = Evaluate(period, evaluate, self._stop, more=more, score=score)
-        hooks.append(self._evaluate)
-        scored = average.model if average else model
+        scored = networks[-1]
+        score = score_name(cfg.DATASETS.TEST, prefix="ema" if averaged else "")
+        self._evaluation = ScoredEvalHook(
+            cfg.TEST.EVAL_PERIOD, evaluate, self._preemption, more=more, score=score
+        )
+        hooks.append(self._evaluation)
         if cfg.SOLVER.KEEP_BEST:
-            file = output / "model_best.safetensors"
-            hooks.append(KeepBest(file, scored, *about, evaluate=self._evaluate))
+            hooks.append(BestModelHook(self._model_file("model_best", scored), self._evaluation))
         if cfg.VIS_PERIOD > 0 and comm.is_main_process():
-            hooks.append(ShowPredictions.from_config(cfg, scored, self._class_names))
+            hooks.append(VisualizationHook.from_config(cfg, scored, self._class_names))
         return hooks
+
+    def _model_file(self, name: str, model: nn.Module) -> ModelFile:
+        path = Path(self.cfg.OUTPUT_DIR, f"{name}.safetensors")
+        return ModelFile(path, model, dump_config(self.cfg), self._class_names)
 
     def build_writers(self) -> list[EventWriter]:
         writers = super().build_writers()
         return [WandbWriter.from_config(self.cfg), *writers] if self.cfg.WANDB.ENABLED else writers
 
-    def _save_iteration(self, iteration: int) -> None:
-        self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
-
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-        """SGD as Detectron2 builds it, or AdamW with the same groups of parameters."""
+        """Build SGD as Detectron2 does, or AdamW with the same parameter groups."""
         if cfg.SOLVER.OPTIMIZER == "SGD":
             return build_optimizer(cfg, model)
         params = get_default_optimizer_params(
@@ -242,7 +282,7 @@ class CLQTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> OrderedDict:
-        """Evaluate as DefaultTrainer does, and write ``OUTPUT_DIR/results.json``."""
+        """Evaluate, and write ``OUTPUT_DIR/results.json``."""
         results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and cfg.DATASETS.TEST:
             by_dataset = box_results_by_dataset(results, cfg.DATASETS.TEST)
@@ -250,10 +290,10 @@ class CLQTrainer(DefaultTrainer):
         return results
 
 
-def _in_subfolder(cfg: CfgNode, name: str) -> CfgNode:
-    """The same configuration for files in a folder of the output folder."""
+def _replace(cfg: CfgNode, key: str, value: Any) -> CfgNode:
+    """Return a copy of a config with another value of a key."""
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.OUTPUT_DIR = str(Path(cfg.OUTPUT_DIR, name))
+    cfg.merge_from_list([key, value])
     cfg.freeze()
     return cfg

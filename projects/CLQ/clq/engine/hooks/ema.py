@@ -1,4 +1,4 @@
-"""A moving average of the weights, which often detects better than the last of them."""
+"""Exponential moving average (EMA) of the weights."""
 
 import copy
 import itertools
@@ -9,26 +9,24 @@ from detectron2.engine import HookBase
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["KeepAverage"]
 
+class EMAHook(HookBase):
+    """Averages the parameters and buffers of a model over the training steps.
 
-class KeepAverage(HookBase):
-    """Averages the parameters and buffers of a model exponentially over the steps.
+    Step n keeps min(decay, (1 + n) / (10 + n)) of the average, so that it also follows a short
+    run. Integer buffers, such as the counts of a batch norm, are copied. The average starts from
+    the weights at the first step with EMA, also in a resumed run.
 
-    The average begins with the weights that the training starts from, or goes on from where an
-    earlier part of it kept none. Step n leaves min(decay, (1 + n) / (10 + n)) of the average, so
-    that it follows a short training too. Counts, as those of a batch norm, are taken over.
-
-    PyTorch's ``AveragedModel`` would make the host wait for a GPU in every step.
+    PyTorch's ``AveragedModel`` would synchronize with the GPU in every step.
 
     Attributes:
-        model: the averaged one, in evaluation mode.
+        model: the averaged model, in evaluation mode.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         """
         Args:
-            model: that is trained, not wrapped.
+            model: the trained model, not wrapped.
             decay: see above.
         """
         self.model = copy.deepcopy(model).eval().requires_grad_(False)

@@ -1,71 +1,68 @@
-"""The evaluations of a training, and how good it was at each of them."""
+"""Evaluation hook that keeps the score of each evaluation."""
 
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from detectron2.engine.hooks import EvalHook
+from detectron2.engine import HookBase
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
-from .preemption import StopOnSignal
-
-__all__ = ["Evaluate", "score_name"]
+from .preemption import PreemptionHook
 
 logger = logging.getLogger(__name__)
 
 Evaluation = Callable[[], Mapping[str, Any]]
 
 
-class Evaluate(EvalHook):
-    """Detectron2's hook, which keeps the scores, and in which a signal stops an evaluation at once.
+class ScoredEvalHook(HookBase):
+    """Evaluates periodically and after training, like Detectron2's ``EvalHook``.
 
-    After a training that ended early there is no evaluation, and nor is there a second one of the
-    same weights.
+    It also keeps the scores, lets a signal stop an evaluation immediately, and does not evaluate
+    the same weights twice, as after early stopping.
 
     Attributes:
-        scores: of each evaluation of the training, by the number of iterations done; NaN where
-            there was nothing to find. All processes know them.
-        latest: iterations done at the latest evaluation of this process, if there was one.
+        results: of the latest evaluation, as ``evaluate`` returned them.
+        scores: by the number of iterations done; NaN if undefined. The same on all ranks.
+        latest: iterations done at the latest evaluation of this process.
     """
 
     def __init__(
         self,
         period: int,
         evaluate: Evaluation,
-        stop: StopOnSignal,
+        preemption: PreemptionHook,
         *,
         more: Mapping[str, Evaluation] | None = None,
         score: str = "bbox/AP",
     ) -> None:
         """
         Args:
-            period: iterations between evaluations; 0 evaluates at the end alone.
-            evaluate: gives nested metrics, in the main process at least.
-            stop: of the training.
-            more: further evaluations, by what is put before the names of their metrics.
-            score: metric that tells how good the detector is, as the log calls it.
+            period: iterations between evaluations; 0 evaluates after training only.
+            evaluate: returns nested metrics, at least on rank 0.
+            preemption: of the same trainer.
+            more: further evaluations, by the prefix of their metrics.
+            score: metric to keep as the score, under its logged name.
         """
-
-        def evaluate_all() -> dict[str, Any]:
-            with stop.at_once():
-                results = dict(evaluate())
-                for prefix, other in (more or {}).items():
-                    logger.info("Evaluating once more, for the metrics %s/...", prefix)
-                    results[prefix] = other()
-            return results
-
-        super().__init__(period, evaluate_all)
+        self._period = period
+        self._evaluate = evaluate
+        self._preemption = preemption
+        self._more = dict(more or {})
         self._score = score
+        self.results: Mapping[str, Any] = {}
         self.scores: dict[int, float] = {}
         self.latest: int | None = None
 
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self._period > 0 and done % self._period == 0 and done != self.trainer.max_iter:
+            self._run(done)
+
     def after_train(self) -> None:
-        is_complete = self.trainer.iter >= self.trainer.max_iter
-        if is_complete and self.latest != self.trainer.iter:
-            super().after_train()
-        else:
-            del self._func  # it holds the trainer, which holds this hook
+        done = self.trainer.iter
+        if done >= self.trainer.max_iter and self.latest != done:
+            self._run(done)
 
     def state_dict(self) -> dict[str, Any]:
         return {"scores": dict(self.scores)}
@@ -73,21 +70,26 @@ class Evaluate(EvalHook):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self.scores = dict(state_dict["scores"])
 
-    def _do_eval(self) -> None:
-        super()._do_eval()
-        score, _ = self.trainer.storage.latest().get(self._score, (math.nan, 0))
-        score = comm.all_gather(score)[0]
-        # After the training, Detectron2 counts the last iteration as done already.
-        self.latest = min(self.trainer.iter + 1, self.trainer.max_iter)
-        self.scores[self.latest] = score
+    def _run(self, done: int) -> None:
+        storage = self.trainer.storage
+        with self._preemption.stop_immediately():
+            self.results = self._evaluate()
+            metrics = dict(self.results)
+            for prefix, evaluate in self._more.items():
+                logger.info("Evaluating once more, for the metrics %s/...", prefix)
+                metrics[prefix] = evaluate()
+        metrics = flatten_results_dict(metrics)
+        storage.put_scalars(**metrics, smoothing_hint=False)
+        # Rank 0 has the metrics. All ranks wait here, to start the next step together.
+        self.scores[done] = comm.all_gather(metrics.get(self._score, math.nan))[0]
+        self.latest = done
 
 
 def score_name(dataset_names: Sequence[str], prefix: str = "") -> str:
-    """Name of the AP on the first data set in the log.
+    """Return the logged name of the AP on the first data set.
 
     Args:
-        dataset_names: in the order of ``DATASETS.TEST``; the log leaves out the name of a single
-            one.
+        dataset_names: in the order of ``DATASETS.TEST``. The log omits the name of a single one.
         prefix: of the evaluation.
     """
     parts = [prefix, dataset_names[0] if len(dataset_names) > 1 else "", "bbox", "AP"]

@@ -1,4 +1,4 @@
-"""A hook that shows how a training detects: pictures of the same few images again and again."""
+"""Hook that logs predictions on a fixed set of images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,24 +17,22 @@ from ...data.mapped_dataset import Record
 from ...prediction.drawing import draw_detections, draw_ground_truth
 from ...prediction.predictor import Predictor
 
-__all__ = ["ShowPredictions"]
-
 _NUM_IMAGES = 4
-_LOWEST_SCORE = 0.3
+_MIN_SCORE = 0.3
 
 
-class ShowPredictions(HookBase):
-    """Puts pictures into the event storage, from where the writers behind this hook take them.
+class VisualizationHook(HookBase):
+    """Puts images into the event storage for the writers, which must be registered after it.
 
-    Each shows the objects of an image on the left, and on the right what is detected in it.
+    Each shows the ground truth on the left and the detections on the right.
     """
 
     def __init__(self, period: int, predictor: Predictor, records: Sequence[Record]) -> None:
         """
         Args:
-            period: iterations between pictures.
-            predictor: of the detector that is trained, or of its average.
-            records: of the images to show; one that can't be read is left out.
+            period: iterations between visualizations.
+            predictor: of the trained model or its average.
+            records: images to show; unreadable ones are left out.
         """
         self._period = period
         self._predictor = predictor
@@ -43,8 +41,8 @@ class ShowPredictions(HookBase):
     @classmethod
     def from_config(
         cls, cfg: CfgNode, model: nn.Module, class_names: list[str]
-    ) -> "ShowPredictions":
-        """For the first images of the first data set that is evaluated."""
+    ) -> "VisualizationHook":
+        """Build the hook for the first images of the first test set."""
         records = get_detection_dataset_dicts(cfg.DATASETS.TEST[0], filter_empty=False)
         predictor = Predictor(model, cfg, class_names)
         return cls(cfg.VIS_PERIOD, predictor, records[:_NUM_IMAGES])
@@ -59,19 +57,19 @@ class ShowPredictions(HookBase):
                 except READ_ERRORS:
                     continue
                 name = Path(record["file_name"]).name
-                picture = self._picture(image, record)
-                self.trainer.storage.put_image(f"predictions/{name}", picture.transpose(2, 0, 1))
+                figure = self._draw(image, record)
+                self.trainer.storage.put_image(f"predictions/{name}", figure.transpose(2, 0, 1))
 
-    def _picture(self, image: np.ndarray, record: Record) -> np.ndarray:
-        """Objects beside detections, (H, W, 3) uint8 with red first."""
+    def _draw(self, image: np.ndarray, record: Record) -> np.ndarray:
+        """Draw ground truth beside detections; (H, W, 3) uint8 RGB."""
         names = self._predictor.class_names
         truth = draw_ground_truth(image, _objects_of(record, image.shape[:2]), names)
-        found = draw_detections(image, self._predictor.detect(image), names, _LOWEST_SCORE)
+        found = draw_detections(image, self._predictor.detect(image), names, _MIN_SCORE)
         return np.concatenate((truth, found), axis=1)
 
 
 def _objects_of(record: Record, size: tuple[int, int]) -> Instances:
-    """The boxes and classes of a record, without crowds."""
+    """Return the boxes and classes of a record, without crowds."""
     keys = ("bbox", "bbox_mode", "category_id")
     objects = [a for a in record.get("annotations", []) if not a.get("iscrowd", 0)]
     return annotations_to_instances([{key: a[key] for key in keys} for a in objects], size)

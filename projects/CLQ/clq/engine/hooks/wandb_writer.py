@@ -1,4 +1,4 @@
-"""The log of a training in Weights & Biases, an optional package."""
+"""Event writer for Weights & Biases, an optional package."""
 
 import secrets
 from collections import defaultdict
@@ -10,16 +10,16 @@ from detectron2.utils.events import EventWriter, get_event_storage
 
 from ...checkpoint import list_checkpoints
 from ...utils.atomic_write import write_atomically
-
-__all__ = ["WandbWriter", "check_wandb"]
+from ...utils.detectron2_private import stored_images
 
 _ID_FILE = "wandb_id"
 
 
 def check_wandb() -> None:
-    """
+    """Check that Weights & Biases is installed.
+
     Raises:
-        ValueError: the package is not installed; with the command that does it.
+        ValueError: it is not; with the command that installs it.
     """
     try:
         from wandb import init  # noqa: F401  # a folder of runs is called wandb, too
@@ -30,10 +30,10 @@ def check_wandb() -> None:
 
 
 class WandbWriter(EventWriter):
-    """Sends scalars and pictures to Weights & Biases, as ``TensorboardXWriter`` shows them.
+    """Writes scalars and images to Weights & Biases, as ``TensorboardXWriter`` does.
 
-    A resumed training goes on with its run, from the first iteration that the run does not have.
-    Stands before ``TensorboardXWriter``, which takes the pictures away.
+    A resumed training continues its run at the first iteration that the run does not have. It
+    must come before ``TensorboardXWriter``, which clears the images.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class WandbWriter(EventWriter):
     ) -> None:
         """
         Args:
-            folder: of the training.
-            project: that the run belongs to.
-            name: of the run; empty lets Weights & Biases choose one.
+            folder: output directory of the training.
+            project: of the run.
+            name: of the run; if empty, Weights & Biases chooses one.
             config: to show with the run.
-            window_size: values over which a noisy scalar is smoothed, by their median.
+            window_size: number of values over which a noisy scalar is smoothed, by their median.
 
         Raises:
-            ValueError: Weights & Biases refuses, as without an account.
+            ValueError: Weights & Biases can't be used, as without an account.
         """
         import wandb
 
@@ -79,11 +79,10 @@ class WandbWriter(EventWriter):
     def write(self) -> None:
         storage = get_event_storage()
         by_iteration: dict[int, dict[str, Any]] = defaultdict(dict)
-        for name, (value, iteration) in storage.latest_with_smoothing_hint(
-            self._window_size
-        ).items():
+        scalars = storage.latest_with_smoothing_hint(self._window_size)
+        for name, (value, iteration) in scalars.items():
             by_iteration[iteration][name] = value
-        for name, image, iteration in storage._vis_data:
+        for name, image, iteration in stored_images(storage):
             by_iteration[iteration][name] = self._to_image(image.transpose(1, 2, 0))
         for iteration, content in sorted(by_iteration.items()):
             if iteration > self._last_write:
@@ -95,7 +94,7 @@ class WandbWriter(EventWriter):
 
 
 def _run_id(folder: Path) -> str:
-    """The id of the run that this training has begun, or a new one."""
+    """Return the id of the run to continue, or a new one."""
     file = folder / _ID_FILE
     if file.is_file() and list_checkpoints(folder):
         return file.read_text().strip()

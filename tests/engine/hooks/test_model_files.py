@@ -1,0 +1,121 @@
+"""Hooks that write the final and the best weights."""
+
+import logging
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from detectron2.utils import comm
+from torch import nn
+
+from clq.checkpoint.safetensors_file import read_safetensors
+from clq.engine.hooks.model_files import BestModelHook, FinalWeightsHook, ModelFile, is_best
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(("step", "written"), [(3, False), (4, True)])
+def test_final_weights_are_written_after_the_last_step(step: int, written: bool, tmp_path: Path):
+    path, model = tmp_path / "model_final.safetensors", nn.Linear(2, 3)
+    hook = FinalWeightsHook(ModelFile(path, model, config="VERSION: 2\n", class_names=["a"]))
+    hook.trainer = SimpleNamespace(iter=step, max_iter=4)
+    hook.after_train()
+    assert path.exists() == written
+    if written:
+        content = read_safetensors(path)
+        assert (content["config"], content["class_names"]) == ("VERSION: 2\n", ["a"])
+        assert content["model"]["weight"].equal(model.weight)
+
+
+def test_only_rank_0_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    ModelFile(tmp_path / "a.safetensors", nn.Linear(1, 1), config="", class_names=[]).write()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ([0.0], [True]),
+        ([0.0, 0.0, 0.1, 0.1, 0.05], [True, False, True, False, False]),
+        ([3.0, NAN, 2.0, 4.0], [True, False, False, True]),
+        ([NAN, NAN, 0.0, NAN], [False, False, True, False]),
+    ],
+)
+def test_the_best_score_is_above_all_earlier_ones(scores: list[float], best: list[bool]):
+    by_iteration = {10 * (i + 1): score for i, score in enumerate(scores)}
+    assert [is_best(by_iteration, iteration) for iteration in by_iteration] == best
+
+
+class Training:
+    """A training with the hook, whose model has its number of steps as its weight."""
+
+    def __init__(self, path: Path, scores: dict[int, float] | None = None) -> None:
+        self.path = path
+        self.model = nn.Linear(1, 1)
+        self.evaluation = SimpleNamespace(scores=dict(scores or {}), latest=None)
+        file = ModelFile(path, self.model, config="SEED: 1\n", class_names=["a"])
+        self.hook = BestModelHook(file, self.evaluation)
+
+    def step(self, steps: int, score: float | None = None, *, ends: bool = False) -> None:
+        """Take a step or end, with or without an evaluation."""
+        nn.init.constant_(self.model.weight, steps)
+        if score is not None:
+            self.evaluation.scores[steps], self.evaluation.latest = score, steps
+        (self.hook.after_train if ends else self.hook.after_step)()
+
+    @property
+    def written(self) -> float | None:
+        if not self.path.exists():
+            return None
+        return float(read_safetensors(self.path)["model"]["weight"])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "model_best.safetensors"
+
+
+def test_the_best_model_is_written(path: Path):
+    training = Training(path)
+    seen = []
+    for steps, score in enumerate([None, 0.0, None, 2.0, 1.5, NAN, None, 2.5], start=1):
+        training.step(steps, score)
+        seen.append(training.written)
+    assert seen == [None, 2, 2, 4, 4, 4, 4, 8]
+    training.step(9, 3.0, ends=True)
+    assert training.written == 9
+
+
+def test_a_model_that_was_not_evaluated_is_not_written_at_the_end(path: Path):
+    training = Training(path)
+    training.step(1, 1.0)
+    training.step(2, ends=True)
+    assert training.written == 1
+
+
+def test_the_best_score_survives_a_resume(path: Path):
+    before = Training(path)
+    before.step(1, 2.0)
+    resumed = Training(path, before.evaluation.scores)
+    resumed.step(1)
+    resumed.step(2, 1.5)
+    assert resumed.written == 1
+    resumed.step(3, 2.1)
+    assert resumed.written == 3
+
+
+def test_an_evaluation_repeated_on_resume_is_the_best_again(path: Path):
+    resumed = Training(path, {1: 1.0, 2: 2.0})
+    resumed.step(2, 2.0)
+    assert resumed.written == 2
+
+
+def test_data_without_objects_gives_one_warning(path: Path, caplog: pytest.LogCaptureFixture):
+    training = Training(path)
+    for steps in range(1, 4):
+        training.step(steps, NAN)
+    assert training.written is None
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "model_best.safetensors waits for one" in caplog.text
