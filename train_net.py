@@ -22,14 +22,14 @@ from clq.engine import (
     CLQTrainer,
     build_config,
     clq_argument_parser,
+    defer_peer_errors,
+    detect_launcher,
     device_of,
     exit_on_user_error,
-    find_place,
-    is_first_of_machine,
-    join,
+    is_local_rank_zero,
     launch,
+    run_in_process_group,
     setup,
-    speak_in_turn,
 )
 from clq.modeling import fast_inference_model
 
@@ -60,11 +60,14 @@ def run() -> None:
     args = clq_argument_parser(epilog=__doc__).parse_args()
     with (
         exit_on_user_error(debug=args.debug),
-        speak_in_turn(is_first=is_first_of_machine(os.environ)),
+        defer_peer_errors(is_first=is_local_rank_zero(os.environ)),
     ):
-        args.place = find_place(os.environ, num_gpus=args.num_gpus, num_machines=args.num_machines)
+        args.place = detect_launcher(
+            os.environ, num_gpus=args.num_gpus, num_machines=args.num_machines
+        )
         if args.place is not None:
-            join(main, args.place, on_cuda=device_of(args).startswith("cuda"), args=(args,))
+            on_cuda = device_of(args).startswith("cuda")
+            run_in_process_group(main, args.place, on_cuda=on_cuda, args=(args,))
             return
         on_cuda = False
         if args.num_gpus * args.num_machines > 1:

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--most", type=float, default=0.3, help="points of AP (default: 0.3)")
     options = parser.parse_args(argv)
-    with exit_on_user_error(go_on="start again"):
+    with exit_on_user_error(hint="start again"):
         full, fast = (
             evaluate(options.config_file, options.weights, fast=fast) for fast in (False, True)
         )

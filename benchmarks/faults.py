@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")
     options = parser.parse_args(argv)
     with (
-        exit_on_user_error(go_on="start again"),
+        exit_on_user_error(hint="start again"),
         tempfile.TemporaryDirectory(prefix="clq_faults_") as scratch,
     ):
         rows = run_trials(options, options.output or Path(scratch))

@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     with (
-        exit_on_user_error(go_on="start again"),
+        exit_on_user_error(hint="start again"),
         tempfile.TemporaryDirectory(prefix="clq_memory_") as output,
     ):
         megabytes = watch(options.iterations, options.opts, output)

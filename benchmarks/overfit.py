@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     rows: list[dict[str, Any]] = []
-    with exit_on_user_error(go_on="name the members that are left by --members"):
+    with exit_on_user_error(hint="name the members that are left by --members"):
         for member in options.members:
             rows.append(overfit(member, options.seed, options.output, options.opts))
             others = [row for row in read_rows(options.results) if row["member"] != member]

@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(argv, names)
         described = environment(options)
         print("\n".join(f"{name}: {value}" for name, value in described.items()), flush=True)
-        with exit_on_user_error(go_on="nothing was written"):
+        with exit_on_user_error(hint="nothing was written"):
             rows, failed = measure(choose(found, options.only), options)
     print("\n" + table(rows))
     if failed:

@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     scale = ON_CPU if device.type == "cpu" else QUICK if options.quick else FULL
     method = f"## Method\n\n```text\n{__doc__}```"
     rows: list[dict[str, Any]] = []
-    with exit_on_user_error(go_on="start again"):
+    with exit_on_user_error(hint="start again"):
         if device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError("there is no CUDA device here; `make bench` measures the processor.")
         until = time.perf_counter() + 60 * options.minutes

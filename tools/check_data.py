@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         "--images", type=_count, metavar="N", help="read N evenly spaced images (default: all)"
     )
     options = parser.parse_args(argv)
-    with exit_on_user_error(go_on="nothing was changed"):
+    with exit_on_user_error(hint="nothing was changed"):
         reports = check(options)
     if options.json:
         print(json.dumps(as_json(reports), allow_nan=False))

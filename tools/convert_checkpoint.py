@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("opts", nargs="*", help="configuration keys and values")
     options = parser.parse_intermixed_args(argv)
-    with exit_on_user_error(go_on="nothing was written"):
+    with exit_on_user_error(hint="nothing was written"):
         done = convert(
             options.source,
             options.target,

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
     opts = ["SEED", str(options.seed), "OUTPUT_DIR", options.output, *options.opts]
-    with exit_on_user_error(go_on="make demo starts over"):
+    with exit_on_user_error(hint="make demo starts over"):
         run_demo(clq_argument_parser().parse_args(["--config-file", str(CONFIG), *opts]))
 
 

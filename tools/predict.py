@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--no-pictures", dest="pictures", action="store_false", help="write predictions.json alone"
     )
     options = parser.parse_args(argv)
-    with exit_on_user_error(go_on="predictions.json was not written"):
+    with exit_on_user_error(hint="predictions.json was not written"):
         done = predict_files(
             options.weights,
             options.inputs,

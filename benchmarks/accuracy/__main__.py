@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_ours = options.results == RESULTS
     options.output = options.output or Path("output") / options.results.stem
     failed = 0
-    with exit_on_user_error(go_on="the same command goes on with the cells that have no row"):
+    with exit_on_user_error(hint="the same command goes on with the cells that have no row"):
         if not options.report:
             failed = _run(options, is_ours)
         if not options.again:

@@ -13,7 +13,7 @@ import train_net
 from benchmarks.common import run_apart
 from clq.checkpoint import dump_config, write_detector
 from clq.engine import TrainingStep
-from clq.engine.distributed.cluster_env import Place
+from clq.engine.distributed.cluster_env import RankInfo
 from clq.engine.distributed.process_group import process_group
 from clq.prediction.predictor import Predictor
 from reference.devices import running_on
@@ -84,7 +84,7 @@ def test_num_gpus_1(tiny_data: TinyData, tmp_path: Path):
 
 def steps_through_nccl(url: str) -> list[float]:
     """Losses of three steps in a process group of one, whose gradients NCCL averages."""
-    place = Place("--num-gpus", 0, 1, 0, 0, url)
+    place = RankInfo("--num-gpus", 0, 1, 0, 0, url)
     with running_on(torch.device(DEVICE)), process_group(place, 0):
         model = DistributedDataParallel(
             build("clq").train(), device_ids=[0], broadcast_buffers=False

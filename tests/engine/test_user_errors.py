@@ -1,4 +1,4 @@
-"""Errors in the input end in one sentence; others keep their traceback."""
+"""User errors are one-line messages; others keep their traceback."""
 
 import logging
 import traceback
@@ -8,11 +8,11 @@ import pytest
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from clq.engine import exit_on_user_error, user_errors
-from clq.engine.user_errors import log_user_errors_in_one_line, speak_in_turn
+from clq.engine.user_errors import defer_peer_errors, suppress_user_error_tracebacks
 from clq.utils.wheel_download import DownloadError
 
-# What gloo, NCCL and the store at which processes meet say of a process that has ended.
-LOST = (
+# Messages of gloo, NCCL and the rendezvous store when a peer has exited.
+PEER_FAILURES = (
     "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:16574.",
     "Read error [127.0.0.1]:16574: Connection reset by peer",
     "writev [127.0.0.1]:16574: Broken pipe",
@@ -30,14 +30,14 @@ LOST = (
         FloatingPointError("too large"),
     ],
 )
-def test_an_error_of_the_user_is_one_sentence(error: Exception):
+def test_a_user_error_is_one_line(error: Exception):
     with pytest.raises(SystemExit) as leaving, exit_on_user_error():
         raise error
     assert leaving.value.code == "error: too large"  # Python prints it and exits with 1
 
 
 def failed_process(error: Exception) -> ProcessRaisedException:
-    """What PyTorch raises where a process that it started failed."""
+    """Return the error that PyTorch raises when a process that it started has failed."""
     try:
         raise error
     except type(error):
@@ -46,7 +46,7 @@ def failed_process(error: Exception) -> ProcessRaisedException:
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence"),
+    ("error", "message"),
     [
         (ValueError("ValueError: is in the text"), "ValueError: is in the text"),
         (FileNotFoundError(2, "No such file", "x.pth"), "[Errno 2] No such file: 'x.pth'"),
@@ -57,23 +57,23 @@ def failed_process(error: Exception) -> ProcessRaisedException:
         ),
     ],
 )
-def test_an_error_in_another_process_is_told_alike(error: Exception, sentence: str):
+def test_a_user_error_of_another_process_is_one_line(error: Exception, message: str):
     with pytest.raises(SystemExit) as leaving, exit_on_user_error():
         raise failed_process(error)
-    assert leaving.value.code == f"error: {sentence}"
+    assert leaving.value.code == f"error: {message}"
 
 
-def test_a_mistake_of_ours_in_another_process_keeps_its_traceback():
-    with pytest.raises(ProcessRaisedException, match="ours"), exit_on_user_error():
-        raise failed_process(TypeError("ours"))
+def test_a_bug_in_another_process_keeps_its_traceback():
+    with pytest.raises(ProcessRaisedException, match="bug"), exit_on_user_error():
+        raise failed_process(TypeError("bug"))
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence"),
+    ("error", "message"),
     [
         *(
             (RuntimeError(text), "another process of the run ended; its log may tell why.")
-            for text in LOST
+            for text in PEER_FAILURES
         ),
         (
             ProcessExitedException("died", 1, 12345, -9, "SIGKILL"),
@@ -82,57 +82,57 @@ def test_a_mistake_of_ours_in_another_process_keeps_its_traceback():
         ),
     ],
 )
-def test_the_end_of_another_process_is_one_sentence(error: Exception, sentence: str):
+def test_the_exit_of_another_process_is_one_line(error: Exception, message: str):
     with pytest.raises(SystemExit) as leaving, exit_on_user_error():
         raise error
-    assert leaving.value.code == f"error: {sentence}"
+    assert leaving.value.code == f"error: {message}"
 
 
 @pytest.mark.parametrize(
     "error",
     [RuntimeError("out of memory"), ProcessExitedException("left", 1, 12345, 3)],
 )
-def test_another_end_keeps_its_traceback(error: Exception):
+def test_other_failures_keep_their_traceback(error: Exception):
     with pytest.raises(type(error)), exit_on_user_error():
         raise error
 
 
 @pytest.mark.parametrize(
-    ("error", "waits_of_first", "waits_of_others"),
+    ("error", "delays_of_first", "delays_of_others"),
     [
         (ValueError("too large"), [], [5]),
         (DownloadError("no network"), [], [5]),
-        (RuntimeError(LOST[0]), [10], [10]),
+        (RuntimeError(PEER_FAILURES[0]), [10], [10]),
         (RuntimeError("out of memory"), [], []),
-        (TypeError("ours"), [], []),
+        (TypeError("bug"), [], []),
         (SystemExit(143), [], []),
     ],
 )
-def test_processes_speak_in_turn(
+def test_peers_report_later(
     error: BaseException,
-    waits_of_first: list[float],
-    waits_of_others: list[float],
+    delays_of_first: list[float],
+    delays_of_others: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    for is_first, expected in ((True, waits_of_first), (False, waits_of_others)):
+    for is_first, expected in ((True, delays_of_first), (False, delays_of_others)):
         waits: list[float] = []
         monkeypatch.setattr(user_errors.time, "sleep", waits.append)
-        with pytest.raises(type(error)) as raised, speak_in_turn(is_first=is_first):
+        with pytest.raises(type(error)) as raised, defer_peer_errors(is_first=is_first):
             raise error
         assert raised.value is error and waits == expected
 
 
-def test_debug_lets_it_through():
+def test_debug_raises_the_error():
     with pytest.raises(ValueError, match="too large"), exit_on_user_error(debug=True):
         raise ValueError("too large")
 
 
-def test_a_mistake_of_ours_keeps_its_traceback():
+def test_a_bug_keeps_its_traceback():
     with pytest.raises(TypeError), exit_on_user_error():
-        raise TypeError("ours")
+        raise TypeError("bug")
 
 
-def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
+def test_ctrl_c_says_how_to_resume(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as leaving, exit_on_user_error():
         raise KeyboardInterrupt
     assert leaving.value.code == 130
@@ -144,7 +144,7 @@ def test_nothing_happens_without_an_error():
         pass
 
 
-# What Detectron2's trainer writes into the log before it lets an error through.
+# Detectron2's trainer logs an error here before it raises it.
 TRAIN_LOOP = logging.getLogger("detectron2.engine.train_loop")
 
 
@@ -162,9 +162,9 @@ def log_failure(error: Exception) -> None:
         TRAIN_LOOP.exception("Exception during training:")
 
 
-def test_the_log_has_a_users_error_in_one_line(lines: pytest.LogCaptureFixture):
-    log_user_errors_in_one_line()
-    log_user_errors_in_one_line()
+def test_the_log_has_a_user_error_in_one_line(lines: pytest.LogCaptureFixture):
+    suppress_user_error_tracebacks()
+    suppress_user_error_tracebacks()
     assert len(TRAIN_LOOP.filters) == 1
     log_failure(ValueError("100% too large"))
     (record,) = lines.records
@@ -172,22 +172,20 @@ def test_the_log_has_a_users_error_in_one_line(lines: pytest.LogCaptureFixture):
     assert record.exc_info is None and "Traceback" not in lines.text
 
 
-@pytest.mark.parametrize("text", LOST)
-def test_the_log_has_no_traceback_of_what_followed_elsewhere(
-    text: str, lines: pytest.LogCaptureFixture
-):
-    log_user_errors_in_one_line()
+@pytest.mark.parametrize("text", PEER_FAILURES)
+def test_the_log_has_no_traceback_of_a_peer_failure(text: str, lines: pytest.LogCaptureFixture):
+    suppress_user_error_tracebacks()
     log_failure(RuntimeError(text))
     (record,) = lines.records
     assert record.getMessage() == "Another process of the run ended; its log may tell why."
     assert record.exc_info is None
 
 
-def test_the_log_has_the_traceback_of_a_mistake_of_ours(lines: pytest.LogCaptureFixture):
-    log_user_errors_in_one_line()
-    log_failure(TypeError("ours"))
-    assert "Exception during training:" in lines.text and "TypeError: ours" in lines.text
+def test_the_log_has_the_traceback_of_a_bug(lines: pytest.LogCaptureFixture):
+    suppress_user_error_tracebacks()
+    log_failure(TypeError("bug"))
+    assert "Exception during training:" in lines.text and "TypeError: bug" in lines.text
     log_failure(RuntimeError("out of memory"))
     assert "RuntimeError: out of memory" in lines.text
-    TRAIN_LOOP.warning("of no error")
-    assert lines.records[-1].getMessage() == "of no error"
+    TRAIN_LOOP.warning("no error")
+    assert lines.records[-1].getMessage() == "no error"

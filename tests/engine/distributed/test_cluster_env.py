@@ -1,12 +1,12 @@
-"""What the variables of torchrun and srun say of a process, and what is none of their launches."""
+"""Detection of torchrun and srun by their environment variables."""
 
 from typing import Any
 
 import pytest
 
-from clq.engine.distributed.cluster_env import Place, find_place, is_first_of_machine
+from clq.engine.distributed.cluster_env import RankInfo, detect_launcher, is_local_rank_zero
 
-# The second of two processes on the second of two machines.
+# The second of two processes on the second of two nodes.
 TORCHRUN = {
     "RANK": "3",
     "WORLD_SIZE": "4",
@@ -24,7 +24,7 @@ SRUN = {
     "SLURM_STEP_ID": "2",
     "SLURM_TASK_PID": "4711",
     "SLURM_PROCID": "3",
-    "SLURM_NTASKS": "8",  # of the job; the step has other numbers
+    "SLURM_NTASKS": "8",  # of the job; those of the step differ
     "SLURM_STEP_NUM_TASKS": "4",
     "SLURM_NNODES": "4",
     "SLURM_STEP_NUM_NODES": "2",
@@ -34,46 +34,46 @@ SRUN = {
     "SLURM_STEP_NODELIST": "a[2-3]",
 }
 ALONE = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"}
-ONE_PER_MACHINE = {"SLURM_STEP_NUM_NODES": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "3"}
+ONE_PER_NODE = {"SLURM_STEP_NUM_NODES": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "3"}
 
 
 def without(environment: dict[str, str], *names: str, **others: str) -> dict[str, str]:
     return {**{k: v for k, v in environment.items() if k not in names}, **others}
 
 
-def srun_place(*names: str, **others: str) -> Place:
-    """The place by srun's variables, without some and with others."""
-    place = find_place(without(SRUN, *names, **others))
-    assert place is not None and place.launcher == "srun"
-    return place
+def srun_info(*names: str, **others: str) -> RankInfo:
+    """Read srun's variables, without some and with others."""
+    info = detect_launcher(without(SRUN, *names, **others))
+    assert info is not None and info.launcher == "srun"
+    return info
 
 
-def refusal(environment: dict[str, str], **flags: int) -> str:
+def error_of(environment: dict[str, str], **flags: int) -> str:
     with pytest.raises(ValueError) as error:
-        find_place(environment, **flags)
+        detect_launcher(environment, **flags)
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-def test_torchrun_gives_a_place():
-    assert find_place(TORCHRUN) == Place(
+def test_torchrun_is_read():
+    assert detect_launcher(TORCHRUN) == RankInfo(
         launcher="torchrun",
         rank=3,
         world_size=4,
         local_rank=1,
-        machine=1,
+        node=1,
         url="env://",
         launch_id="/logs/none_abc",
     )
 
 
-def test_srun_gives_a_place():
-    assert srun_place() == Place(
+def test_srun_is_read():
+    assert srun_info() == RankInfo(
         launcher="srun",
         rank=3,
         world_size=4,
         local_rank=1,
-        machine=1,
+        node=1,
         url="tcp://a2:13402",  # 10000 + (100 * 1234 + 2) % 20000
     )
 
@@ -83,42 +83,42 @@ def test_srun_gives_a_place():
     [
         {},
         {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"},
-        {"RANK": "0", "WORLD_SIZE": "1"},  # as some clusters say to every process
+        {"RANK": "0", "WORLD_SIZE": "1"},  # some clusters set it for every process
         {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8", "SLURM_JOB_NODELIST": "a"},  # shell of salloc
         without(SRUN, "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS", SLURM_PROCID="0"),  # sbatch
         without(SRUN, SLURM_STEP_NUM_TASKS="1", SLURM_PROCID="0"),  # srun --pty, or one launcher
     ],
 )
 @pytest.mark.parametrize("num_gpus", [1, 8])
-def test_no_launch_of_several_tasks_is_none(environment: dict[str, str], num_gpus: int):
-    assert find_place(environment, num_gpus=num_gpus) is None
+def test_without_a_launcher_there_is_no_rank(environment: dict[str, str], num_gpus: int):
+    assert detect_launcher(environment, num_gpus=num_gpus) is None
 
 
-def test_torchrun_with_one_process_is_found_too():
-    place = find_place({**TORCHRUN, **ALONE})
-    assert place is not None and (place.world_size, place.launch_id) == (1, "/logs/none_abc")
+def test_torchrun_with_one_process_is_detected():
+    info = detect_launcher({**TORCHRUN, **ALONE})
+    assert info is not None and (info.world_size, info.launch_id) == (1, "/logs/none_abc")
 
 
-def test_torchrun_goes_before_the_srun_that_started_it():
-    assert find_place({**SRUN, **TORCHRUN}) == find_place(TORCHRUN)
+def test_torchrun_takes_precedence_over_srun():
+    assert detect_launcher({**SRUN, **TORCHRUN}) == detect_launcher(TORCHRUN)
 
 
-def test_a_hand_made_launch_of_slurm_is_found():
+def test_few_variables_of_srun_are_enough():
     environment = {
         "SLURM_PROCID": "1",
         "SLURM_NTASKS": "2",
         "SLURM_LOCALID": "1",
         "SLURM_NODELIST": "localhost",
     }
-    place = find_place(environment)
-    assert place == Place("srun", 1, 2, local_rank=1, machine=0, url="tcp://localhost:10000")
+    info = detect_launcher(environment)
+    assert info == RankInfo("srun", 1, 2, local_rank=1, node=0, url="tcp://localhost:10000")
 
 
 @pytest.mark.parametrize("first", [0, 2])
-def test_without_the_number_of_a_machine_its_first_process_stands_for_it(first: int):
+def test_a_node_without_a_number_is_known_by_its_first_rank(first: int):
     ranks = {"RANK": str(first + 1), "LOCAL_RANK": "1"}
-    place = find_place(without(TORCHRUN, "GROUP_RANK", **ranks))
-    assert place is not None and place.machine == first
+    info = detect_launcher(without(TORCHRUN, "GROUP_RANK", **ranks))
+    assert info is not None and info.node == first
 
 
 @pytest.mark.parametrize(
@@ -133,36 +133,36 @@ def test_without_the_number_of_a_machine_its_first_process_stands_for_it(first: 
         ("a.example.org,b.example.org", "a.example.org"),
     ],
 )
-def test_tasks_meet_at_the_first_machine(hosts: str, first: str):
-    place = srun_place(SLURM_STEP_NODELIST=hosts)
-    assert place.url == f"tcp://{first}:13402"
+def test_tasks_meet_at_the_first_host(hosts: str, first: str):
+    info = srun_info(SLURM_STEP_NODELIST=hosts)
+    assert info.url == f"tcp://{first}:13402"
 
 
-def test_lists_of_machines_go_by_how_near_they_are():
+def test_the_node_list_of_the_step_takes_precedence():
     step, job = "SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"
-    assert srun_place(SLURM_NODELIST="c").url == "tcp://a2:13402"
-    assert srun_place(step, SLURM_NODELIST="c").url == "tcp://a1:13402"
-    assert srun_place(step, job, SLURM_NODELIST="c").url == "tcp://c:13402"
+    assert srun_info(SLURM_NODELIST="c").url == "tcp://a2:13402"
+    assert srun_info(step, SLURM_NODELIST="c").url == "tcp://a1:13402"
+    assert srun_info(step, job, SLURM_NODELIST="c").url == "tcp://c:13402"
 
 
-def test_an_address_of_the_users_goes_first():
-    assert srun_place(MASTER_ADDR="b", MASTER_PORT="40000").url == "tcp://b:40000"
-    assert srun_place(MASTER_ADDR="", MASTER_PORT="").url == "tcp://a2:13402"
+def test_an_address_of_the_user_takes_precedence():
+    assert srun_info(MASTER_ADDR="b", MASTER_PORT="40000").url == "tcp://b:40000"
+    assert srun_info(MASTER_ADDR="", MASTER_PORT="").url == "tcp://a2:13402"
 
 
-def test_steps_of_a_job_and_jobs_meet_at_ports_of_their_own():
+def test_jobs_and_their_steps_have_different_ports():
     urls = {
-        srun_place(SLURM_JOB_ID=str(job), SLURM_STEP_ID=str(step)).url
+        srun_info(SLURM_JOB_ID=str(job), SLURM_STEP_ID=str(step)).url
         for job in range(50)
         for step in range(20)
     }
     ports = {int(url.rpartition(":")[2]) for url in urls}
     assert len(ports) == 50 * 20
-    assert min(ports) >= 1024 and max(ports) < 32768  # not of users, not of the system
+    assert min(ports) >= 1024 and max(ports) < 32768  # neither privileged nor ephemeral
 
 
 @pytest.mark.parametrize(
-    ("environment", "sentence"),
+    ("environment", "message"),
     [
         (
             {"RANK": "0"},
@@ -198,15 +198,15 @@ def test_steps_of_a_job_and_jobs_meet_at_ports_of_their_own():
         ),
     ],
 )
-def test_variables_that_make_no_sense_are_refused(environment: dict[str, str], sentence: str):
-    assert refusal(environment) == sentence
+def test_invalid_variables_are_rejected(environment: dict[str, str], message: str):
+    assert error_of(environment) == message
 
 
 @pytest.mark.parametrize("environment", [TORCHRUN, {**TORCHRUN, **ALONE}, {**SRUN, **TORCHRUN}])
 @pytest.mark.parametrize("flags", [{"num_gpus": 8}, {"num_machines": 4}])
-def test_a_launch_under_torchrun_is_refused(environment: dict[str, str], flags: dict[str, Any]):
+def test_a_launch_under_torchrun_is_rejected(environment: dict[str, str], flags: dict[str, Any]):
     asked = {"num_gpus": 1, "num_machines": 1, **flags}
-    assert refusal(environment, **flags) == (
+    assert error_of(environment, **flags) == (
         f"torchrun has started {environment['WORLD_SIZE']} processes, and --num-gpus "
         f"{asked['num_gpus']} with --num-machines {asked['num_machines']} would start others in "
         "each: leave both flags out."
@@ -217,14 +217,14 @@ def test_a_launch_under_torchrun_is_refused(environment: dict[str, str], flags: 
     ("environment", "num_machines"),
     [
         (SRUN, 1),
-        (SRUN, 4),  # two tasks on a machine
-        ({**SRUN, **ONE_PER_MACHINE}, 1),
-        ({**SRUN, **ONE_PER_MACHINE}, 2),
+        (SRUN, 4),  # two tasks on a node
+        ({**SRUN, **ONE_PER_NODE}, 1),
+        ({**SRUN, **ONE_PER_NODE}, 2),
         (without(SRUN, "SLURM_STEP_NUM_NODES", "SLURM_NNODES"), 4),
     ],
 )
-def test_a_launch_in_each_of_sruns_tasks_is_refused(environment: dict[str, str], num_machines: int):
-    assert refusal(environment, num_gpus=2, num_machines=num_machines) == (
+def test_a_launch_in_each_task_of_srun_is_rejected(environment: dict[str, str], num_machines: int):
+    assert error_of(environment, num_gpus=2, num_machines=num_machines) == (
         f"srun has started 4 processes, and --num-gpus 2 with --num-machines {num_machines} would "
         "start others in each: leave both flags out, or start one task on each machine and give "
         "their number by --num-machines."
@@ -232,10 +232,10 @@ def test_a_launch_in_each_of_sruns_tasks_is_refused(environment: dict[str, str],
 
 
 @pytest.mark.parametrize("num_gpus", [1, 8])
-def test_srun_may_start_a_launcher_on_each_machine(num_gpus: int):
-    environment = {**SRUN, **ONE_PER_MACHINE}
-    assert find_place(environment, num_gpus=num_gpus, num_machines=4) is None
-    assert find_place(environment) is not None
+def test_srun_may_start_a_launcher_on_each_node(num_gpus: int):
+    environment = {**SRUN, **ONE_PER_NODE}
+    assert detect_launcher(environment, num_gpus=num_gpus, num_machines=4) is None
+    assert detect_launcher(environment) is not None
 
 
 @pytest.mark.parametrize(
@@ -248,5 +248,5 @@ def test_srun_may_start_a_launcher_on_each_machine(num_gpus: int):
         ({"SLURM_LOCALID": "1"}, False),
     ],
 )
-def test_the_first_process_of_a_machine_is_known(environment: dict[str, str], is_first: bool):
-    assert is_first_of_machine(environment) is is_first
+def test_local_rank_zero_is_known(environment: dict[str, str], is_first: bool):
+    assert is_local_rank_zero(environment) is is_first

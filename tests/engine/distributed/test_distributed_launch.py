@@ -1,4 +1,4 @@
-"""Two processes on CPU, started by torchrun, srun and --num-gpus: one training, three times."""
+"""The same training by two processes on CPU, started by torchrun, srun and --num-gpus."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import train_net
 from clq.engine import launch
 from reference.tiny import KEYS, ROOT, TinyData, free_url, options, parse, start_training
 
-# Trained batch norms would have statistics of their own in each process.
+# Trained batch norms would have different statistics in each process.
 RUN_KEYS = {
     **KEYS,
     "MODEL.RESNETS.NORM": "FrozenBN",
@@ -26,9 +26,10 @@ RUN_KEYS = {
 
 
 def documented_line(data: TinyData, output: Path) -> tuple[list[str], list[str]]:
-    """The torchrun of docs/multi-gpu.md: what Python runs, and the arguments of train_net.py.
+    """Read the torchrun command of docs/multi-gpu.md.
 
-    The data and some keys are ours.
+    Returns:
+        Arguments of Python, and those of train_net.py with the data and keys of the test.
     """
     text = (ROOT / "docs" / "multi-gpu.md").read_text()
     line = text.split("\n```\n.venv/bin/torchrun")[1].split("\n```")[0]
@@ -41,7 +42,7 @@ def documented_line(data: TinyData, output: Path) -> tuple[list[str], list[str]]
 
 
 def start_tasks(arguments: list[str]) -> list[subprocess.Popen]:
-    """What srun does with two tasks on this machine."""
+    """Start two tasks on this node as srun does."""
     port = free_url().rpartition(":")[2]
     common = {
         "SLURM_STEP_ID": "0",
@@ -57,18 +58,22 @@ def start_tasks(arguments: list[str]) -> list[subprocess.Popen]:
 
 
 def kill_main_process(run: subprocess.Popen, output: Path) -> None:
-    """Once there is a checkpoint; its id is in the name of the file for TensorBoard."""
+    """Kill rank 0 once there is a checkpoint; its process id is in the name of the events file.
+
+    Detectron2's main creates that file only with the first metrics.
+    """
     deadline = time.monotonic() + 120
-    while not (output / "last_checkpoint").exists():
+    events: list[Path] = []
+    while not (events and (output / "last_checkpoint").exists()):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
-    (events,) = output.glob("events.out.tfevents.*")
-    os.kill(int(events.name.split(".")[-2]), signal.SIGKILL)
+        events = list(output.glob("events.out.tfevents.*"))
+    os.kill(int(events[0].name.split(".")[-2]), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
 def folder(tiny_data: TinyData, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the outputs of one training by each launcher; torchrun's is killed on the way."""
+    """Folder of the outputs of one training by each launcher; that of torchrun is killed once."""
     folder = tmp_path_factory.mktemp("launches")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -84,7 +89,7 @@ def folder(tiny_data: TinyData, tmp_path_factory: pytest.TempPathFactory) -> Pat
                 assert process.returncode == 0, stderr.decode()
         finally:
             for process in (torchrun, *tasks):
-                process.terminate()  # so that torchrun ends its own
+                process.terminate()  # torchrun terminates its own
     return folder
 
 
@@ -93,12 +98,12 @@ def metrics(output: Path) -> list[dict[str, Any]]:
 
 
 def files(output: Path) -> list[str]:
-    """Without TensorBoard's, which each start adds."""
+    """List the files, except for TensorBoard's, of which each start adds one."""
     names = {path.name for path in output.iterdir()}
     return sorted(name for name in names if not name.startswith("events.out"))
 
 
-def test_a_training_whose_process_was_killed_goes_on_by_itself(folder: Path):
+def test_a_killed_training_resumes_by_itself(folder: Path):
     log = (folder / "torchrun" / "log.txt").read_text()
     assert log.count("torchrun has started the processes anew, so the training goes on") == 1
     assert log.count("Rank of current process: 0. World size: 2") == 2
@@ -108,7 +113,7 @@ def test_a_training_whose_process_was_killed_goes_on_by_itself(folder: Path):
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "srun"])
-def test_every_launcher_makes_the_same_training(launcher: str, folder: Path):
+def test_every_launcher_trains_the_same(launcher: str, folder: Path):
     ours, expected = folder / launcher, folder / "num_gpus"
     assert (ours / "results.json").read_text() == (expected / "results.json").read_text()
     models = [torch.load(output / "model_final.pth")["model"] for output in (ours, expected)]
@@ -116,7 +121,7 @@ def test_every_launcher_makes_the_same_training(launcher: str, folder: Path):
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "srun"])
-def test_every_launcher_leaves_one_set_of_files(launcher: str, folder: Path):
+def test_every_launcher_leaves_the_same_files(launcher: str, folder: Path):
     own = [".torchrun"] if launcher == "torchrun" else []
     assert files(folder / launcher) == sorted([*files(folder / "num_gpus"), *own])
     iterations = [line["iteration"] for line in metrics(folder / launcher)]
@@ -124,7 +129,7 @@ def test_every_launcher_leaves_one_set_of_files(launcher: str, folder: Path):
     assert iterations == [line["iteration"] for line in metrics(folder / "num_gpus")]
 
 
-def test_processes_know_their_places(folder: Path):
+def test_processes_know_their_ranks(folder: Path):
     for launcher in ("torchrun", "srun", "num_gpus"):
         log = (folder / launcher / "log.txt.rank1").read_text()
         assert "Rank of current process: 1. World size: 2" in log

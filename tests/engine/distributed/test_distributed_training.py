@@ -1,4 +1,4 @@
-"""Two processes train as one: the same losses, the same weights, the same end."""
+"""Two processes train as one: same losses, same weights, same end."""
 
 import json
 import signal
@@ -53,7 +53,7 @@ def same_size(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
 
 @pytest.fixture(scope="module")
 def folder(same_size: TinyData, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where one process, and two, have left what they saw."""
+    """Folder with the records of trainings by one process and by two."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -89,7 +89,7 @@ def test_two_processes_divide_by_the_mean_of_their_counts(folder: Path):
 
 @pytest.mark.parametrize("member", MEMBERS)
 def test_losses_of_two_processes_average_to_those_of_one(member: str, folder: Path):
-    """Though the second process has no object: both divide by the same."""
+    """Although rank 1 has no object: both use the same normalizer."""
     first, second = (seen(folder, "family", rank)[member] for rank in range(2))
     whole = losses_of(member, slice(0, 2))
     assert set(first) == set(second) == set(whole)
@@ -99,10 +99,9 @@ def test_losses_of_two_processes_average_to_those_of_one(member: str, folder: Pa
 
 
 def test_two_processes_train_as_one(folder: Path):
-    """2 + 2 images against 4, the empty one among them.
+    """2 + 2 images equal 4, the empty one among them.
 
-    It holds only if the losses are divided by the mean over processes: any other divisor changes
-    the gradient.
+    This holds only if the losses are normalized by the mean over processes.
     """
     one, (first, second) = seen(folder, "one", 0), (seen(folder, "two", rank) for rank in range(2))
     assert [run["place"] for run in (one, first, second)] == [
@@ -116,10 +115,10 @@ def test_two_processes_train_as_one(folder: Path):
     check_same(second["weights"], first["weights"], atol=0)
     check_same(first["weights"], one["weights"], atol=1e-5)
     distances = [(one["weights"][key] - start[key]).abs().max() for key in moved]
-    assert max(distances) > 1e-3, "the steps are much longer than the tolerance"
+    assert max(distances) > 1e-3, "the steps are much larger than the tolerance"
 
 
-def test_the_processes_of_a_step_share_out_its_images(folder: Path):
+def test_the_processes_share_the_images_of_a_step(folder: Path):
     one, first, second = seen(folder, "one", 0), *(seen(folder, "two", rank) for rank in range(2))
     assert len(one["seen"]) == 12 and len(first["seen"]) == len(second["seen"]) == 6
     for step in range(3):
@@ -129,14 +128,14 @@ def test_the_processes_of_a_step_share_out_its_images(folder: Path):
 
 
 @pytest.mark.parametrize(("name", "count"), [("two", 2), ("micro_batches", 3), ("empty", 2)])
-def test_a_step_exchanges_counts_in_each_pass_and_its_losses(name: str, count: int, folder: Path):
-    """One tensor each, beside gradients, whatever the data."""
+def test_a_step_reduces_the_counts_of_each_pass_and_the_losses(name: str, count: int, folder: Path):
+    """One tensor each, besides the gradients, whatever the data."""
     for rank in range(2):
         assert seen(folder, name, rank)["exchanges"] == [["all_reduce"] * count] * 3
 
 
 @pytest.mark.parametrize("name", ["micro_batches", "empty"])
-def test_the_processes_neither_wait_nor_diverge(name: str, folder: Path):
+def test_the_processes_neither_hang_nor_diverge(name: str, folder: Path):
     """With micro-batches, one of them without objects, and where a process has no object at all."""
     first, second = (seen(folder, name, rank) for rank in range(2))
     assert first["end"] == second["end"] == "" and first["iteration"] == second["iteration"] == 3
@@ -146,8 +145,8 @@ def test_the_processes_neither_wait_nor_diverge(name: str, folder: Path):
     assert any(not weight.equal(other[key]) for key, weight in first["weights"].items())
 
 
-def test_an_evaluation_is_of_the_statistics_that_are_saved(folder: Path):
-    """Those of the first process, of the average too; the trained ones differ until then."""
+def test_evaluation_uses_the_statistics_of_rank_0(folder: Path):
+    """As a checkpoint does, for the average too; they differ between ranks until then."""
     weights = [seen(folder, "norms", rank)["weights"] for rank in range(2)]
     check_same(weights[1], weights[0], atol=0)
     averages = [seen(folder, "norms", rank)["average"] for rank in range(2)]
@@ -156,7 +155,7 @@ def test_an_evaluation_is_of_the_statistics_that_are_saved(folder: Path):
     assert not averages[0][statistics].equal(weights[0][statistics])
 
 
-def test_a_loss_that_is_not_finite_in_one_process_stops_both(folder: Path):
+def test_a_nonfinite_loss_in_one_process_stops_both(folder: Path):
     first, second = (seen(folder, "nonfinite", rank) for rank in range(2))
     file = folder / "nonfinite" / "nonfinite_0000001_rank1.pth"
     assert first["end"] == second["end"] and first["iteration"] == second["iteration"] == 1
@@ -170,7 +169,7 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_both(folder: Path):
 
 
 def test_a_signal_to_one_process_stops_both_after_the_same_step(folder: Path):
-    """It comes in the midst of step 1, before the processes exchange what they know."""
+    """It arrives in step 1, before the reduction."""
     first, second = (seen(folder, "signal", rank) for rank in range(2))
     assert first["end"] == second["end"] == str(128 + signal.SIGTERM)
     assert first["iteration"] == second["iteration"] == 1
@@ -179,8 +178,8 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(folder: Path):
     assert last is not None and last.path.name == "model_0000001.pth"
 
 
-def test_the_evaluation_shares_out_the_images(same_size: TinyData, folder: Path, tmp_path: Path):
-    """The main process writes what all of them found."""
+def test_evaluation_is_split_over_processes(same_size: TinyData, folder: Path, tmp_path: Path):
+    """Rank 0 writes the detections of all."""
     keys = {**SAME_STEPS, "MODEL.WEIGHTS": folder / "two" / "model_final.pth"}
     train_net.main(parse(command_line(same_size, tmp_path, "--eval-only", keys=keys)))
     found = detections(folder / "two")
@@ -189,6 +188,6 @@ def test_the_evaluation_shares_out_the_images(same_size: TinyData, folder: Path,
 
 
 def detections(output: Path) -> list[dict[str, Any]]:
-    """What the evaluation of a run found, in the order of the images."""
+    """Read the detections of a run, sorted by image."""
     found = json.loads((output / "inference" / "val" / "coco_instances_results.json").read_text())
     return sorted(found, key=lambda detection: (detection["image_id"], -detection["score"]))

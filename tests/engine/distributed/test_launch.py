@@ -1,4 +1,4 @@
-"""Processes of a run on CPU, started or joined: who knows whom."""
+"""Launching the processes of a run on CPU, and joining those of torchrun and srun."""
 
 import importlib
 import re
@@ -17,8 +17,8 @@ import train_net
 from clq.checkpoint import find_last
 from clq.engine import launch, user_errors
 from clq.engine.distributed import process_group
-from clq.engine.distributed.cluster_env import Place
-from clq.engine.distributed.launch import join
+from clq.engine.distributed.cluster_env import RankInfo
+from clq.engine.distributed.launch import run_in_process_group
 from reference.tiny import TinyData, command_line, free_url, parse, start_training
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
@@ -31,7 +31,7 @@ def test_one_process_is_this_one(num_processes: int):
     assert launch(sum, num_processes, dist_url="", on_cuda=False, args=([1, 2],)) == 3
 
 
-def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch):
+def test_more_processes_than_gpus_are_rejected(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="--num-gpus is 2, but this machine has 1 GPUs"):
         launch(print, 2, dist_url=free_url(), on_cuda=True)
@@ -47,7 +47,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch):
     ],
 )
 @pytest.mark.parametrize("machine_rank", [0, 1])
-def test_an_address_that_is_none_is_refused(dist_url: str, reason: str, machine_rank: int):
+def test_an_invalid_address_is_rejected(dist_url: str, reason: str, machine_rank: int):
     with pytest.raises(ValueError) as error:
         where = {"num_machines": 2, "machine_rank": machine_rank}
         launch(print, 1, **where, dist_url=dist_url, on_cuda=False)
@@ -55,7 +55,7 @@ def test_an_address_that_is_none_is_refused(dist_url: str, reason: str, machine_
     assert str(error.value).startswith(sentence)
 
 
-def test_a_port_in_use_is_refused_where_it_is_listened_at(monkeypatch: pytest.MonkeyPatch):
+def test_a_port_in_use_is_rejected_on_the_first_node(monkeypatch: pytest.MonkeyPatch):
     def started(*args: Any, **how: Any) -> None:
         raise InterruptedError("started")
 
@@ -69,12 +69,12 @@ def test_a_port_in_use_is_refused_where_it_is_listened_at(monkeypatch: pytest.Mo
         taken.listen()
         with pytest.raises(ValueError, match=f"can't meet at {dist_url} .Address already in use"):
             launch(print, 1, machine_rank=0, **where)
-        with pytest.raises(InterruptedError, match="started"):  # another machine listens there
+        with pytest.raises(InterruptedError, match="started"):  # the first node listens there
             launch(print, 1, machine_rank=1, **where)
 
 
 @pytest.mark.parametrize("machine_rank", [-1, 2])
-def test_an_index_of_no_machine_is_refused(machine_rank: int):
+def test_a_node_index_out_of_range_is_rejected(machine_rank: int):
     with pytest.raises(ValueError, match=f"--machine-rank is {machine_rank}, but the 2 machines"):
         launch(
             print, 1, num_machines=2, machine_rank=machine_rank, dist_url=free_url(), on_cuda=False
@@ -82,7 +82,7 @@ def test_an_index_of_no_machine_is_refused(machine_rank: int):
 
 
 class Group:
-    """Stands for PyTorch's process group of five processes, three on the first of two machines."""
+    """Fake process group of five processes, three on the first of two nodes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[Any] = []
@@ -90,7 +90,7 @@ class Group:
         monkeypatch.setattr(dist, "init_process_group", self.start)
         monkeypatch.setattr(dist, "destroy_process_group", lambda: self.note("destroy"))
         monkeypatch.setattr(dist, "new_group", tuple)
-        monkeypatch.setattr(process_group, "_store_of_this_start", lambda place: "store")
+        monkeypatch.setattr(process_group, "_store_of_this_attempt", lambda info: "store")
         monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
         monkeypatch.setattr(comm, "all_gather", lambda machine: [0, 1, 0, 1, 0])
         monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
@@ -118,19 +118,19 @@ def group(monkeypatch: pytest.MonkeyPatch) -> Group:
 @pytest.mark.parametrize(
     ("on_cuda", "device", "backend"), [(False, "3 threads", "gloo"), (True, "GPU 1", "nccl")]
 )
-def test_ranks_count_over_machines(on_cuda: bool, device: str, backend: str, group: Group):
-    """The second of two processes on the second of three machines."""
+def test_ranks_count_over_nodes(on_cuda: bool, device: str, backend: str, group: Group):
+    """The second of two processes on the second of three nodes."""
     launching._worker(1, group.main, 2, 3, 1, "url", on_cuda, ())
     assert group.calls == [device, (backend, "url", 3, 6), (1, 3), "destroy"]
 
 
-def test_variables_that_others_set_meet_as_pytorch_does(
+def test_variables_without_torchrun_use_the_rendezvous_of_pytorch(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ):
-    """Nobody but a process of the run serves the store then."""
+    """No agent serves the store then."""
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
-    place = Place("torchrun", 4, 5, local_rank=2, machine=0, url="env://")
-    join(group.main, place, on_cuda=False)
+    info = RankInfo("torchrun", 4, 5, local_rank=2, node=0, url="env://")
+    run_in_process_group(group.main, info, on_cuda=False)
     assert group.calls[0] == ("gloo", "env://", 4, 5)
 
 
@@ -141,20 +141,20 @@ def test_variables_that_others_set_meet_as_pytorch_does(
 def test_a_process_of_torchrun_joins_the_others(
     on_cuda: bool, start: list[Any], group: Group, monkeypatch: pytest.MonkeyPatch
 ):
-    """The last of three processes on its machine, which are not neighbours by rank."""
+    """The last of three processes on its node, whose ranks are not contiguous."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    place = Place("torchrun", 4, 5, local_rank=2, machine=0, url="env://")
-    assert join(group.main, place, on_cuda=on_cuda) is None
+    info = RankInfo("torchrun", 4, 5, local_rank=2, node=0, url="env://")
+    assert run_in_process_group(group.main, info, on_cuda=on_cuda) is None
     assert group.calls == [*start, (0, 2, 4), "destroy"]
 
 
-def test_more_processes_of_torchrun_than_gpus_are_refused(
+def test_more_processes_of_torchrun_than_gpus_are_rejected(
     group: Group, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    place = Place("torchrun", 4, 5, local_rank=2, machine=0, url="env://")
+    info = RankInfo("torchrun", 4, 5, local_rank=2, node=0, url="env://")
     with pytest.raises(ValueError) as error:
-        join(group.main, place, on_cuda=True)
+        run_in_process_group(group.main, info, on_cuda=True)
     assert str(error.value) == (
         "LOCAL_RANK is 2, but this machine has 2 GPUs; start at most one process for each."
     )
@@ -162,24 +162,28 @@ def test_more_processes_of_torchrun_than_gpus_are_refused(
 
 
 @pytest.mark.parametrize(("count", "gpu"), [(1, 0), (2, 0), (4, 2)])
-def test_a_task_of_srun_takes_one_of_the_gpus_that_it_sees(
+def test_a_task_of_srun_uses_a_visible_gpu(
     count: int, gpu: int, group: Group, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    place = Place("srun", 4, 5, local_rank=2, machine=0, url=free_url())
-    join(group.main, place, on_cuda=True)
-    assert group.calls[:2] == [f"GPU {gpu}", ("nccl", place.url, 4, 5)]
+    info = RankInfo("srun", 4, 5, local_rank=2, node=0, url=free_url())
+    run_in_process_group(group.main, info, on_cuda=True)
+    assert group.calls[:2] == [f"GPU {gpu}", ("nccl", info.url, 4, 5)]
 
 
-def test_a_port_of_srun_that_is_in_use_is_refused_where_it_is_listened_at(group: Group):
+def test_a_port_of_srun_in_use_is_rejected_on_the_first_node(group: Group):
     url = free_url()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", int(url.rpartition(":")[2])))
         taken.listen()
-        join(group.main, Place("srun", 4, 5, local_rank=2, machine=0, url=url), on_cuda=False)
+        run_in_process_group(
+            group.main, RankInfo("srun", 4, 5, local_rank=2, node=0, url=url), on_cuda=False
+        )
         assert group.calls.pop() == "destroy"
         with pytest.raises(ValueError) as error:
-            join(group.main, Place("srun", 0, 5, local_rank=0, machine=0, url=url), on_cuda=False)
+            run_in_process_group(
+                group.main, RankInfo("srun", 0, 5, local_rank=0, node=0, url=url), on_cuda=False
+            )
     assert re.fullmatch(
         rf"the processes can't meet at {url} \(Address already in use\); name a free port, such as "
         r"MASTER_PORT=\d+.",
@@ -188,27 +192,29 @@ def test_a_port_of_srun_that_is_in_use_is_refused_where_it_is_listened_at(group:
 
 
 def test_torchrun_with_one_process_is_a_plain_run(group: Group):
-    place = Place("torchrun", 0, 1, local_rank=0, machine=0, url="env://")
-    assert join(sum, place, on_cuda=True, args=([1, 2],)) == 3
+    info = RankInfo("torchrun", 0, 1, local_rank=0, node=0, url="env://")
+    assert run_in_process_group(sum, info, on_cuda=True, args=([1, 2],)) == 3
     assert group.calls == []
 
 
-def test_a_process_that_lost_another_lets_that_one_speak_first(group: Group):
+def test_a_process_that_lost_a_peer_reports_later(group: Group):
     def lose() -> None:
         raise RuntimeError("[pair.cc:561] Connection closed by peer [127.0.0.1]:16574.")
 
     def fail() -> None:
-        raise ValueError("of our own making")
+        raise ValueError("of this process")
 
     with pytest.raises(RuntimeError, match="pair.cc"):
         launching._worker(1, lose, 2, 1, 0, "url", False, ())
     assert group.waits == [10] and group.calls[-1] == "destroy"
-    with pytest.raises(ValueError, match="our own"):
+    with pytest.raises(ValueError, match="of this process"):
         launching._worker(1, fail, 2, 1, 0, "url", False, ())
     assert group.waits == [10] and group.calls[-1] == "destroy"
 
 
-def test_a_signal_to_the_launcher_saves_once_and_goes_on(tiny_data: TinyData, tmp_path: Path):
+def test_a_signal_to_the_launcher_saves_once_and_training_resumes(
+    tiny_data: TinyData, tmp_path: Path
+):
     flags = ["--num-gpus", "2", "--dist-url", free_url()]
     keys = {"SOLVER.MAX_ITER": 100_000, "SOLVER.CHECKPOINT_PERIOD": 4}
     process = start_training(command_line(tiny_data, tmp_path, *flags, keys=keys))

@@ -1,4 +1,4 @@
-"""Where the processes of torchrun meet after a restart; the rest of it is in the launches."""
+"""Rendezvous of torchrun's processes after a restart; see test_launch for the rest."""
 
 import dataclasses
 import threading
@@ -9,16 +9,16 @@ import pytest
 import torch.distributed as dist
 
 from clq.engine.distributed import process_group
-from clq.engine.distributed.cluster_env import Place
+from clq.engine.distributed.cluster_env import RankInfo
 from reference.tiny import free_url
 
-FIRST = Place("torchrun", 0, 2, local_rank=0, machine=0, url="env://")
+FIRST = RankInfo("torchrun", 0, 2, local_rank=0, node=0, url="env://")
 SECOND = dataclasses.replace(FIRST, rank=1, local_rank=1)
 
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> dist.Store:
-    """The store of torchrun, which still has the port of a process that has died."""
+    """The store of torchrun, which still has the port of a dead process."""
     store = dist.HashStore()
     store.set("clq/port", free_url().rpartition(":")[2])
     monkeypatch.setattr(dist, "rendezvous", lambda url, timeout: iter([(store, None, None)]))
@@ -26,24 +26,22 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> dist.Store:
     return store
 
 
-def test_processes_meet_at_a_store_of_their_own_start(shared: dist.Store):
+def test_processes_meet_at_a_store_of_their_attempt(shared: dist.Store):
     found: list[dist.Store] = []
     second = threading.Thread(
-        target=lambda: found.append(process_group._store_of_this_start(SECOND)), daemon=True
+        target=lambda: found.append(process_group._store_of_this_attempt(SECOND)), daemon=True
     )
     second.start()
     time.sleep(0.3)
-    assert second.is_alive() and found == [], "it waits for the first process of its own start"
-    first = process_group._store_of_this_start(FIRST)
+    assert second.is_alive() and found == [], "it waits for rank 0 of its own attempt"
+    first = process_group._store_of_this_attempt(FIRST)
     second.join(timeout=30)
     first.set("told", "by the first")
     assert found[0].get("told") == b"by the first"
     assert not shared.check(["told"])
 
 
-def test_waiting_for_the_first_process_has_an_end(
-    shared: dist.Store, monkeypatch: pytest.MonkeyPatch
-):
+def test_waiting_for_rank_0_has_a_timeout(shared: dist.Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(process_group, "_TIMEOUT", timedelta(seconds=1))
     with pytest.raises(ConnectionRefusedError):
-        process_group._store_of_this_start(SECOND)
+        process_group._store_of_this_attempt(SECOND)

@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from clq.checkpoint import list_checkpoints
 from clq.config import check_training_config
 from clq.engine import build_config, setup
-from clq.engine.distributed.cluster_env import Place
+from clq.engine.distributed.cluster_env import RankInfo
 from clq.engine.run_config.setup import device_of
 from reference.tiny import CLASS_NAMES, CONFIG, KEYS, TinyData, command_line, options, parse
 
@@ -106,7 +106,7 @@ def test_a_gpu_of_many_processes_is_refused(
     for device in ("cuda", "cuda:1"):
         args = parse([*data, *flags, "MODEL.DEVICE", device])
         if starts == "torchrun":
-            args.place = Place(starts, 0, int(number), local_rank=0, machine=0, url="env://")
+            args.place = RankInfo(starts, 0, int(number), local_rank=0, node=0, url="env://")
         if device == "cuda" or number == "1":
             assert build_config(args).MODEL.DEVICE == device_of(args) == device
             continue
@@ -209,7 +209,7 @@ def test_a_batch_must_be_shared_out_evenly(tiny_data: TinyData, tmp_path: Path):
     assert "SOLVER.IMS_PER_BATCH is 2" in message and "processes, 3." in message
     build_config(parse(command_line(tiny_data, tmp_path, "--num-gpus", "2")))
     args = parse(command_line(tiny_data, tmp_path))
-    args.place = Place("srun", 2, 3, local_rank=0, machine=2, url="tcp://node1:29500")
+    args.place = RankInfo("srun", 2, 3, local_rank=0, node=2, url="tcp://node1:29500")
     with pytest.raises(ValueError, match="SOLVER.IMS_PER_BATCH is 2; .* processes, 3."):
         build_config(args)
 
@@ -233,8 +233,8 @@ def test_a_training_that_torchrun_starts_again_goes_on(tiny_data: TinyData, tmp_
     def start(launch_id: str, *flags: str) -> bool:
         """Whether a launch would go on from what is in the folder."""
         args = parse(command_line(tiny_data, tmp_path, *flags))
-        where = {"local_rank": 0, "machine": 0, "url": "env://", "launch_id": launch_id}
-        args.place = Place("torchrun", 0, 1, **where)
+        where = {"local_rank": 0, "node": 0, "url": "env://", "launch_id": launch_id}
+        args.place = RankInfo("torchrun", 0, 1, **where)
         setup(args)
         return args.resume
 

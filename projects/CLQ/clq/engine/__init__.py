@@ -1,23 +1,23 @@
 """Running CLQ: configuration from the command line, processes, training."""
 
-from .distributed.cluster_env import find_place, is_first_of_machine
-from .distributed.launch import join, launch
+from .distributed.cluster_env import detect_launcher, is_local_rank_zero
+from .distributed.launch import launch, run_in_process_group
 from .run_config.setup import build_config, clq_argument_parser, device_of, setup
 from .train_step import TrainingStep
 from .trainer import CLQTrainer
-from .user_errors import exit_on_user_error, speak_in_turn
+from .user_errors import defer_peer_errors, exit_on_user_error
 
 __all__ = [
     "CLQTrainer",
     "TrainingStep",
     "build_config",
     "clq_argument_parser",
+    "defer_peer_errors",
+    "detect_launcher",
     "device_of",
     "exit_on_user_error",
-    "find_place",
-    "is_first_of_machine",
-    "join",
+    "is_local_rank_zero",
     "launch",
+    "run_in_process_group",
     "setup",
-    "speak_in_turn",
 ]

@@ -4,84 +4,82 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Place", "find_place", "is_first_of_machine"]
-
 Environment = Mapping[str, str]
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 _NODE_LISTS = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
-_PORTS = range(10_000, 30_000)  # below those that systems give away by themselves
+_PORTS = range(10_000, 30_000)  # below the ephemeral ports
 
 
 @dataclass(frozen=True)
-class Place:
-    """Place of a process among those of its run.
+class RankInfo:
+    """Rank of a process in its run, and how to reach the others.
 
     Attributes:
-        launcher: what started it: ``torchrun``, ``srun`` or ``--num-gpus``.
+        launcher: ``torchrun``, ``srun`` or ``--num-gpus``.
         rank: among all processes.
         world_size: number of processes.
-        local_rank: among the processes of this machine.
-        machine: a number that the processes of a machine share, and no others.
-        url: where the processes meet, as PyTorch's ``init_method``.
-        launch_id: what the processes that one torchrun starts on a machine share, restarts
-            included, and no others; empty if unknown.
+        local_rank: among the processes on this node.
+        node: number that the processes on a node share, and no others.
+        url: rendezvous address, as PyTorch's ``init_method``.
+        launch_id: shared by all processes that one torchrun starts on a node, also after a
+            restart; empty if unknown.
     """
 
     launcher: str
     rank: int
     world_size: int
     local_rank: int
-    machine: int
+    node: int
     url: str
     launch_id: str = ""
 
 
-def find_place(
+def detect_launcher(
     environment: Environment, *, num_gpus: int = 1, num_machines: int = 1
-) -> Place | None:
-    """The place that a launcher gives to this process.
+) -> RankInfo | None:
+    """Read the rank of this process from the variables of torchrun or srun.
 
     Args:
-        environment: variables of this process; those of torchrun go before those of srun, which
-            may have started torchrun.
-        num_gpus: processes for each machine that the command line asks for.
-        num_machines: machines that the command line tells of.
+        environment: variables of this process. Those of torchrun take precedence over those of
+            srun, which may have started torchrun.
+        num_gpus: processes per node that the command line asks for.
+        num_machines: nodes that the command line asks for.
 
     Returns:
-        None if there is no launcher, or srun has started this process alone, or alone on its
-        machine to start the machine's processes.
+        None without a launcher, and where srun has started a single process, or one on each node
+        that is to start the others.
 
     Raises:
-        ValueError: some variables are missing or make no sense, or the command line would start
-            more processes in each that a launcher has started.
+        ValueError: variables are missing or invalid, or the command line would start more
+            processes in each process of a launcher.
     """
-    place = _of_torchrun(environment) or _of_srun(environment)
-    if place is None or (num_gpus <= 1 and num_machines <= 1):
-        return place
+    info = _read_torchrun(environment) or _read_srun(environment)
+    if info is None or (num_gpus <= 1 and num_machines <= 1):
+        return info
     remedy = "leave both flags out"
-    if place.launcher == "srun":
-        if num_machines == place.world_size == _number_of_machines(environment):
+    if info.launcher == "srun":
+        if num_machines == info.world_size == _num_nodes(environment):
             return None
         remedy += ", or start one task on each machine and give their number by --num-machines"
     raise ValueError(
-        f"{place.launcher} has started {place.world_size} processes, and --num-gpus {num_gpus} "
+        f"{info.launcher} has started {info.world_size} processes, and --num-gpus {num_gpus} "
         f"with --num-machines {num_machines} would start others in each: {remedy}."
     )
 
 
-def is_first_of_machine(environment: Environment) -> bool:
-    """Tell whether a launcher has started no other process on this machine before this one."""
+def is_local_rank_zero(environment: Environment) -> bool:
+    """Tell whether this is the only process on its node, or the one of local rank 0."""
     return environment.get("LOCAL_RANK", environment.get("SLURM_LOCALID", "0")) == "0"
 
 
-def _of_torchrun(environment: Environment) -> Place | None:
+def _read_torchrun(environment: Environment) -> RankInfo | None:
     is_elastic = "TORCHELASTIC_RUN_ID" in environment
     if not any(name in environment for name in _TORCHRUN):
         return None
     if environment.get("WORLD_SIZE") == "1" and not is_elastic:
-        return None  # some clusters say so to every process
+        return None  # some clusters set it for every process
     for name in (*_TORCHRUN, *_ADDRESS):
         if name not in environment:
             there = next(name for name in _TORCHRUN if name in environment)
@@ -93,22 +91,22 @@ def _of_torchrun(environment: Environment) -> Place | None:
     _number(environment, "MASTER_PORT")
     if rank >= world_size:
         raise ValueError(f"RANK is {rank}, but the {world_size} of WORLD_SIZE count from 0.")
-    return Place(
+    return RankInfo(
         launcher="torchrun",
         rank=rank,
         world_size=world_size,
         local_rank=local_rank,
-        machine=_number(environment, "GROUP_RANK", default=rank - local_rank),
+        node=_number(environment, "GROUP_RANK", default=rank - local_rank),
         url="env://",
-        # One folder of logs for each torchrun, and in it one for each attempt.
+        # Each torchrun has a log folder, with a subfolder for each attempt.
         launch_id=environment.get("TORCHELASTIC_ERROR_FILE", "").partition("/attempt_")[0],
     )
 
 
-def _of_srun(environment: Environment) -> Place | None:
+def _read_srun(environment: Environment) -> RankInfo | None:
     is_step = any(name in environment for name in ("SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS"))
     if "SLURM_PROCID" not in environment or ("SLURM_TASK_PID" in environment and not is_step):
-        return None  # the latter is the script of a batch, outside of srun
+        return None  # the latter is a batch script, outside of srun
     world_size = _number(environment, "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS", default=1)
     if world_size <= 1:
         return None
@@ -116,23 +114,23 @@ def _of_srun(environment: Environment) -> Place | None:
     if rank >= world_size:
         raise ValueError(f"SLURM_PROCID is {rank}, but the {world_size} tasks count from 0.")
     local_rank = _number(environment, "SLURM_LOCALID")
-    return Place(
+    return RankInfo(
         launcher="srun",
         rank=rank,
         world_size=world_size,
         local_rank=local_rank,
-        machine=_number(environment, "SLURM_NODEID", default=rank - local_rank),
+        node=_number(environment, "SLURM_NODEID", default=rank - local_rank),
         url=f"tcp://{_first_host(environment)}:{_port(environment)}",
     )
 
 
-def _number_of_machines(environment: Environment) -> int:
-    """Number of a step of srun; 0 if it does not say."""
+def _num_nodes(environment: Environment) -> int:
+    """Number of nodes of a job step; 0 if unknown."""
     return _number(environment, "SLURM_STEP_NUM_NODES", "SLURM_NNODES", default=0)
 
 
 def _first_host(environment: Environment) -> str:
-    """The machine of the first task: ``gnode10`` if the list is ``gnode[10,20-25],other``."""
+    """Return the host of the first task: ``gnode10`` in the list ``gnode[10,20-25],other``."""
     if environment.get("MASTER_ADDR"):
         return environment["MASTER_ADDR"]
     hosts = next((environment[name] for name in _NODE_LISTS if environment.get(name)), "")
@@ -145,7 +143,7 @@ def _first_host(environment: Environment) -> str:
 
 
 def _port(environment: Environment) -> int:
-    """The same for all tasks of a step, and another for other steps as far as possible."""
+    """Choose a port that the tasks of a job step share, and other steps mostly don't."""
     if environment.get("MASTER_PORT"):
         return _number(environment, "MASTER_PORT")
     job = _number(environment, "SLURM_JOB_ID", "SLURM_JOBID", default=0)
@@ -154,7 +152,7 @@ def _port(environment: Environment) -> int:
 
 
 def _number(environment: Environment, *names: str, default: int | None = None) -> int:
-    """The first of some variables that is set, a number of 0 or more."""
+    """Read the first of the named variables that is set as a non-negative integer."""
     name = next((name for name in names if name in environment), None)
     if name is None:
         if default is None:

@@ -1,45 +1,43 @@
-"""Going on by itself where torchrun starts all processes of a training anew."""
+"""Automatic resume after a torchrun restart."""
 
 from pathlib import Path
 
 from detectron2.utils import comm
 
 from ...utils.atomic_write import write_atomically
-from .cluster_env import Place
-
-__all__ = ["is_restarted", "note_launch"]
+from .cluster_env import RankInfo
 
 _FILE = ".torchrun"
 
 
-def note_launch(place: Place | None, folder: Path) -> None:
-    """Write down which torchrun has begun a training; all processes must call it.
+def record_launch_id(info: RankInfo | None, folder: Path) -> None:
+    """Record the torchrun launch ids in the output directory. Collective call.
 
     Args:
-        place: of this process.
-        folder: of the training.
+        info: of this process.
+        folder: output directory of the training.
     """
-    if place is None or not place.launch_id:
+    if info is None or not info.launch_id:
         return
-    launches = comm.all_gather(place.launch_id)
+    launches = comm.all_gather(info.launch_id)
     if comm.is_main_process():
         write_atomically(folder / _FILE, "\n".join(sorted(set(launches))).encode())
 
 
-def is_restarted(place: Place | None, folder: Path) -> bool:
-    """Tell whether the torchrun that started this process has begun the training before.
+def is_elastic_restart(info: RankInfo | None, folder: Path) -> bool:
+    """Tell whether the torchrun that started this process also began the training.
 
-    A restart is not enough to tell: torchrun also restarts processes that were refused since the
-    folder holds another training. All processes must call it, and get the same answer.
+    A restart alone does not tell: torchrun also restarts a command that was rejected because the
+    folder holds another training. Collective call, with the same result on all ranks.
 
     Args:
-        place: of this process.
-        folder: of the training.
+        info: of this process.
+        folder: output directory of the training.
     """
-    if place is None or not place.launch_id:
+    if info is None or not info.launch_id:
         return False
     file = folder / _FILE
-    noted = file.read_text().splitlines() if file.is_file() else []
-    # The main process knows the folder; of the machines, some may be new since.
-    launches, notes = zip(*comm.all_gather((place.launch_id, noted)))
-    return not set(launches).isdisjoint(notes[0])
+    recorded = file.read_text().splitlines() if file.is_file() else []
+    # Rank 0 reads the folder for all. A node may be new, so one known launch is enough.
+    launches, records = zip(*comm.all_gather((info.launch_id, recorded)))
+    return not set(launches).isdisjoint(records[0])

@@ -1,4 +1,4 @@
-"""Start the processes of a run, or join those that there are: NCCL on CUDA, gloo elsewhere."""
+"""Launch the processes of a run, or join those of torchrun or srun."""
 
 import contextlib
 import os
@@ -15,8 +15,8 @@ import torch
 import torch.multiprocessing as mp
 
 from ..hooks.preemption import SIGNALS
-from ..user_errors import speak_in_turn
-from .cluster_env import Place
+from ..user_errors import defer_peer_errors
+from .cluster_env import RankInfo
 from .process_group import process_group
 
 
@@ -30,26 +30,26 @@ def launch(
     on_cuda: bool,
     args: tuple = (),
 ) -> Any:
-    """Call ``main(*args)`` in every process of a run; must be called on each of its machines.
+    """Call ``main(*args)`` in every process of a run; to be called on each of its nodes.
 
-    Detectron2's launcher of this name assumes CUDA. Ctrl-C and SIGTERM are passed on to the
-    processes; if they end by one, so does this process, with code 128 + its number.
+    Detectron2's ``launch`` assumes CUDA. SIGINT and SIGTERM are forwarded to the processes; if
+    one terminates them, this process exits with 128 + its number.
 
     Args:
-        main: what to run; picklable.
-        num_processes: processes on this machine; one per GPU, or any number on CPU. 0 is as 1.
-        num_machines: machines of the run.
-        machine_rank: index of this machine.
-        dist_url: where the processes meet, as ``tcp://host:port``.
-        on_cuda: one GPU for each process, and NCCL; else gloo.
+        main: picklable function to run.
+        num_processes: processes on this node: one per GPU, or any number on CPU.
+        num_machines: number of nodes.
+        machine_rank: index of this node.
+        dist_url: rendezvous address, ``tcp://host:port``.
+        on_cuda: use one GPU per process and NCCL, instead of gloo.
         args: arguments of ``main``.
 
     Returns:
-        What ``main`` returns if the run is this process alone, else None.
+        The result of ``main`` in a run of one process, else None.
 
     Raises:
-        ValueError: fewer GPUs than processes, an index of no machine, or an address that is none or
-            in use.
+        ValueError: there are fewer GPUs than processes, the node index is out of range, or the
+            address is invalid or in use.
     """
     num_processes = max(num_processes, 1)
     if on_cuda and num_processes > torch.cuda.device_count():
@@ -66,7 +66,7 @@ def launch(
     worker_args = (main, num_processes, num_machines, machine_rank, dist_url, on_cuda, args)
     _check_address(dist_url, is_ours=machine_rank == 0)
     context = mp.spawn(_worker, nprocs=num_processes, args=worker_args, join=False)
-    with _signals_passed_on(context.processes) as received:
+    with _forward_signals(context.processes) as received:
         try:
             while not context.join():
                 pass
@@ -74,64 +74,68 @@ def launch(
             if error.exit_code - 128 not in SIGNALS:
                 raise
             sys.exit(error.exit_code)
-    if received:  # before the processes could save anything
+    if received:  # before the processes could handle it
         sys.exit(128 + received[0])
     return None
 
 
-def join(main: Callable[..., Any], place: Place, *, on_cuda: bool, args: tuple = ()) -> Any:
-    """Call ``main(*args)`` in this process, one of those that torchrun or srun started.
+def run_in_process_group(
+    main: Callable[..., Any], info: RankInfo, *, on_cuda: bool, args: tuple = ()
+) -> Any:
+    """Call ``main(*args)`` in this process, which torchrun or srun has started.
 
     The number of threads is left to ``OMP_NUM_THREADS``, which torchrun sets.
 
     Args:
-        main: what to run.
-        place: of this process.
-        on_cuda: one GPU for each process, and NCCL; else gloo.
+        main: function to run.
+        info: of this process.
+        on_cuda: use one GPU per process and NCCL, instead of gloo.
         args: arguments of ``main``.
 
     Returns:
-        What ``main`` returns if the run is this process alone, else None.
+        The result of ``main`` in a run of one process, else None.
 
     Raises:
-        ValueError: there is no GPU for this process, or the address is none or in use.
+        ValueError: there is no GPU for this process, or the address is invalid or in use.
     """
-    if place.world_size == 1:
+    if info.world_size == 1:
         return main(*args)
-    if place.launcher == "srun":
-        _check_address(place.url, is_ours=place.rank == 0, setting="MASTER_PORT=")
-    with process_group(place, _gpu_of(place) if on_cuda else None):
+    if info.launcher == "srun":
+        _check_address(info.url, is_ours=info.rank == 0, setting="MASTER_PORT=")
+    with process_group(info, _choose_gpu(info) if on_cuda else None):
         main(*args)
     return None
 
 
-def _gpu_of(place: Place) -> int:
-    """
+def _choose_gpu(info: RankInfo) -> int:
+    """Choose the GPU of this process.
+
     Raises:
-        ValueError: the machine has fewer GPUs than processes.
+        ValueError: the node has fewer GPUs than processes.
     """
     count = torch.cuda.device_count()
-    if place.launcher == "srun":  # may show each task GPUs of its own, which count from 0
-        return place.local_rank % count
-    if place.local_rank >= count:
+    if info.launcher == "srun":  # may give each task its own GPUs, numbered from 0
+        return info.local_rank % count
+    if info.local_rank >= count:
         raise ValueError(
-            f"LOCAL_RANK is {place.local_rank}, but this machine has {count} GPUs; start at most "
+            f"LOCAL_RANK is {info.local_rank}, but this machine has {count} GPUs; start at most "
             "one process for each."
         )
-    return place.local_rank
+    return info.local_rank
 
 
 def _check_address(
     url: str, *, is_ours: bool, setting: str = "--dist-url tcp://127.0.0.1:"
 ) -> None:
-    """
+    """Check that the processes can meet at an address.
+
     Args:
-        url: of a port where the processes meet, or of a file.
-        is_ours: whether this machine is the one to listen there.
-        setting: what a user writes before another port.
+        url: of a port or a file.
+        is_ours: this node is to listen there.
+        setting: option that names another port, up to its number.
 
     Raises:
-        ValueError: it is no address, or nothing can listen there.
+        ValueError: the address is invalid, or its port can't be used.
     """
     parts = urlparse(url)
     if parts.scheme == "file":
@@ -143,7 +147,7 @@ def _check_address(
             if parts.scheme != "tcp" or not parts.hostname or not parts.port:
                 raise ValueError("it is not of the form tcp://host:port")
             if is_ours:
-                probe.bind(("", parts.port))  # as PyTorch does, whatever the host is called
+                probe.bind(("", parts.port))  # on all interfaces, as PyTorch does
         except (OSError, ValueError, OverflowError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ValueError(
@@ -153,21 +157,21 @@ def _check_address(
 
 
 @contextlib.contextmanager
-def _signals_passed_on(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
-    """Send what this process is asked to do to others; gives the list of signals so far."""
+def _forward_signals(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
+    """Forward SIGINT and SIGTERM to other processes; yields the list of those received."""
     received: list[int] = []
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)  # type: ignore[arg-type]  # it runs
 
-    before = {number: signal.signal(number, pass_on) for number in SIGNALS}
+    handlers = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
         yield received
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
@@ -183,14 +187,14 @@ def _worker(
 ) -> None:
     if not on_cuda:
         torch.set_num_threads(max(torch.get_num_threads() // num_processes, 1))
-    place = Place(
+    info = RankInfo(
         launcher="--num-gpus",
         rank=machine_rank * num_processes + local_rank,
         world_size=num_machines * num_processes,
         local_rank=local_rank,
-        machine=machine_rank,
+        node=machine_rank,
         url=dist_url,
     )
-    # Of several processes that fail, it is the launcher that tells the first one's error.
-    with speak_in_turn(is_first=True), process_group(place, local_rank if on_cuda else None):
+    # Where several processes fail, the launcher reports the first one's error.
+    with defer_peer_errors(is_first=True), process_group(info, local_rank if on_cuda else None):
         main(*args)

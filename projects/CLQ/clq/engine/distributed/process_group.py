@@ -1,4 +1,4 @@
-"""How the processes of a run get to know each other, in PyTorch and Detectron2."""
+"""Process-group setup for PyTorch and Detectron2."""
 
 import contextlib
 import os
@@ -11,53 +11,51 @@ import torch
 import torch.distributed as dist
 from detectron2.utils import comm
 
-from .cluster_env import Place
-
-__all__ = ["process_group"]
+from ...utils.detectron2_private import set_local_process_group
+from .cluster_env import RankInfo
 
 _TIMEOUT = timedelta(minutes=30)
 _PORT = "clq/port"
 
 
 @contextlib.contextmanager
-def process_group(place: Place, gpu: int | None) -> Iterator[None]:
-    """Be one of several processes inside, which all come to the same places.
+def process_group(info: RankInfo, gpu: int | None) -> Iterator[None]:
+    """Join the process group for the duration of the context.
 
     Args:
-        place: of this process.
-        gpu: of this process, for NCCL; None is the CPU, for gloo.
+        info: of this process.
+        gpu: of this process, with NCCL; None is the CPU, with gloo.
     """
     if gpu is not None:
         torch.cuda.set_device(gpu)
-    # Elsewhere the first process would serve the shared store, and take it away with itself.
-    of_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and (
-        place.url == "env://"
-    )
+    # Otherwise rank 0 hosts the shared store, which ends with it.
+    uses_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    has_agent_store = uses_agent and info.url == "env://"
     dist.init_process_group(
         backend="gloo" if gpu is None else "nccl",
-        init_method=None if of_torchrun else place.url,
-        store=_store_of_this_start(place) if of_torchrun else None,
-        world_size=place.world_size,
-        rank=place.rank,
+        init_method=None if has_agent_store else info.url,
+        store=_store_of_this_attempt(info) if has_agent_store else None,
+        world_size=info.world_size,
+        rank=info.rank,
         timeout=_TIMEOUT,
     )
     try:
-        _create_local_process_group(place.machine)
+        _create_local_process_group(info.node)
         comm.synchronize()
         yield
     finally:
         dist.destroy_process_group()
 
 
-def _store_of_this_start(place: Place) -> dist.Store:
-    """A store of the first process, for what the processes must tell each other to meet.
+def _store_of_this_attempt(info: RankInfo) -> dist.Store:
+    """Open a store on rank 0 for the rendezvous of this attempt.
 
-    The one of torchrun survives a restart, with the addresses of processes that have died, for
-    which others could wait: it tells nothing but the port of the first process's store.
+    torchrun's own store survives a restart, with the addresses of dead processes, for which
+    others could wait. It is used only to publish the port of the new store.
     """
     shared, *_ = next(dist.rendezvous("env://", timeout=_TIMEOUT))
     host = os.environ["MASTER_ADDR"]
-    if place.rank == 0:
+    if info.rank == 0:
         store = dist.TCPStore(host, 0, is_master=True, timeout=_TIMEOUT)
         shared.set(_PORT, str(store.port))
         return store
@@ -66,7 +64,7 @@ def _store_of_this_start(place: Place) -> dist.Store:
         port = int(shared.get(_PORT))
         try:
             socket.create_connection((host, port), timeout=_TIMEOUT.seconds).close()
-        except OSError:  # of a process that has died; another will tell its port
+        except OSError:  # the port of a dead process, until rank 0 publishes its own
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
@@ -74,10 +72,10 @@ def _store_of_this_start(place: Place) -> dist.Store:
             return dist.TCPStore(host, port, is_master=False, timeout=_TIMEOUT)
 
 
-def _create_local_process_group(machine: int) -> None:
-    """Tell Detectron2 which processes share a machine; machines may have different numbers."""
-    machines = comm.all_gather(machine)
-    for each in sorted(set(machines)):
-        group = dist.new_group([rank for rank, of in enumerate(machines) if of == each])
-        if each == machine:
-            comm._LOCAL_PROCESS_GROUP = group
+def _create_local_process_group(node: int) -> None:
+    """Create Detectron2's local process groups; nodes may differ in local world size."""
+    nodes = comm.all_gather(node)
+    for each in sorted(set(nodes)):
+        group = dist.new_group([rank for rank, of in enumerate(nodes) if of == each])
+        if each == node:
+            set_local_process_group(group)

@@ -19,9 +19,9 @@ from ...config import check_config, check_training_config, get_clq_cfg
 from ...data import register_json_datasets
 from ...data_report import check_training_data
 from ...modeling.compile import check_backend
-from ..distributed.elastic_restart import is_restarted, note_launch
+from ..distributed.elastic_restart import is_elastic_restart, record_launch_id
 from ..hooks.wandb_writer import check_wandb
-from ..user_errors import log_user_errors_in_one_line
+from ..user_errors import suppress_user_error_tracebacks
 from .config_errors import explain_refusals
 from .output_dir import check_output_folder, check_writable
 from .scale_schedule import scale_schedule
@@ -118,7 +118,7 @@ def _number_of_processes(args: argparse.Namespace) -> int:
 
 def _resume_if_restarted(cfg: CfgNode, args: argparse.Namespace) -> str | None:
     """Set ``--resume`` where torchrun runs the same command again; a sentence for the log."""
-    if args.resume or args.eval_only or not is_restarted(args.place, Path(cfg.OUTPUT_DIR)):
+    if args.resume or args.eval_only or not is_elastic_restart(args.place, Path(cfg.OUTPUT_DIR)):
         return None
     args.resume = True
     return "torchrun has started the processes anew, so the training goes on as with --resume."
@@ -163,13 +163,13 @@ def setup(args: argparse.Namespace) -> CfgNode:
         notes += _check_training(cfg, args)
     check_writable(Path(cfg.OUTPUT_DIR))
     if not args.eval_only:
-        note_launch(args.place, Path(cfg.OUTPUT_DIR))
+        record_launch_id(args.place, Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="clq")
     default_setup(cfg, args)
     if cfg.DETERMINISTIC:
         _be_deterministic()
     if not args.debug:
-        log_user_errors_in_one_line()
+        suppress_user_error_tracebacks()
     if cfg.MODEL.DEVICE == "cpu":
         reason = "" if torch.cuda.is_available() else ", since this machine has no CUDA"
         logger.info("Running on CPU with %d threads%s.", torch.get_num_threads(), reason)
