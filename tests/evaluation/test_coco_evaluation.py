@@ -1,4 +1,4 @@
-"""The metrics of both backends, against pycocotools used as its own documentation says."""
+"""Metrics of both backends, against pycocotools used as in its documentation."""
 
 import contextlib
 import copy
@@ -12,6 +12,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
+from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -22,7 +23,7 @@ CATEGORY_IDS = (3, 7, 11, 40)  # no ground-truth box has the last one
 
 
 def random_dataset(seed: int, n_images: int = 12) -> tuple[dict, list[dict]]:
-    """Ground truth and detections with crowds, empty images, tied scores and all three sizes."""
+    """Make ground truth and detections with crowds, empty images, tied scores and all sizes."""
     rng = np.random.default_rng(seed)
     annotations, detections = [], []
     for image_id in range(100, 100 + 7 * n_images, 7):
@@ -89,7 +90,7 @@ def reference(ground_truth: dict, detections: list[dict], img_ids=None) -> dict[
 
 
 def assert_same(actual, expected):
-    """Equal to the last digit, in the same order; nan equals nan."""
+    """Assert bitwise equality, in the same order; NaN equals NaN."""
     assert list(actual) == list(expected)
     assert all(type(value) is float for value in actual.values())
     np.testing.assert_array_equal(list(actual.values()), list(expected.values()))
@@ -127,7 +128,7 @@ def test_some_images_only(backend):
 
 @pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
 def test_incomplete_json(backend):
-    """No info, area or iscrowd, and annotation ids from 0 on: as if all were there."""
+    """Missing info, area and iscrowd, and ids from 0, change nothing."""
     ground_truth, detections = random_dataset(5)
     for annotation in ground_truth["annotations"]:
         annotation.update(area=annotation["bbox"][2] * annotation["bbox"][3], iscrowd=0)
@@ -144,8 +145,8 @@ def test_incomplete_json(backend):
 
 
 @pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
-def test_what_a_json_has_beside_does_not_matter(backend):
-    """hotcoco raises where these are of other types than COCO's."""
+def test_additional_fields_of_the_json_do_not_matter(backend):
+    """hotcoco raises if they have other types than COCO's."""
     ground_truth, detections = random_dataset(5)
     expected = reference(ground_truth, detections)
     for image in ground_truth["images"]:
@@ -158,8 +159,8 @@ def test_what_a_json_has_beside_does_not_matter(backend):
 
 
 @pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
-def test_what_detections_have_beside_does_not_matter(backend):
-    """pycocotools' `loadRes` replaces these too."""
+def test_additional_fields_of_detections_do_not_matter(backend):
+    """pycocotools' `loadRes` replaces them too."""
     ground_truth, detections = random_dataset(5)
     expected = evaluate_boxes(ground_truth, detections, backend=backend)
     more = [{**d, "id": 0, "area": 1, "iscrowd": 1, "attributes": "none"} for d in detections]
@@ -167,7 +168,7 @@ def test_what_detections_have_beside_does_not_matter(backend):
 
 
 @pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
-def test_arguments_are_left_alone(backend):
+def test_arguments_are_not_changed(backend):
     ground_truth, detections = random_dataset(5)
     before = copy.deepcopy((ground_truth, detections))
     expected = evaluate_boxes(ground_truth, detections, backend=backend)
@@ -176,7 +177,7 @@ def test_arguments_are_left_alone(backend):
 
 
 @pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
-def test_image_ids_may_be_too_long_for_a_float(backend):
+def test_image_ids_may_exceed_the_precision_of_a_float(backend):
     ground_truth, detections = random_dataset(5)
     expected = evaluate_boxes(ground_truth, detections, backend=backend)
     for entry in (*ground_truth["annotations"], *detections):
@@ -224,7 +225,7 @@ def test_table_shows_every_class():
 
 @pytest.fixture
 def registered(tmp_path):
-    """A registered data set, its json as a dict, and detections as a model would return them."""
+    """Register a data set; yields its name, json content, and detections on it."""
     ground_truth, detections = random_dataset(10)
     json_file = tmp_path / "gt.json"
     json_file.write_text(json.dumps(ground_truth))
@@ -237,7 +238,7 @@ def registered(tmp_path):
 
 
 def model_outputs(ground_truth: dict, detections: list[dict]) -> list[tuple[dict, dict]]:
-    """(input, output) of each image; classes are contiguous, boxes float32 corners."""
+    """Make (input, output) of each image; classes are contiguous, boxes float32 corners."""
     pairs = []
     for image in ground_truth["images"]:
         own = [d for d in detections if d["image_id"] == image["id"]]
@@ -253,7 +254,7 @@ def model_outputs(ground_truth: dict, detections: list[dict]) -> list[tuple[dict
 
 
 def as_float32(detections: list[dict]) -> list[dict]:
-    """The detections after the model's float32 corners, not rounded any further."""
+    """Round detections as the model's float32 corners do, and no further."""
     converted = []
     for detection in detections:
         x, y, w, h = np.float32(detection["bbox"])
@@ -285,11 +286,11 @@ def test_evaluator(registered, backend, tmp_path):
         {key: d[key] for key in ("image_id", "category_id", "bbox", "score")}
         for d in expected_detections
     ]
-    assert_same(evaluator.evaluate()["bbox"], expected)  # asking again changes nothing
+    assert_same(evaluator.evaluate()["bbox"], expected)  # a second call changes nothing
 
 
-def test_images_that_could_not_be_read_are_left_out(registered):
-    """Not counted as images in which nothing was found."""
+def test_unreadable_images_do_not_count(registered):
+    """They are not images without detections."""
     name, ground_truth, detections = registered
     pairs = model_outputs(ground_truth, detections)[3:]
     read = [model_input["image_id"] for model_input, _ in pairs]
@@ -314,7 +315,7 @@ def test_evaluator_without_annotations(registered, tmp_path):
 
 
 def test_evaluator_gathers_processes(registered, monkeypatch):
-    """Two processes with half of the images each; only the main one returns results."""
+    """Two processes with half of the images each; only rank 0 returns results."""
     name, ground_truth, detections = registered
     pairs = model_outputs(ground_truth, detections)
     other = CocoBoxEvaluator(dataset_name=name)
@@ -322,17 +323,44 @@ def test_evaluator_gathers_processes(registered, monkeypatch):
     for model_input, output in pairs[1::2]:
         other.process([model_input], [output])
 
-    comm = "detectron2.evaluation.coco_evaluation.comm"
-    monkeypatch.setattr(f"{comm}.gather", lambda own, dst=0: [own, other._predictions])
+    monkeypatch.setattr(comm, "gather", lambda own: [own, other._detections])
     results = run(CocoBoxEvaluator(dataset_name=name), pairs[::2])
     assert_same(results["bbox"], reference(ground_truth, as_float32(detections)))
 
-    monkeypatch.setattr(f"{comm}.gather", lambda own, dst=0: [])
-    monkeypatch.setattr(f"{comm}.is_main_process", lambda: False)
+    monkeypatch.setattr(comm, "gather", lambda own: [])
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert run(CocoBoxEvaluator(dataset_name=name), pairs[::2]) == {}
 
 
-def test_evaluator_names_a_class_that_the_data_lack(registered):
+def test_evaluator_without_readable_images(registered):
+    assert run(CocoBoxEvaluator(dataset_name=registered[0]), []) == {}
+
+
+def test_a_data_set_without_a_json_is_converted_to_one(registered, tmp_path):
+    """Its category ids are the class indices then."""
+    name, ground_truth, detections = registered
+    records = DatasetCatalog.get(name)
+    copy_name = f"{name}_copy"
+    DatasetCatalog.register(copy_name, lambda: records)
+    MetadataCatalog.get(copy_name).thing_classes = MetadataCatalog.get(name).thing_classes
+    with pytest.raises(ValueError, match="has no json_file"):
+        CocoBoxEvaluator(dataset_name=copy_name)
+    evaluator = CocoBoxEvaluator(dataset_name=copy_name, output_dir=str(tmp_path / "out"))
+    results = run(evaluator, model_outputs(ground_truth, detections))["bbox"]
+    # The conversion rounds boxes, and computes the areas from them.
+    assert results["AP"] == pytest.approx(run_on_json(registered)["AP"], abs=1)
+    assert results["AP"] > 1 and math.isnan(results["AP-name 40"])
+    found = json.loads((tmp_path / "out/coco_instances_results.json").read_text())
+    assert {detection["category_id"] for detection in found} == {0, 1, 2, 3}
+
+
+def run_on_json(registered) -> dict:
+    name, ground_truth, detections = registered
+    pairs = model_outputs(ground_truth, detections)
+    return run(CocoBoxEvaluator(dataset_name=name), pairs)["bbox"]
+
+
+def test_evaluator_rejects_a_class_that_the_data_lack(registered):
     name, ground_truth, detections = registered
     pairs = model_outputs(ground_truth, detections)
     pairs[0][1]["instances"].pred_classes[0] = 4

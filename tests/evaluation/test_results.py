@@ -49,7 +49,7 @@ def test_numpy_scalars_and_nested_extras(tmp_path):
     assert read(path)["speed"] == {"ms": [None, 2]}
 
 
-def test_replaces_in_one_step(tmp_path):
+def test_writing_is_atomic(tmp_path):
     path = tmp_path / "results.json"
     write_results(path, {"test": metrics()})
     before = path.read_bytes()
@@ -61,7 +61,7 @@ def test_replaces_in_one_step(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_failed_replace_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_failed_replace_leaves_no_file(tmp_path, monkeypatch):
     def fail(source, target):
         raise OSError("disk full")
 
@@ -71,7 +71,7 @@ def test_failed_replace_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_data_set_named_as_an_extra(tmp_path):
+def test_a_data_set_named_like_an_extra(tmp_path):
     with pytest.raises(ValueError, match="seed"):
         write_results(tmp_path / "results.json", {"seed": metrics()}, seed=1)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""COCO metrics, their file, and pictures of them."""
+"""COCO evaluation and results.json."""
 
 from .coco_evaluation import CocoBoxEvaluator, evaluate_boxes
 from .results import METRIC_NAMES, box_results_by_dataset, write_results

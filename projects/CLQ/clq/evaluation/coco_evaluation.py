@@ -1,10 +1,8 @@
-"""COCO box metrics: the twelve COCO numbers and the AP of every class, in percent.
+"""COCO box metrics: the twelve COCO metrics and the AP of every class, in percent.
 
-hotcoco computes them by default. pycocotools is the reference that the tests compare with, and a
-fallback for a machine that hotcoco has no build for.
+hotcoco computes them by default. pycocotools is the reference in the tests, and a fallback on
+machines for which hotcoco has no build.
 """
-
-from __future__ import annotations
 
 import contextlib
 import io
@@ -17,7 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from detectron2.evaluation import COCOEvaluator
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets.coco import convert_to_coco_json
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 from tabulate import tabulate
@@ -39,17 +41,16 @@ def evaluate_boxes(
     """Score detections against a COCO ground truth.
 
     Args:
-        ground_truth: a COCO dict with "images", "categories" and "annotations". An annotation
-            may lack "area" (then width * height) and "iscrowd" (then 0).
+        ground_truth: COCO dict with "images", "categories" and "annotations". An annotation may
+            lack "area" (then width * height) and "iscrowd" (then 0).
         detections: COCO results, {"image_id", "category_id", "bbox" (x, y, w, h in pixels),
             "score"} each; may be empty.
         backend: one of `BACKENDS`.
-        img_ids: images to score; all images if None.
+        img_ids: images to score; all if None.
 
     Returns:
-        `METRIC_NAMES`, then "AP-<class name>" for each category in the order of the category ids,
-        all in percent. A number that no ground-truth box defines is nan; where there are boxes
-        but no detections, it is 0.
+        `METRIC_NAMES`, then "AP-<class name>" of each category by ascending id, all in percent.
+        A metric is NaN if no ground-truth box defines it; with boxes but no detections it is 0.
     """
     coco_eval = run_coco_eval(ground_truth, detections, backend=backend, img_ids=img_ids)
     results = OrderedDict(
@@ -65,11 +66,11 @@ def evaluate_boxes(
     return results
 
 
-class CocoBoxEvaluator(COCOEvaluator):
-    """Detectron2's COCO evaluator for boxes, scored by `evaluate_boxes`.
+class CocoBoxEvaluator(DatasetEvaluator):
+    """COCO evaluator for boxes, scored by `evaluate_boxes`.
 
-    What differs: twelve numbers instead of six, a class AP even for a single class, 0 instead of
-    nan when the model found nothing, and a choice of backend.
+    Unlike Detectron2's ``COCOEvaluator``, it gives twelve metrics instead of six, a class AP even
+    for a single class, 0 instead of NaN if nothing was detected, and a choice of backend.
     """
 
     def __init__(
@@ -77,45 +78,63 @@ class CocoBoxEvaluator(COCOEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: a registered data set. Without a json file in its metadata it is
-                converted to one in `output_dir`.
-            output_dir: folder for the detections (coco_instances_results.json and Detectron2's
-                instances_predictions.pth); one per data set, or the last data set's stay. None
-                writes nothing.
+            dataset_name: registered data set. If its metadata has no json_file, it is converted
+                to one in `output_dir`.
+            output_dir: folder for coco_instances_results.json with the detections, one per data
+                set; None writes nothing.
             backend: one of `BACKENDS`.
         """
-        _load_backend(backend)  # a wrong name or a missing package is known before the work
-        super().__init__(dataset_name, tasks=("bbox",), output_dir=output_dir, use_fast_impl=False)
+        _load_backend(backend)  # fails here if the name is wrong or the package is missing
         self._dataset_name = dataset_name
+        self._output_dir = output_dir
         self._backend = backend
+        self._metadata = MetadataCatalog.get(dataset_name)
+        if not hasattr(self._metadata, "json_file"):
+            if output_dir is None:
+                raise ValueError(f"{dataset_name} has no json_file: give an output_dir for one.")
+            self._metadata.json_file = os.path.join(output_dir, f"{dataset_name}_coco_format.json")
+            convert_to_coco_json(dataset_name, self._metadata.json_file)
+        with PathManager.open(self._metadata.json_file) as file:
+            self._ground_truth = json.load(file)
+        self.reset()
 
-    def _eval_predictions(
-        self, predictions: list[dict[str, Any]], img_ids: Sequence[int] | None = None
-    ) -> None:
-        """Fill `self._results["bbox"]` (on the main process, with all processes' predictions)."""
-        detections = self._to_dataset_ids(
-            itertools.chain.from_iterable(image["instances"] for image in predictions)
-        )
+    def reset(self) -> None:
+        self._detections: dict[int, list[dict[str, Any]]] = {}  # by image id
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        for image, output in zip(inputs, outputs, strict=True):
+            instances = output["instances"].to("cpu")
+            image_id = image["image_id"]
+            self._detections[image_id] = instances_to_coco_json(instances, image_id)
+
+    def evaluate(self) -> dict[str, OrderedDict[str, float]]:
+        """Score the detections of all ranks, on rank 0; {"bbox": metrics}, or {} elsewhere."""
+        gathered = comm.gather(self._detections)
+        if not comm.is_main_process():
+            return {}
+        by_image = {image_id: found for part in gathered for image_id, found in part.items()}
+        detections = self._to_dataset_ids(itertools.chain.from_iterable(by_image.values()))
         if self._output_dir:
+            PathManager.mkdirs(self._output_dir)
             path = os.path.join(self._output_dir, "coco_instances_results.json")
             with PathManager.open(path, "w") as file:
-                file.write(json.dumps(detections))  # json.dump is half as fast
-        if img_ids is None and len(predictions) < len(self._coco_api.dataset["images"]):
-            img_ids = [image["image_id"] for image in predictions]  # the others can't be read
-        if not self._do_evaluation:
-            logger.info("%s has no annotations to evaluate on.", self._dataset_name)
-            return
+                file.write(json.dumps(detections))  # json.dump takes twice as long
+        if not by_image or "annotations" not in self._ground_truth:
+            logger.info("%s has no annotations or no readable image.", self._dataset_name)
+            return {}
+        # Images that could not be read do not count.
+        img_ids = list(by_image) if len(by_image) < len(self._ground_truth["images"]) else None
         results = evaluate_boxes(
-            self._coco_api.dataset, detections, backend=self._backend, img_ids=img_ids
+            self._ground_truth, detections, backend=self._backend, img_ids=img_ids
         )
-        self._results["bbox"] = results
         logger.info("Box AP and AR of %s:\n%s", self._dataset_name, format_results(results))
+        return {"bbox": results}
 
     def _to_dataset_ids(self, detections: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Copy detections, with the contiguous class index replaced by the json's category id."""
+        """Copy detections, with the json's category id in place of the class index."""
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
         if mapping is None:  # the json was written from class indices
-            mapping = {c["id"]: c["id"] for c in self._coco_api.dataset["categories"]}
+            mapping = {c["id"]: c["id"] for c in self._ground_truth["categories"]}
         dataset_ids = {index: dataset_id for dataset_id, index in mapping.items()}
         renamed = []
         for detection in detections:
@@ -130,7 +149,7 @@ class CocoBoxEvaluator(COCOEvaluator):
 
 
 def format_results(results: Mapping[str, float]) -> str:
-    """The twelve numbers as a table; below it one of the class APs if there are several."""
+    """Format the twelve metrics as a table, with one of the class APs if there are several."""
     text = create_small_table({name: results[name] for name in METRIC_NAMES})
     classes = list(class_aps(results).items())
     if len(classes) < 2:
@@ -145,36 +164,6 @@ def format_results(results: Mapping[str, float]) -> str:
     return f"{text}\n{table}"
 
 
-def _only(entry: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: entry[key] for key in keys if key in entry}
-
-
-def _with_annotations(
-    ground_truth: Mapping[str, Any], annotations: Iterable[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The ground truth's images and categories with `annotations`, numbered and completed.
-
-    Neither what a json lacks or has beside matters then, nor an empty list of detections. Ids start
-    at 1: pycocotools counts a match with the annotation of id 0 as none.
-    """
-    return {
-        "info": {},
-        "images": [_only(image, "id", "width", "height") for image in ground_truth["images"]],
-        "categories": [_only(category, "id", "name") for category in ground_truth["categories"]],
-        "annotations": [_completed(a, id_) for id_, a in enumerate(annotations, start=1)],
-    }
-
-
-def _completed(annotation: Mapping[str, Any], id_: int) -> dict[str, Any]:
-    """Keep what scoring reads of an annotation."""
-    area = annotation.get("area")
-    if area is None:
-        width, height = annotation["bbox"][2:]
-        area = width * height
-    read = _only(annotation, "image_id", "category_id", "bbox", "score")
-    return {**read, "id": id_, "area": area, "iscrowd": annotation.get("iscrowd") or 0}
-
-
 def run_coco_eval(
     ground_truth: Mapping[str, Any],
     detections: Iterable[Mapping[str, Any]],
@@ -182,15 +171,15 @@ def run_coco_eval(
     backend: str = "hotcoco",
     img_ids: Sequence[int] | None = None,
 ) -> Any:
-    """A `COCOeval` of the backend after summarize(); arguments as those of `evaluate_boxes`."""
+    """Return the backend's `COCOeval` after summarize(); arguments as in `evaluate_boxes`."""
     coco_class, coco_eval_class = _load_backend(backend)
     with contextlib.redirect_stdout(io.StringIO()):  # they print their progress and a table
         coco_gt = coco_class()
         coco_gt.dataset = _with_annotations(ground_truth, ground_truth["annotations"])
         coco_gt.createIndex()
         if backend == "hotcoco":
-            coco_dt = coco_gt.loadRes(list(detections))  # completes them itself, without a copy
-        else:  # pycocotools' loadRes refuses an empty list, and writes into the detections
+            coco_dt = coco_gt.loadRes(list(detections))  # completes a copy of them
+        else:  # pycocotools' loadRes rejects an empty list, and changes the detections
             results = (_only(d, "image_id", "category_id", "bbox", "score") for d in detections)
             coco_dt = coco_class()
             coco_dt.dataset = _with_annotations(ground_truth, results)
@@ -205,7 +194,7 @@ def run_coco_eval(
 
 
 def _load_backend(backend: str) -> tuple[Any, Any]:
-    """The classes `COCO` and `COCOeval`, which have the same interface in both backends."""
+    """Import the classes `COCO` and `COCOeval`, which are alike in both backends."""
     if backend == "hotcoco":
         import hotcoco
 
@@ -217,6 +206,35 @@ def _load_backend(backend: str) -> tuple[Any, Any]:
     raise ValueError(f"Unknown evaluation backend {backend!r}; choose from {BACKENDS}.")
 
 
+def _with_annotations(
+    ground_truth: Mapping[str, Any], annotations: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Build a COCO dict with the images and categories of another, and completed annotations.
+
+    It has the fields that scoring reads, so that missing or malformed others do not matter. Ids
+    start at 1: pycocotools takes a match with the annotation of id 0 for none.
+    """
+    return {
+        "info": {},
+        "images": [_only(image, "id", "width", "height") for image in ground_truth["images"]],
+        "categories": [_only(category, "id", "name") for category in ground_truth["categories"]],
+        "annotations": [_completed(a, id_) for id_, a in enumerate(annotations, start=1)],
+    }
+
+
+def _completed(annotation: Mapping[str, Any], id_: int) -> dict[str, Any]:
+    area = annotation.get("area")
+    if area is None:
+        width, height = annotation["bbox"][2:]
+        area = width * height
+    read = _only(annotation, "image_id", "category_id", "bbox", "score")
+    return {**read, "id": id_, "area": area, "iscrowd": annotation.get("iscrowd") or 0}
+
+
+def _only(entry: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: entry[key] for key in keys if key in entry}
+
+
 def _percent(value: float) -> float:
-    """COCO's fraction in percent; its mark for "not defined", -1, becomes nan."""
+    """Convert COCO's fraction to percent, and its -1 for undefined to NaN."""
     return float(value) * 100 if value >= 0 else float("nan")

@@ -1,6 +1,4 @@
-"""results.json: the accuracy of a run, for programs and for people."""
-
-from __future__ import annotations
+"""Write results.json, the metrics of a run."""
 
 import json
 import math
@@ -20,7 +18,7 @@ CLASS_AP_PREFIX = "AP-"
 
 
 def class_aps(metrics: Mapping[str, float]) -> dict[str, float]:
-    """{class name: AP} of the metrics' "AP-<class name>" entries, in their order."""
+    """Select the "AP-<class name>" entries of the metrics, as {class name: AP}."""
     return {
         name.removeprefix(CLASS_AP_PREFIX): value
         for name, value in metrics.items()
@@ -31,14 +29,14 @@ def class_aps(metrics: Mapping[str, float]) -> dict[str, float]:
 def box_results_by_dataset(
     results: Mapping[str, Any], dataset_names: Sequence[str]
 ) -> dict[str, Mapping[str, float]]:
-    """Undo `DefaultTrainer.test`, which drops the data set's name when there is only one.
+    """Add the name of a single data set, which `DefaultTrainer.test` drops.
 
     Args:
         results: {data set: {"bbox": metrics}}, or {"bbox": metrics} of a single data set.
-        dataset_names: names in the order of `DATASETS.TEST`.
+        dataset_names: `DATASETS.TEST`.
 
     Returns:
-        {data set: box metrics}; empty metrics where a data set has no annotations.
+        {data set: box metrics}; the metrics are empty if there are no annotations.
     """
     if len(dataset_names) == 1:
         results = {dataset_names[0]: results}
@@ -50,14 +48,14 @@ def write_results(
     results_by_dataset: Mapping[str, Mapping[str, float]],
     **extra: Any,
 ) -> None:
-    """Write results.json in one step: a reader sees the old file or the new one, never a half.
+    """Write results.json atomically.
 
     Args:
-        path: the file to write; its folder is made if need be.
-        results_by_dataset: per data set the metrics of `CocoBoxEvaluator`, in percent. Of these
-            the twelve `METRIC_NAMES` are written, null where absent or nan, and the class APs
-            ("AP-<class>") under "per_class".
-        extra: further top-level entries, such as seed=0; a nan or infinity becomes null.
+        path: file to write; its folder is created.
+        results_by_dataset: metrics of `CocoBoxEvaluator` by data set, in percent. The twelve
+            `METRIC_NAMES` are written, null if missing or NaN, and the class APs under
+            "per_class".
+        extra: further top-level entries, such as seed=0; NaN and infinity become null.
     """
     clashes = sorted(set(results_by_dataset) & set(extra))
     if clashes:
@@ -74,12 +72,12 @@ def _dataset_entry(metrics: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _finite_or_none(value: Any) -> Any:
-    """A copy of plain Python values in which every float that JSON cannot express is None."""
+    """Copy plain Python values, with None for every float that JSON cannot express."""
     if isinstance(value, Mapping):
         return {key: _finite_or_none(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite_or_none(item) for item in value]
-    if hasattr(value, "item"):  # a scalar of NumPy or torch
+    if hasattr(value, "item"):  # NumPy or torch scalar
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
