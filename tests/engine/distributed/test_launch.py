@@ -120,7 +120,8 @@ def group(monkeypatch: pytest.MonkeyPatch) -> Group:
 )
 def test_ranks_count_over_nodes(on_cuda: bool, device: str, backend: str, group: Group):
     """The second of two processes on the second of three nodes."""
-    launching._worker(1, group.main, 2, 3, 1, "url", on_cuda, ())
+    first = RankInfo("--num-gpus", 2, 6, local_rank=0, node=1, url="url")
+    launching._worker(1, group.main, 2, first, on_cuda, ())
     assert group.calls == [device, (backend, "url", 3, 6), (1, 3), "destroy"]
 
 
@@ -204,11 +205,12 @@ def test_a_process_that_lost_a_peer_reports_later(group: Group):
     def fail() -> None:
         raise ValueError("of this process")
 
+    first = RankInfo("--num-gpus", 0, 2, local_rank=0, node=0, url="url")
     with pytest.raises(RuntimeError, match="pair.cc"):
-        launching._worker(1, lose, 2, 1, 0, "url", False, ())
+        launching._worker(1, lose, 2, first, False, ())
     assert group.waits == [10] and group.calls[-1] == "destroy"
     with pytest.raises(ValueError, match="of this process"):
-        launching._worker(1, fail, 2, 1, 0, "url", False, ())
+        launching._worker(1, fail, 2, first, False, ())
     assert group.waits == [10] and group.calls[-1] == "destroy"
 
 

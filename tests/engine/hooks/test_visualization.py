@@ -29,7 +29,7 @@ def storage() -> Iterator[EventStorage]:
 def hook_for(data: TinyData, folder: Path, storage: EventStorage, period: int) -> VisualizationHook:
     keys = {"VIS_PERIOD": period, "MODEL.CLQ.SCORE_THRESH_TEST": 0.05}
     cfg = build_config(parse(command_line(data, folder, keys=keys)))
-    hook = VisualizationHook.from_config(cfg, build("clq").train(), CLASS_NAMES)
+    hook = VisualizationHook(cfg, build("clq").train(), CLASS_NAMES)
     hook.trainer = SimpleNamespace(iter=0, storage=storage)
     return hook
 

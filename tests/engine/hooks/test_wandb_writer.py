@@ -65,7 +65,7 @@ def writer_in(folder: Path, **keys: Any) -> WandbWriter:
     cfg.merge_from_list(
         ["OUTPUT_DIR", str(folder), *(x for k, v in keys.items() for x in (f"WANDB.{k}", v))]
     )
-    return WandbWriter.from_config(cfg)
+    return WandbWriter(cfg)
 
 
 def test_scalars_are_smoothed_and_images_logged(service: Service, tmp_path: Path):

@@ -237,7 +237,7 @@ class CLQTrainer(DefaultTrainer):
         if cfg.SOLVER.KEEP_BEST:
             hooks.append(BestModelHook(self._model_file("model_best", scored), self._evaluation))
         if cfg.VIS_PERIOD > 0 and comm.is_main_process():
-            hooks.append(VisualizationHook.from_config(cfg, scored, self._class_names))
+            hooks.append(VisualizationHook(cfg, scored, self._class_names))
         return hooks
 
     def _model_file(self, name: str, model: nn.Module) -> ModelFile:
@@ -246,7 +246,7 @@ class CLQTrainer(DefaultTrainer):
 
     def build_writers(self) -> list[EventWriter]:
         writers = super().build_writers()
-        return [WandbWriter.from_config(self.cfg), *writers] if self.cfg.WANDB.ENABLED else writers
+        return [WandbWriter(self.cfg), *writers] if self.cfg.WANDB.ENABLED else writers
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -1,6 +1,7 @@
 """Launch the processes of a run, or join those of torchrun or srun."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -63,7 +64,9 @@ def launch(
             f"--machine-rank is {machine_rank}, but the {num_machines} machines of --num-machines "
             "count from 0."
         )
-    worker_args = (main, num_processes, num_machines, machine_rank, dist_url, on_cuda, args)
+    rank, world_size = machine_rank * num_processes, num_machines * num_processes
+    first = RankInfo("--num-gpus", rank, world_size, local_rank=0, node=machine_rank, url=dist_url)
+    worker_args = (main, num_processes, first, on_cuda, args)
     _check_address(dist_url, is_ours=machine_rank == 0)
     context = mp.spawn(_worker, nprocs=num_processes, args=worker_args, join=False)
     with _forward_signals(context.processes) as received:
@@ -84,16 +87,8 @@ def run_in_process_group(
 ) -> Any:
     """Call ``main(*args)`` in this process, which torchrun or srun has started.
 
-    The number of threads is left to ``OMP_NUM_THREADS``, which torchrun sets.
-
-    Args:
-        main: function to run.
-        info: of this process.
-        on_cuda: use one GPU per process and NCCL, instead of gloo.
-        args: arguments of ``main``.
-
-    Returns:
-        The result of ``main`` in a run of one process, else None.
+    The number of threads is left to ``OMP_NUM_THREADS``, which torchrun sets. Arguments and
+    result are those of :func:`launch`.
 
     Raises:
         ValueError: there is no GPU for this process, or the address is invalid or in use.
@@ -179,22 +174,14 @@ def _worker(
     local_rank: int,
     main: Callable[..., Any],
     num_processes: int,
-    num_machines: int,
-    machine_rank: int,
-    dist_url: str,
+    first: RankInfo,
     on_cuda: bool,
     args: tuple,
 ) -> None:
+    """Run one of the processes of a node, where ``first`` is that of local rank 0."""
     if not on_cuda:
         torch.set_num_threads(max(torch.get_num_threads() // num_processes, 1))
-    info = RankInfo(
-        launcher="--num-gpus",
-        rank=machine_rank * num_processes + local_rank,
-        world_size=num_machines * num_processes,
-        local_rank=local_rank,
-        node=machine_rank,
-        url=dist_url,
-    )
+    info = dataclasses.replace(first, rank=first.rank + local_rank, local_rank=local_rank)
     # Where several processes fail, the launcher reports the first one's error.
     with defer_peer_errors(is_first=True), process_group(info, local_rank if on_cuda else None):
         main(*args)

@@ -1,6 +1,5 @@
 """Hook that logs predictions on a fixed set of images."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,28 +23,21 @@ _MIN_SCORE = 0.3
 class VisualizationHook(HookBase):
     """Puts images into the event storage for the writers, which must be registered after it.
 
-    Each shows the ground truth on the left and the detections on the right.
+    Each shows the ground truth on the left and the detections on the right. Unreadable images
+    are left out.
     """
 
-    def __init__(self, period: int, predictor: Predictor, records: Sequence[Record]) -> None:
+    def __init__(self, cfg: CfgNode, model: nn.Module, class_names: list[str]) -> None:
         """
         Args:
-            period: iterations between visualizations.
-            predictor: of the trained model or its average.
-            records: images to show; unreadable ones are left out.
+            cfg: reads ``VIS_PERIOD``; the images are the first ones of the first test set.
+            model: trained model or its average.
+            class_names: by class index.
         """
-        self._period = period
-        self._predictor = predictor
-        self._records = records
-
-    @classmethod
-    def from_config(
-        cls, cfg: CfgNode, model: nn.Module, class_names: list[str]
-    ) -> "VisualizationHook":
-        """Build the hook for the first images of the first test set."""
+        self._period = cfg.VIS_PERIOD
+        self._predictor = Predictor(model, cfg, class_names)
         records = get_detection_dataset_dicts(cfg.DATASETS.TEST[0], filter_empty=False)
-        predictor = Predictor(model, cfg, class_names)
-        return cls(cfg.VIS_PERIOD, predictor, records[:_NUM_IMAGES])
+        self._records = records[:_NUM_IMAGES]
 
     def after_step(self) -> None:
         if (self.trainer.iter + 1) % self._period:

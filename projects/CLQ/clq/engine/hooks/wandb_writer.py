@@ -36,15 +36,10 @@ class WandbWriter(EventWriter):
     must come before ``TensorboardXWriter``, which clears the images.
     """
 
-    def __init__(
-        self, folder: Path, *, project: str, name: str, config: CfgNode, window_size: int = 20
-    ) -> None:
+    def __init__(self, cfg: CfgNode, window_size: int = 20) -> None:
         """
         Args:
-            folder: output directory of the training.
-            project: of the run.
-            name: of the run; if empty, Weights & Biases chooses one.
-            config: to show with the run.
+            cfg: reads ``OUTPUT_DIR`` and ``WANDB``, and is shown with the run.
             window_size: number of values over which a noisy scalar is smoothed, by their median.
 
         Raises:
@@ -53,13 +48,14 @@ class WandbWriter(EventWriter):
         import wandb
 
         self._to_image = wandb.Image
+        folder = Path(cfg.OUTPUT_DIR)
         self._window_size = window_size
         try:
             self._run = wandb.init(
-                project=project,
-                name=name or None,
+                project=cfg.WANDB.PROJECT,
+                name=cfg.WANDB.NAME or None,
                 dir=str(folder),
-                config=config,
+                config=cfg,
                 id=_run_id(folder),
                 resume="allow",
             )
@@ -70,11 +66,6 @@ class WandbWriter(EventWriter):
                 "environment variable WANDB_MODE to offline."
             ) from error
         self._last_write = self._run.step - 1
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "WandbWriter":
-        options = cfg.WANDB
-        return cls(Path(cfg.OUTPUT_DIR), project=options.PROJECT, name=options.NAME, config=cfg)
 
     def write(self) -> None:
         storage = get_event_storage()
