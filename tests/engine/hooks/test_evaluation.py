@@ -1,9 +1,7 @@
 """Evaluations during training, and their scores."""
 
 import math
-import os
 import signal
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
 from clq.engine.hooks.evaluation import Evaluation, ScoredEvalHook, score_name
-from clq.engine.hooks.preemption import PreemptionHook, TerminatedBySignal
+from clq.engine.hooks.preemption import PreemptionHook
 
 
 @pytest.fixture
@@ -130,25 +128,10 @@ def test_all_ranks_know_the_score_of_rank_0(storage: EventStorage, monkeypatch: 
     assert math.isnan(own[0]) and hook.scores == {1: 4.0}
 
 
-def test_a_signal_interrupts_an_evaluation(storage: EventStorage):
-    def evaluate() -> dict:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1)
-        return {}
-
-    saved: list[int] = []
-    checkpointer = SimpleNamespace(save=lambda name, iteration: saved.append(iteration))
-    preemption = PreemptionHook()
-    hook = ScoredEvalHook(3, evaluate, preemption)
-    hook.trainer = preemption.trainer = SimpleNamespace(
-        iter=2, max_iter=10, storage=storage, checkpointer=checkpointer
-    )
-    preemption.before_train()
-    try:
-        preemption.after_step()
-        with pytest.raises(TerminatedBySignal) as stopped:
-            hook.after_step()
-    finally:
-        preemption.restore_handlers()
-    assert stopped.value.code == 128 + signal.SIGTERM and saved == [2]
+def test_no_evaluation_starts_after_a_signal(storage: EventStorage):
+    hook = hook_in_training(storage, lambda: pytest.fail("it was started"))
+    hook._preemption._receive(signal.SIGTERM, None)
+    hook.trainer.iter = 2
+    with pytest.raises(SystemExit):
+        hook.after_step()
     assert hook.scores == {} and hook.latest is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from detectron2.utils import comm
 
-from clq.engine.hooks.preemption import PreemptionHook, TerminatedBySignal
+from clq.engine.hooks.preemption import PreemptionHook
 
 
 def trainer_at(iteration: int, saved: list[tuple[str, int]]) -> Any:
@@ -42,7 +42,7 @@ def test_the_step_is_finished_and_saved(number: int, hook: PreemptionHook, saved
     os.kill(os.getpid(), number)
     assert not saved
     hook.trainer.iter = 5
-    with pytest.raises(TerminatedBySignal) as stopped:
+    with pytest.raises(SystemExit) as stopped:
         hook.after_step()
     assert stopped.value.code == 128 + number and saved == [("model_0000005", 5)]
 
@@ -56,14 +56,14 @@ def test_a_rank_stops_when_the_reduction_of_the_step_says_so(
     assert hook.flags() == [True, False]
     hook.after_step()
     hook.trainer.flag_counts = [0, 1]
-    with pytest.raises(TerminatedBySignal) as stopped:
+    with pytest.raises(SystemExit) as stopped:
         hook.after_step()
     assert stopped.value.code == 128 + signal.SIGTERM and saved == [("model_0000004", 4)]
 
 
 def test_an_evaluation_is_interrupted(hook: PreemptionHook, saved: list):
     hook.after_step()
-    with pytest.raises(TerminatedBySignal), hook.stop_immediately():
+    with pytest.raises(SystemExit), hook.stop_immediately():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
     assert saved == [("model_0000004", 4)]
@@ -72,7 +72,7 @@ def test_an_evaluation_is_interrupted(hook: PreemptionHook, saved: list):
 def test_no_evaluation_starts_after_a_signal(hook: PreemptionHook, saved: list):
     hook.after_step()
     os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(TerminatedBySignal), hook.stop_immediately():
+    with pytest.raises(SystemExit), hook.stop_immediately():
         raise AssertionError("it was started")
     assert saved == [("model_0000004", 4)]
 
@@ -80,6 +80,6 @@ def test_no_evaluation_starts_after_a_signal(hook: PreemptionHook, saved: list):
 def test_the_last_step_is_left_to_the_checkpointer(hook: PreemptionHook, saved: list):
     hook.trainer.iter = 9
     os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(TerminatedBySignal):
+    with pytest.raises(SystemExit):
         hook.after_step()
     assert saved == []

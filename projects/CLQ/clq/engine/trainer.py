@@ -173,23 +173,18 @@ class CLQTrainer(DefaultTrainer):
         A step is complete once its checkpoint is saved. What follows is repeated by a run that
         resumes from that checkpoint.
         """
-        cfg, is_main = self.cfg, comm.is_main_process()
-        ema, model = cfg.SOLVER.EMA, self.checkpointer.model
-        self._ema = EMAHook(model, ema.DECAY) if ema.ENABLED else None
+        cfg, ema = self.cfg, self.cfg.SOLVER.EMA
+        self._ema = EMAHook(self.checkpointer.model, ema.DECAY) if ema.ENABLED else None
         up_to_checkpoint = [
             self._ema,
             IterationTimer(),
             LRScheduler(),
             self._build_precise_bn(),
-            (
-                PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
-                if is_main
-                else None
-            ),
+            PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD),
             self._preemption,
         ]
         self._after_checkpoint = self._build_evaluation()
-        if is_main:
+        if comm.is_main_process():
             self._after_checkpoint.append(PeriodicWriter(self.build_writers(), _WRITE_PERIOD))
         metrics_file = Path(cfg.OUTPUT_DIR, "metrics.json")
         self._after_checkpoint.append(MetricHistoryHook(metrics_file, _WRITE_PERIOD))

@@ -209,10 +209,9 @@ def _load_backend(backend: str) -> tuple[Any, Any]:
 def _with_annotations(
     ground_truth: Mapping[str, Any], annotations: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Build a COCO dict with the images and categories of another, and completed annotations.
+    """Build a COCO dict of the fields that scoring reads, so that others may be malformed.
 
-    It has the fields that scoring reads, so that missing or malformed others do not matter. Ids
-    start at 1: pycocotools takes a match with the annotation of id 0 for none.
+    Ids start at 1: pycocotools takes a match with the annotation of id 0 for none.
     """
     return {
         "info": {},

@@ -60,15 +60,15 @@ def write_results(
     clashes = sorted(set(results_by_dataset) & set(extra))
     if clashes:
         raise ValueError(f"results.json cannot hold both a data set and a value named {clashes}.")
-    content = {name: _dataset_entry(metrics) for name, metrics in results_by_dataset.items()}
+    content = {
+        dataset: {
+            **{name: metrics.get(name) for name in METRIC_NAMES},
+            "per_class": class_aps(metrics),
+        }
+        for dataset, metrics in results_by_dataset.items()
+    }
     text = json.dumps(_finite_or_none({**content, **extra}), indent=2, allow_nan=False)
     write_atomically(Path(path), f"{text}\n".encode())
-
-
-def _dataset_entry(metrics: Mapping[str, float]) -> dict[str, Any]:
-    entry: dict[str, Any] = {name: metrics.get(name) for name in METRIC_NAMES}
-    entry["per_class"] = class_aps(metrics)
-    return entry
 
 
 def _finite_or_none(value: Any) -> Any:

@@ -60,7 +60,8 @@ def detect_launcher(
         return info
     remedy = "leave both flags out"
     if info.launcher == "srun":
-        if num_machines == info.world_size == _num_nodes(environment):
+        num_nodes = _number(environment, "SLURM_STEP_NUM_NODES", "SLURM_NNODES", default=0)
+        if num_machines == info.world_size == num_nodes:
             return None
         remedy += ", or start one task on each machine and give their number by --num-machines"
     raise ValueError(
@@ -122,11 +123,6 @@ def _read_srun(environment: Environment) -> RankInfo | None:
         node=_number(environment, "SLURM_NODEID", default=rank - local_rank),
         url=f"tcp://{_first_host(environment)}:{_port(environment)}",
     )
-
-
-def _num_nodes(environment: Environment) -> int:
-    """Number of nodes of a job step; 0 if unknown."""
-    return _number(environment, "SLURM_STEP_NUM_NODES", "SLURM_NNODES", default=0)
 
 
 def _first_host(environment: Environment) -> str:

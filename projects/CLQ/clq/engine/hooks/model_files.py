@@ -18,14 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class ModelFile:
-    """A ``.safetensors`` file of a model's weights, with config and class names.
-
-    Attributes:
-        path: ends in ``.safetensors``.
-        model: not wrapped.
-        config: as yaml.
-        class_names: in the order of the class indices.
-    """
+    """A ``.safetensors`` file of an unwrapped model, with its config as yaml and class names."""
 
     path: Path
     model: nn.Module
@@ -66,13 +59,10 @@ class BestModelHook(HookBase):
         self._evaluation = evaluation
         self._seen: int | None = None
 
-    def after_step(self) -> None:
-        self._write_if_best()
-
     def after_train(self) -> None:
-        self._write_if_best()
+        self.after_step()
 
-    def _write_if_best(self) -> None:
+    def after_step(self) -> None:
         scores, latest = self._evaluation.scores, self._evaluation.latest
         if latest is None or latest == self._seen:
             return

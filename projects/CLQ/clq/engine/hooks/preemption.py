@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -18,15 +19,8 @@ logger = logging.getLogger(__name__)
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class TerminatedBySignal(SystemExit):
-    """Exit of a process by a signal, with code 128 + its number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-
-
 class PreemptionHook(HookBase):
-    """Saves a checkpoint after the step in which a signal arrives, and stops.
+    """Saves a checkpoint after the step in which a signal arrives, and exits.
 
     All ranks stop after the same step: ``flags`` goes into the reduction of every step, and the
     trainer's ``flag_counts`` is its result.
@@ -87,4 +81,4 @@ class PreemptionHook(HookBase):
         if wait:  # the launcher terminates the other processes once one has exited
             comm.synchronize()
         logger.info("Stopped by %s; %s.", signal.Signals(number).name, RESUME)
-        raise TerminatedBySignal(number)
+        sys.exit(128 + number)
