@@ -4,7 +4,6 @@ Besides these, CLQTrainer sets ``DefaultTrainer._trainer``, and TrainingStep rea
 ``SimpleTrainer._data_loader_iter``, as subclasses do.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
