@@ -135,7 +135,7 @@ def test_a_checkpoint_with_the_former_names_of_hooks_resumes(
     train(tiny_data, tmp_path, "--resume", **ALL)
     assert curve(tmp_path) == curve(unbroken)
     found, expected = (
-        read_contents(folder / "ema" / "model_final.safetensors").tensors
+        read_weights(folder / "ema" / "model_final.safetensors").tensors
         for folder in (tmp_path, unbroken)
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=0)

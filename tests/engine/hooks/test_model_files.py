@@ -9,7 +9,7 @@ import pytest
 from detectron2.utils import comm
 from torch import nn
 
-from clq.checkpoint.safetensors_file import read_safetensors
+from clq.checkpoint.read_file import read_file
 from clq.engine.hooks.model_files import BestModelHook, FinalWeightsHook, ModelFile, is_best
 
 NAN = math.nan
@@ -23,7 +23,7 @@ def test_final_weights_are_written_after_the_last_step(step: int, written: bool,
     hook.after_train()
     assert path.exists() == written
     if written:
-        content = read_safetensors(path)
+        content = read_file(path)
         assert (content["config"], content["class_names"]) == ("VERSION: 2\n", ["a"])
         assert content["model"]["weight"].equal(model.weight)
 
@@ -69,7 +69,7 @@ class Training:
     def written(self) -> float | None:
         if not self.path.exists():
             return None
-        return float(read_safetensors(self.path)["model"]["weight"])
+        return float(read_file(self.path)["model"]["weight"])
 
 
 @pytest.fixture
