@@ -1,6 +1,5 @@
 """Run one cell: train, evaluate, and describe it in one row of the results."""
 
-import argparse
 import contextlib
 import datetime
 import io
@@ -14,7 +13,7 @@ import torch
 from detectron2.data import MetadataCatalog
 
 from benchmarks.common import commit, device_name
-from clq.engine import CLQTrainer, build_config, clq_argument_parser, setup
+from clq.engine import CLQTrainer, RunOptions, build_config, clq_argument_parser, setup
 from clq.evaluation import box_results_by_dataset, evaluate_boxes
 from clq.evaluation.results import class_aps
 from clq.utils.hardware import cpu_seconds
@@ -34,7 +33,7 @@ def cell_hash(cell: Cell, data: DataSet, opts: Sequence[str]) -> str:
     return shared_hash(build_config(_arguments(cell, data, opts)), member_keys(cell.member)[::2])
 
 
-def _arguments(cell: Cell, data: DataSet, opts: Sequence[str]) -> argparse.Namespace:
+def _arguments(cell: Cell, data: DataSet, opts: Sequence[str]) -> RunOptions:
     keys = [*member_keys(cell.member), *opts, "SEED", cell.seed]
     return clq_argument_parser().parse_args([*data.arguments(), *map(str, keys)])
 

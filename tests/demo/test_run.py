@@ -1,6 +1,5 @@
 """The demo on a small stand-in for its photographs: what it writes and what it prints."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from PIL import Image
 
 from clq.data import register_coco_json
 from clq.demo import run as demo
-from clq.engine import build_config
+from clq.engine import RunOptions, build_config
 from clq.evaluation import METRIC_NAMES
 from reference.tiny import ROOT, TinyData, command_line, parse, write_pair
 
@@ -21,9 +20,7 @@ TEST_SETS = {"test": "stand_in_test", "test_other_sites": "stand_in_other"}
 
 
 @pytest.fixture
-def demo_args(
-    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> argparse.Namespace:
+def demo_args(tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunOptions:
     """Arguments of a demo on three small data sets."""
     monkeypatch.setattr(demo, "_TEST_SPLITS", TEST_SETS)
     register_coco_json("stand_in_train", *tiny_data.train)
@@ -41,7 +38,7 @@ def demo_args(
 
 
 def test_demo_writes_numbers_and_pictures_and_prints_them(
-    demo_args: argparse.Namespace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    demo_args: RunOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     output = tmp_path / "demo"
     output.mkdir()
@@ -84,7 +81,7 @@ def test_demo_writes_numbers_and_pictures_and_prints_them(
 
 
 def test_samples_pair_ground_truth_with_detections(
-    tiny_data: TinyData, demo_args: argparse.Namespace, tmp_path: Path
+    tiny_data: TinyData, demo_args: RunOptions, tmp_path: Path
 ):
     found = [
         {"image_id": 17, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.75},

@@ -1,6 +1,5 @@
 """The smallest data set and detector that still train, and the command line that uses them."""
 
-import argparse
 import json
 import os
 import socket
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from clq.engine import clq_argument_parser
+from clq.engine import RunOptions, clq_argument_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "Base-CLQ.yaml"
@@ -140,7 +139,7 @@ def command_line(
     return ["--config-file", str(CONFIG), *pairs, *flags, *options(all_keys)]
 
 
-def parse(arguments: list[str]) -> argparse.Namespace:
+def parse(arguments: list[str]) -> RunOptions:
     return clq_argument_parser().parse_args(arguments)
 
 

@@ -1,6 +1,5 @@
 """What the processes of a test run: found by name where a process starts, so not in a test file."""
 
-import argparse
 import os
 import signal
 from collections.abc import Callable
@@ -13,13 +12,13 @@ import torch.distributed as dist
 from detectron2.utils import comm
 from torch import Tensor, nn
 
-from clq.engine import CLQTrainer, setup
+from clq.engine import CLQTrainer, RunOptions, setup
 from clq.modeling.loss_normalizer import LossSums, normalize
 from reference.family import MEMBERS
 from reference.members import losses_of
 
 Batch = list[dict[str, Any]]
-Runs = dict[str, argparse.Namespace]
+Runs = dict[str, RunOptions]
 EXCHANGES = ("all_reduce", "all_gather", "all_gather_object", "barrier", "broadcast", "gather")
 
 
@@ -67,7 +66,7 @@ def family_losses() -> dict[str, dict[str, Tensor]]:
 
 
 def train(
-    args: argparse.Namespace, prepare: Callable[[CLQTrainer], None] = lambda trainer: None
+    args: RunOptions, prepare: Callable[[CLQTrainer], None] = lambda trainer: None
 ) -> dict[str, Any]:
     """Train as train_net.py does; this process's weights, images, place and end.
 

@@ -36,8 +36,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_new_folder(tmp_path: Path):
     cfg = config(tmp_path / "new")
-    assert check_output_folder(cfg, NAMES, resume=False) is None
-    note = check_output_folder(cfg, NAMES, resume=True)
+    assert check_output_folder(cfg, NAMES, resume=False) == []
+    (note,) = check_output_folder(cfg, NAMES, resume=True)
     assert note is not None and "no checkpoint" in note and "starts anew" in note
     assert not (tmp_path / "new").exists()
 
@@ -58,7 +58,7 @@ def test_checkpoints_are_not_overwritten(folder: Path):
     ],
 )
 def test_what_may_change(opts: tuple, folder: Path):
-    note = check_output_folder(config(folder, *opts), NAMES, resume=True)
+    (note,) = check_output_folder(config(folder, *opts), NAMES, resume=True)
     assert note == f"Resuming from {folder / 'model_0000003.pth'}."
 
 

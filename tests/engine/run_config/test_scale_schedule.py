@@ -23,7 +23,7 @@ def schedule(cfg) -> tuple:
 
 def test_half_the_batch_trains_twice_as_long_at_half_the_rate():
     cfg = config(8)
-    message = scale_schedule(cfg)
+    (message,) = scale_schedule(cfg)
     assert schedule(cfg) == (0.005, 180000, (120000, 160000), 1000)
     assert cfg.SOLVER.CHECKPOINT_PERIOD == 10000 and cfg.TEST.EVAL_PERIOD == 0
     assert message and "from batch 16 to 8" in message and "\n" not in message
@@ -40,22 +40,22 @@ def test_a_larger_batch_trains_shorter():
 def test_nothing_is_done_for_the_reference_batch_or_when_off(batch, reference):
     cfg = config(batch, REFERENCE_BATCH_SIZE=reference)
     before = cfg.dump()
-    assert scale_schedule(cfg) is None and cfg.dump() == before
+    assert scale_schedule(cfg) == [] and cfg.dump() == before
 
 
 def test_a_scaled_schedule_is_not_scaled_again():
     cfg = config(4)
     scale_schedule(cfg)
     before = cfg.dump()
-    assert scale_schedule(cfg) is None and cfg.dump() == before
+    assert scale_schedule(cfg) == [] and cfg.dump() == before
 
 
 def test_what_the_command_line_gives_stays():
     cfg = config(8, BASE_LR=0.02)
-    message = scale_schedule(cfg, given=["SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR"])
+    (message,) = scale_schedule(cfg, given=["SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR"])
     assert schedule(cfg) == (0.02, 180000, (120000, 160000), 1000) and "BASE_LR" not in message
     cfg = config(8, MAX_ITER=20)
-    message = scale_schedule(cfg, given=["SOLVER.MAX_ITER"])
+    (message,) = scale_schedule(cfg, given=["SOLVER.MAX_ITER"])
     assert schedule(cfg) == (0.005, 20, (60000, 80000), 500) and "MAX_ITER" not in message
     cfg = config(8, STEPS=(7,))
     scale_schedule(cfg, given=["SOLVER.STEPS"])

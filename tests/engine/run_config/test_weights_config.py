@@ -13,7 +13,11 @@ from detectron2.data import MetadataCatalog
 from clq.checkpoint import WeightsFile, dump_config, write_detector
 from clq.config import get_clq_cfg
 from clq.engine import build_config, setup
-from clq.engine.run_config.weights_config import check_classes, fit_pixels_to_weights, named_weights
+from clq.engine.run_config.weights_config import (
+    check_classes,
+    match_input_format,
+    read_configured_weights,
+)
 from reference.mmdet_style import FAMILY, mmdet_state, random_detector, small_config
 from reference.tiny import CLASS_NAMES, CONFIG, Pair, TinyData, options, parse
 
@@ -146,20 +150,20 @@ def test_code_in_the_weights_needs_the_key(tmp_path: Path):
     torch.save({"model": {}, "folder": tmp_path}, tmp_path / "code.pth")
     opts = ["MODEL.WEIGHTS", str(tmp_path / "code.pth")]
     with pytest.raises(ValueError, match="MODEL.TRUST_WEIGHTS True"):
-        named_weights(get_clq_cfg(), parse(opts))
+        read_configured_weights(get_clq_cfg(), parse(opts))
     with pytest.raises(ValueError, match="holds no tensors"):
-        named_weights(get_clq_cfg(), parse([*opts, "MODEL.TRUST_WEIGHTS", "True"]))
+        read_configured_weights(get_clq_cfg(), parse([*opts, "MODEL.TRUST_WEIGHTS", "True"]))
     cfg = get_clq_cfg()
     cfg.MODEL.TRUST_WEIGHTS = True
     with pytest.raises(ValueError, match="holds no tensors"):
-        named_weights(cfg, parse(opts))
+        read_configured_weights(cfg, parse(opts))
 
 
 def test_weights_that_are_not_at_hand_say_nothing(tmp_path: Path):
     cfg, args = get_clq_cfg(), parse(["--config-file", str(CONFIG)])
     for weights in ("", str(tmp_path / "nowhere.pth"), "https://a.org/weights.pth", MSRA):
         cfg.MODEL.WEIGHTS = weights
-        assert named_weights(cfg, args) is None
+        assert read_configured_weights(cfg, args) is None
 
 
 # ---------------------------------------------------------------------------------------- pixels
@@ -180,7 +184,7 @@ def test_pixels_that_fit_already_are_not_spoken_of():
     cfg = small_config()
     cfg.MODEL.WEIGHTS = "clq://timm/resnext101_32x4d.gluon_in1k"
     before = cfg.dump()
-    assert fit_pixels_to_weights(cfg, None, given=()) is None
+    assert match_input_format(cfg, None, given=()) == []
     assert cfg.dump() == before
 
 

@@ -1,6 +1,5 @@
 """The demo: one training run, its numbers and its pictures."""
 
-import argparse
 import contextlib
 import io
 import json
@@ -19,6 +18,7 @@ from tabulate import tabulate
 from ..checkpoint import remove_checkpoints
 from ..data.demo_trees import TREE_SPLITS
 from ..data.images import read_image
+from ..engine.run_config.options import RunOptions
 from ..engine.run_config.setup import build_config, setup
 from ..engine.trainer import CLQTrainer
 from ..evaluation import METRIC_NAMES, box_results_by_dataset, write_results
@@ -29,7 +29,7 @@ from .figures import Sample, draw_detections, draw_training_curves
 _TEST_SPLITS = {split: TREE_SPLITS[split].dataset for split in ("test", "test_other_sites")}
 
 
-def run_demo(args: argparse.Namespace) -> None:
+def run_demo(args: RunOptions) -> None:
     """Train on the tree crowns, evaluate the final weights, write numbers and pictures.
 
     Args:

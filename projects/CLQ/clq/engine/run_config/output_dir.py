@@ -4,7 +4,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ...checkpoint import dump_config, find_last, list_checkpoints, parse_config, read_weights
+from ...checkpoint import list_checkpoints, dump_config, find_last, parse_config, read_weights
 from ...config import leaves
 from ...utils.atomic_write import write_atomically
 
@@ -51,7 +51,7 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -> str | None:
+def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -> list[str]:
     """Refuse a training that would overwrite another, or go on from one that it is not.
 
     Args:
@@ -60,7 +60,7 @@ def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -
         resume: whether it is to go on from what is in the folder.
 
     Returns:
-        What will be resumed, for the log; None without ``resume``.
+        A note for the log on what will be resumed; none without ``resume``.
 
     Raises:
         ValueError: naming the folder, or the key that is not that of the checkpoint.
@@ -73,10 +73,10 @@ def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -
                 f"{folder} holds checkpoints of an earlier training, such as {found[0].name}; go "
                 "on from them with --resume, or name another OUTPUT_DIR."
             )
-        return None
+        return []
     last = find_last(folder, trusted=cfg.MODEL.TRUST_WEIGHTS)
     if last is None:
-        return f"There is no checkpoint in {folder} to resume; the training starts anew."
+        return [f"There is no checkpoint in {folder} to resume; the training starts anew."]
     content = read_weights(last.path, trusted=cfg.MODEL.TRUST_WEIGHTS)
     if content.class_names is not None and content.class_names != class_names:
         raise ValueError(
@@ -85,7 +85,7 @@ def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -
         )
     now = parse_config(dump_config(cfg))  # in the types of yaml, as the other
     _check_same(parse_config(content.metadata["config"]), now, last.path)
-    return f"Resuming from {last.path}."
+    return [f"Resuming from {last.path}."]
 
 
 def _check_same(saved: CfgNode, cfg: CfgNode, path: Path) -> None:

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 _COUNTS = ("SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
 
 
-def scale_schedule(cfg: CfgNode, given: Collection[str] = ()) -> str | None:
+def scale_schedule(cfg: CfgNode, given: Collection[str] = ()) -> list[str]:
     """Fit the schedule to ``SOLVER.IMS_PER_BATCH`` by the linear rule.
 
     The learning rate is multiplied by the batch size over ``SOLVER.REFERENCE_BATCH_SIZE``, counts
@@ -21,14 +21,14 @@ def scale_schedule(cfg: CfgNode, given: Collection[str] = ()) -> str | None:
         given: keys of the command line.
 
     Returns:
-        What was done, for the log; None if nothing was.
+        A note for the log, if anything was changed.
 
     Source: Accurate, Large Minibatch SGD (arXiv 1706.02677), section 2.1.
     """
     solver = cfg.SOLVER
     reference, batch = solver.REFERENCE_BATCH_SIZE, solver.IMS_PER_BATCH
     if reference == 0 or batch == reference:
-        return None
+        return []
     solver.REFERENCE_BATCH_SIZE = batch
     done = []
     if "SOLVER.BASE_LR" not in given:
@@ -39,11 +39,11 @@ def scale_schedule(cfg: CfgNode, given: Collection[str] = ()) -> str | None:
         _scale_counts(cfg, reference / batch, given)
         done.append(f"SOLVER.MAX_ITER {before} -> {solver.MAX_ITER}, steps {solver.STEPS}")
     if not done:
-        return None
-    return (
+        return []
+    return [
         f"Schedule scaled from batch {reference} to {batch}: {'; '.join(done)} "
         "(SOLVER.REFERENCE_BATCH_SIZE 0 turns this off)."
-    )
+    ]
 
 
 def _scale_counts(cfg: CfgNode, factor: float, given: Collection[str]) -> None:

@@ -1,8 +1,8 @@
-"""Configuration that weights imply: a detector's whole, a backbone's pixels."""
+"""Settings that MODEL.WEIGHTS implies: a detector's whole config, a backbone's input format."""
 
-import argparse
 import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -12,124 +12,75 @@ from detectron2.utils.file_io import PathManager
 from ...checkpoint import (
     PIXEL_KEYS,
     WeightsFile,
-    normalize_path,
+    list_checkpoints,
     pixel_settings_of,
+    normalize_path,
     read_weights,
 )
-
-__all__ = [
-    "check_classes",
-    "compare_with_weights",
-    "fit_pixels_to_weights",
-    "named_weights",
-    "note_on_unknown_pixels",
-    "reason_for_no_config",
-]
+from .options import RunOptions
 
 
-def named_weights(cfg: CfgNode, args: argparse.Namespace) -> WeightsFile | None:
-    """Read ``MODEL.WEIGHTS``; None if it is empty, a known backbone or not at hand.
+def read_configured_weights(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
+    """Read the file of ``MODEL.WEIGHTS``.
 
     Args:
         cfg: into which the config file is merged, if there is one.
-        args: of the command line, which goes before; without a config file, an address is fetched.
+        options: whose keys go before; without a config file, an address is fetched.
+
+    Returns:
+        None if the key is empty, names a known backbone, or a file that is not at hand.
 
     Raises:
-        ValueError: the file can't be read, or is refused.
+        ValueError: the file can't be read, or is rejected.
     """
-    given = dict(zip(args.opts[::2], args.opts[1::2]))
-    weights = given.get("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS)
+    weights = options.given.get("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS)
     if not weights or pixel_settings_of(weights):
         return None
     plain = normalize_path(weights)
-    path = plain if args.config_file else PathManager.get_local_path(plain)
-    if not os.path.isfile(path):  # the checkpointer says so, if it needs the file
+    path = plain if options.config_file else PathManager.get_local_path(plain)
+    if not os.path.isfile(path):  # check_source tells of it, if the file is needed
         return None
-    trusted = str(given.get("MODEL.TRUST_WEIGHTS", cfg.MODEL.TRUST_WEIGHTS)) == "True"
+    trusted = str(options.given.get("MODEL.TRUST_WEIGHTS", cfg.MODEL.TRUST_WEIGHTS)) == "True"
     return read_weights(path, trusted=trusted)
 
 
-def reason_for_no_config(weights: str, contents: WeightsFile | None) -> str:
-    """Why weights do not take the place of a config file, in one sentence with what to do.
+def check_source(cfg: CfgNode, contents: WeightsFile | None, options: RunOptions) -> None:
+    """Reject weights that are missing, and a run that nothing gives a config of CLQ.
 
     Args:
-        weights: as ``MODEL.WEIGHTS``.
-        contents: of that file, as far as it is at hand.
-    """
-    if contents is None and not pixel_settings_of(weights):
-        return f"the weights {weights} do not exist."
-    if contents is None or contents.kind != "detector":
-        return f"{weights} is a backbone, which does not tell the detector: use --config-file."
-    return f"{weights} has no configuration inside; name its yaml by --config-file."
-
-
-def compare_with_weights(
-    cfg: CfgNode, contents: WeightsFile, given: Collection[str], *, has_file: bool, trains: bool
-) -> list[str]:
-    """Sentences for the log on a detector's own configuration and the one that is used.
-
-    Args:
-        cfg: that is used.
-        contents: of the weights.
-        given: keys of the command line.
-        has_file: whether a config file is named.
-        trains: whether a training follows.
+        cfg: with all of the user's keys.
+        contents: of ``MODEL.WEIGHTS``, if it is at hand.
+        options: of the run.
 
     Raises:
-        ValueError: the groups of GroupNorm differ, which no tensor shows.
+        ValueError: naming the weights, or how to name a config.
     """
-    if contents.config is None:
-        return []
-    own, used, key = contents.config.MODEL.CLQ, cfg.MODEL.CLQ, "MODEL.CLQ.NUM_GROUPS"
-    if key not in contents.inferred_keys and own.NUM_GROUPS != used.NUM_GROUPS:
+    weights = cfg.MODEL.WEIGHTS
+    path = normalize_path(weights)
+    is_missing = bool(path) and "://" not in path and not os.path.isfile(path)
+    replaced = options.resume and not options.eval_only and list_checkpoints(Path(cfg.OUTPUT_DIR))
+    if is_missing and not replaced:
+        raise ValueError(f"the weights {weights} do not exist.")
+    if cfg.MODEL.META_ARCHITECTURE == "CLQ":
+        return
+    if not weights or options.config_file or (contents and contents.config):
         raise ValueError(
-            f"{key} is {used.NUM_GROUPS}, but {cfg.MODEL.WEIGHTS} was trained with "
-            f"{own.NUM_GROUPS}: give {key} {own.NUM_GROUPS}, or correct the file by "
-            "tools/convert_checkpoint.py."
+            f"MODEL.META_ARCHITECTURE is '{cfg.MODEL.META_ARCHITECTURE}', not CLQ; "
+            "name a config of CLQ by --config-file, or a checkpoint with one by MODEL.WEIGHTS."
         )
-    notes = (
-        [] if has_file else [note for k, note in contents.inferred_keys.items() if k not in given]
-    )
-    if "config" not in contents.metadata:  # it was read off the tensors, which tell no schedule
-        if trains and not has_file:
-            notes.append(
-                f"{cfg.MODEL.WEIGHTS} tells no schedule, so that of Detectron2's defaults is used; "
-                "--config-file sets one."
-            )
-        return notes
-    # The checkpointer speaks of the number of classes.
-    changed = [k for k in used if k != "NUM_CLASSES" and k in own and own[k] != used[k]]
-    if changed:
-        listed = ", ".join(f"MODEL.CLQ.{k} {used[k]} for {own[k]}" for k in changed)
-        notes.append(f"Set to other than {cfg.MODEL.WEIGHTS} was trained with: {listed}.")
-    return notes
+    if contents is None and not pixel_settings_of(weights):
+        raise ValueError(f"the weights {weights} do not exist.")
+    if contents is None or contents.kind != "detector":
+        raise ValueError(
+            f"{weights} is a backbone, which does not tell the detector: use --config-file."
+        )
+    raise ValueError(f"{weights} has no configuration inside; name its yaml by --config-file.")
 
 
-def note_on_unknown_pixels(
+def match_input_format(
     cfg: CfgNode, contents: WeightsFile | None, given: Collection[str]
-) -> str | None:
-    """A sentence for the log on weights of Caffe2 whose origin, and so pixels, nobody knows.
-
-    Args:
-        cfg: that is used.
-        contents: of the weights.
-        given: keys of the command line.
-    """
-    is_caffe2 = contents and contents.kind == "zoo" and contents.metadata["author"] == "Caffe2"
-    keys = [key for key in PIXEL_KEYS if key not in given]
-    if not is_caffe2 or not keys:
-        return None
-    return (
-        f"{cfg.MODEL.WEIGHTS} is of Caffe2 and does not state its pixels; set {', '.join(keys)} if "
-        f"it was not trained with {cfg.INPUT.FORMAT} images, mean {list(cfg.MODEL.PIXEL_MEAN)} and "
-        f"deviation {list(cfg.MODEL.PIXEL_STD)}, as most of Caffe2's were not."
-    )
-
-
-def fit_pixels_to_weights(
-    cfg: CfgNode, contents: WeightsFile | None, given: Collection[str]
-) -> str | None:
-    """Feed the weights of ``MODEL.WEIGHTS`` with the pixels that they were trained on.
+) -> list[str]:
+    """Set input format, mean and std to those that ``MODEL.WEIGHTS`` was trained with.
 
     Args:
         cfg: not frozen; changed in place.
@@ -137,7 +88,7 @@ def fit_pixels_to_weights(
         given: keys of the command line, which stay.
 
     Returns:
-        What was changed, for the log; None if nothing was.
+        Notes for the log: what was changed, or that nobody knows the format.
     """
     if contents is not None and contents.kind == "detector":
         settings = contents.pixel_settings
@@ -152,13 +103,79 @@ def fit_pixels_to_weights(
         if key not in given and node[name] != value:
             node[name] = value
             changed.append(f"{key} {value}")
-    if not changed:
-        return None
-    return f"Set to what {cfg.MODEL.WEIGHTS} was trained with: {', '.join(changed)}."
+    notes = []
+    if changed:
+        notes.append(f"Set to what {cfg.MODEL.WEIGHTS} was trained with: {', '.join(changed)}.")
+    is_caffe2 = contents and contents.kind == "zoo" and contents.metadata["author"] == "Caffe2"
+    keys = [key for key in PIXEL_KEYS if key not in given]
+    if is_caffe2 and keys:
+        notes.append(
+            f"{cfg.MODEL.WEIGHTS} is of Caffe2 and does not state its pixels; set "
+            f"{', '.join(keys)} if it was not trained with {cfg.INPUT.FORMAT} images, mean "
+            f"{list(cfg.MODEL.PIXEL_MEAN)} and deviation {list(cfg.MODEL.PIXEL_STD)}, as most of "
+            "Caffe2's were not."
+        )
+    return notes
+
+
+def check_detector(cfg: CfgNode, contents: WeightsFile | None, options: RunOptions) -> list[str]:
+    """Compare a detector in ``MODEL.WEIGHTS`` with the configuration and the data of the run.
+
+    Args:
+        cfg: of the run, whose data sets are registered.
+        contents: of the weights, if they are at hand.
+        options: of the run.
+
+    Returns:
+        Notes for the log on what differs.
+
+    Raises:
+        ValueError: the classes of the evaluated data differ, or the groups of GroupNorm, which no
+            tensor shows.
+    """
+    if contents is None or contents.kind != "detector":
+        return []
+    # Where the numbers of classes differ, the checkpointer rejects them.
+    names_tell = bool(contents.class_names) and contents.num_classes == cfg.MODEL.CLQ.NUM_CLASSES
+    if options.eval_only and (names_tell or not options.config_file):
+        for name in cfg.DATASETS.TEST:
+            check_classes(contents, cfg.MODEL.WEIGHTS, name)
+    if contents.config is None:
+        return []
+    own, used, key = contents.config.MODEL.CLQ, cfg.MODEL.CLQ, "MODEL.CLQ.NUM_GROUPS"
+    if key not in contents.inferred_keys and own.NUM_GROUPS != used.NUM_GROUPS:
+        raise ValueError(
+            f"{key} is {used.NUM_GROUPS}, but {cfg.MODEL.WEIGHTS} was trained with "
+            f"{own.NUM_GROUPS}: give {key} {own.NUM_GROUPS}, or correct the file by "
+            "tools/convert_checkpoint.py."
+        )
+    return _differences(cfg, contents, options)
+
+
+def _differences(cfg: CfgNode, contents: WeightsFile, options: RunOptions) -> list[str]:
+    """Notes on a detector's own configuration and the one that is used."""
+    assert contents.config is not None
+    notes = []
+    if not options.config_file:
+        notes += [note for key, note in contents.inferred_keys.items() if key not in options.given]
+    if "config" not in contents.metadata:  # it was read off the tensors, which tell no schedule
+        if not options.eval_only and not options.config_file:
+            notes.append(
+                f"{cfg.MODEL.WEIGHTS} tells no schedule, so that of Detectron2's defaults is used; "
+                "--config-file sets one."
+            )
+        return notes
+    own, used = contents.config.MODEL.CLQ, cfg.MODEL.CLQ
+    # The checkpointer speaks of the number of classes.
+    changed = [k for k in used if k != "NUM_CLASSES" and k in own and own[k] != used[k]]
+    if changed:
+        listed = ", ".join(f"MODEL.CLQ.{k} {used[k]} for {own[k]}" for k in changed)
+        notes.append(f"Set to other than {cfg.MODEL.WEIGHTS} was trained with: {listed}.")
+    return notes
 
 
 def check_classes(contents: WeightsFile, weights: str, dataset: str) -> None:
-    """Refuse to evaluate a detector on a data set of other classes than it has learned.
+    """Reject the evaluation of a detector on a data set of other classes than it has learned.
 
     Args:
         contents: of the detector.

@@ -1,0 +1,73 @@
+"""Checks of data sets and batch size that need the whole configuration."""
+
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+
+def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
+    """Reject data that is missing, or whose number of classes is not the model's.
+
+    Raises:
+        ValueError: naming the key or the data set.
+    """
+    key, flag = ("TEST", "--val") if eval_only else ("TRAIN", "--train")
+    if not cfg.DATASETS[key]:
+        raise ValueError(
+            f"DATASETS.{key} names no data set, or --train and --val replaced it; "
+            f"give one by {flag}."
+        )
+    for name in _all_datasets(cfg):
+        if name not in DatasetCatalog.list():
+            raise ValueError(
+                f"there is no data set of the name '{name}'; --train and --val take any COCO json."
+            )
+        classes = MetadataCatalog.get(name).get("thing_classes")
+        if classes is not None and len(classes) != cfg.MODEL.CLQ.NUM_CLASSES:
+            raise ValueError(
+                f"MODEL.CLQ.NUM_CLASSES is {cfg.MODEL.CLQ.NUM_CLASSES}, but the data set '{name}' "
+                f"has {len(classes)} classes."
+            )
+
+
+def check_annotation_files(cfg: CfgNode, *, eval_only: bool) -> None:
+    """Reject data sets of Detectron2's own catalog that are not on this machine.
+
+    Raises:
+        ValueError: naming the data set and its file.
+    """
+    names: Sequence[str] = cfg.DATASETS.TEST if eval_only else _all_datasets(cfg)
+    for name in names:
+        json_file = MetadataCatalog.get(name).get("json_file")
+        if json_file is not None and not PathManager.isfile(json_file):
+            raise ValueError(
+                f"the data set '{name}' has no {json_file}; set DETECTRON2_DATASETS to the folder "
+                "that holds it, or name your own data by --train and --val."
+            )
+
+
+def check_batch_size(cfg: CfgNode, world_size: int) -> None:
+    """Reject a batch that can't be shared out evenly.
+
+    Raises:
+        ValueError: naming the batch size.
+    """
+    batch_size, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION.MICRO_BATCHES
+    scaled = cfg.SOLVER.REFERENCE_WORLD_SIZE > 0  # Detectron2 then fits the batch to the processes
+    if batch_size < 1 or (batch_size % world_size and not scaled):
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {batch_size}; it must be positive and a multiple of the "
+            f"number of processes, {world_size}."
+        )
+    if batch_size // world_size % parts:
+        raise ValueError(
+            f"SOLVER.ACCUMULATION.MICRO_BATCHES is {parts}, but of SOLVER.IMS_PER_BATCH = "
+            f"{batch_size} each of {world_size} processes has {batch_size // world_size} "
+            "images, which that does not divide."
+        )
+
+
+def _all_datasets(cfg: CfgNode) -> tuple[str, ...]:
+    return (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
