@@ -24,7 +24,7 @@ from detectron2.engine import HookBase
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.common import commit  # noqa: E402
-from clq.engine import CLQTrainer, clq_argument_parser, exit_on_user_error, setup  # noqa: E402
+from clq.engine import CLQTrainer, RunOptions, exit_on_user_error, setup  # noqa: E402
 from clq.utils.hardware import cpu_name  # noqa: E402
 
 CONFIG = ROOT / "configs" / "Demo" / "clq_trees.yaml"
@@ -50,9 +50,9 @@ def watch(iterations: int, opts: Sequence[str], output: str) -> dict[int, float]
     """Resident memory in MB by the number of iterations done."""
     keys = ["SOLVER.MAX_ITER", iterations, "SOLVER.CHECKPOINT_PERIOD", 500, "DATASETS.TEST", "()"]
     keys += ["DATALOADER.NUM_WORKERS", 0, "OUTPUT_DIR", output, *opts]
-    args = clq_argument_parser().parse_args(["--config-file", str(CONFIG), *map(str, keys)])
+    options = RunOptions(config_file=str(CONFIG), opts=list(map(str, keys)))
     with contextlib.redirect_stdout(io.StringIO()):  # Detectron2 logs to log.txt alone
-        trainer = CLQTrainer(setup(args))
+        trainer = CLQTrainer(setup(options))
         trainer.resume_or_load(resume=False)
         hook = WatchMemory()
         trainer.register_hooks([hook])

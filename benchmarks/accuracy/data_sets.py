@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from clq.data import CocoFiles
 from clq.data.demo_trees import prepare_trees
+from clq.engine import RunOptions
 from clq.utils.atomic_write import write_atomically
 
 from .cells import TREES
@@ -30,10 +32,10 @@ class DataSet(NamedTuple):
     train: CocoFiles
     val: CocoFiles
 
-    def arguments(self) -> list[str]:
-        """The data set as arguments of ``clq_argument_parser()``."""
-        train, val = (map(str, files) for files in (self.train, self.val))
-        return ["--config-file", str(self.settings), "--train", *train, "--val", *val]
+    def options(self, opts: Sequence[str] = ()) -> RunOptions:
+        """Options of a run on the data set, with further configuration keys and values."""
+        train, val = (tuple(map(str, files)) for files in (self.train, self.val))
+        return RunOptions(config_file=str(self.settings), train=train, val=val, opts=opts)
 
 
 def trees() -> DataSet:

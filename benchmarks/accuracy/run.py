@@ -13,7 +13,7 @@ import torch
 from detectron2.data import MetadataCatalog
 
 from benchmarks.common import commit, device_name
-from clq.engine import CLQTrainer, RunOptions, build_config, clq_argument_parser, setup
+from clq.engine import CLQTrainer, RunOptions, build_config, setup
 from clq.evaluation import box_results_by_dataset, evaluate_boxes
 from clq.evaluation.results import class_aps
 from clq.utils.hardware import cpu_seconds
@@ -30,12 +30,12 @@ MATCHES = "matches.npz"
 
 def cell_hash(cell: Cell, data: DataSet, opts: Sequence[str]) -> str:
     """The hash of settings and data that a cell will have; arguments as those of ``run_cell``."""
-    return shared_hash(build_config(_arguments(cell, data, opts)), member_keys(cell.member)[::2])
+    return shared_hash(build_config(_options(cell, data, opts)), member_keys(cell.member)[::2])
 
 
-def _arguments(cell: Cell, data: DataSet, opts: Sequence[str]) -> RunOptions:
+def _options(cell: Cell, data: DataSet, opts: Sequence[str]) -> RunOptions:
     keys = [*member_keys(cell.member), *opts, "SEED", cell.seed]
-    return clq_argument_parser().parse_args([*data.arguments(), *map(str, keys)])
+    return data.options(list(map(str, keys)))
 
 
 def run_cell(cell: Cell, data: DataSet, opts: Sequence[str], output: Path) -> dict[str, Any]:
@@ -52,9 +52,9 @@ def run_cell(cell: Cell, data: DataSet, opts: Sequence[str], output: Path) -> di
     """
     keys = member_keys(cell.member)
     made_by = commit()  # at the start: the folder may move on meanwhile
-    args = _arguments(cell, data, [*opts, "OUTPUT_DIR", str(output)])
+    options = _options(cell, data, [*opts, "OUTPUT_DIR", str(output)])
     with contextlib.redirect_stdout(io.StringIO()):  # Detectron2 logs to log.txt alone
-        cfg = setup(args)
+        cfg = setup(options)
     start, cpu_start = time.perf_counter(), cpu_seconds()
     trainer = CLQTrainer(cfg)
     trainer.resume_or_load(resume=False)

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import overfit
 from benchmarks.accuracy.cells import Cell
 from benchmarks.common import read_rows
-from clq.engine import build_config, clq_argument_parser
+from clq.engine import RunOptions, build_config
 
 
 def test_four_tiles_with_some_trees_of_some_size(tmp_path: Path):
@@ -24,9 +24,9 @@ def test_four_tiles_with_some_trees_of_some_size(tmp_path: Path):
 
 
 def test_settings_change_nothing_but_the_size_of_an_image(cpu_only: None):
-    arguments = ["--config-file", str(overfit.SETTINGS), "DATASETS.TRAIN", "('clq_trees_train',)"]
-    arguments += ["DATASETS.TEST", "('clq_trees_train',)", "MODEL.CLQ.NUM_CLASSES", "1"]
-    options = build_config(clq_argument_parser().parse_args(arguments)).INPUT
+    keys = ["DATASETS.TRAIN", "('clq_trees_train',)", "DATASETS.TEST", "('clq_trees_train',)"]
+    keys += ["MODEL.CLQ.NUM_CLASSES", "1"]
+    options = build_config(RunOptions(config_file=str(overfit.SETTINGS), opts=keys)).INPUT
     assert options.RANDOM_FLIP == "none" and not options.CROP.ENABLED
     assert not options.VERTICAL_FLIP and not options.QUARTER_TURNS and options.COLOR_JITTER == 0
     assert options.MIN_SIZE_TRAIN == (options.MIN_SIZE_TEST,)

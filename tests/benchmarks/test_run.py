@@ -70,7 +70,7 @@ def test_rows_of_one_hash_share_settings_and_data(data: DataSet, tmp_path: Path)
 
 def test_rows_of_a_gpu_share_no_hash_with_rows_of_a_processor(data: DataSet):
     keys = member_keys("clq")[::2]
-    cfg = build_config(parse([*data.arguments(), *options(KEYS)])).clone()
+    cfg = build_config(data.options(options(KEYS))).clone()
     cfg.defrost()
     hashes = []
     for device in ("cpu", "cuda", "cuda:1"):

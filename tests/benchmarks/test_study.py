@@ -208,11 +208,11 @@ def test_what_cannot_run_is_told_in_a_sentence(arguments: list[str], message: st
         command.main(arguments)
 
 
-def test_a_json_pair_becomes_arguments():
+def test_a_json_pair_becomes_options():
     files = [CocoFiles(Path(x), Path(y)) for x, y in (("t", "i"), ("v", "j"))]
-    data = DataSet("mine", Path("a.yaml"), *files)
-    expected = ["--config-file", "a.yaml", "--train", "t", "i", "--val", "v", "j"]
-    assert data.arguments() == expected
+    options = DataSet("mine", Path("a.yaml"), *files).options(["SEED", "1"])
+    assert (options.config_file, options.opts) == ("a.yaml", ["SEED", "1"])
+    assert (options.train, options.val) == (("t", "i"), ("v", "j"))
 
 
 def test_members_differ_by_what_their_configs_say():

@@ -1,29 +1,40 @@
-"""CLQ: one-stage object detection ranked by a joint score of class and localization quality."""
+"""CLQ: one-stage object detection ranked by a joint score of class and localization quality.
 
+Importing this package imports neither PyTorch nor Detectron2; the first use of a name does.
+"""
+
+import importlib
 import importlib.util
-import os
-import warnings
+from typing import TYPE_CHECKING, Any
 
-# How PyTorch runs on CPU; it reads these when it loads, and a user's own values stand.
-# Threads that wait sleep, instead of taking the core that another thread or process needs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Large tensors lie on huge pages: fewer page faults, a faster step.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+if TYPE_CHECKING:
+    from .api import Detector, evaluate, load, train
+    from .config import add_clq_config, get_clq_cfg
 
-if importlib.util.find_spec("detectron2") is None:
-    raise ImportError(
-        "clq needs Detectron2, which is not installed: run `make setup` in a clone of CLQ, or "
-        "install Detectron2 from its own repository into this environment."
-    )
+__version__ = "0.1.0"
+__all__ = ["Detector", "add_clq_config", "evaluate", "get_clq_cfg", "load", "train"]
 
-# Detectron2 and fvcore cause these on every run, and a user can do nothing about them.
-warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated")
-warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
-# The name that PyTorch gives the option from now on is unknown to the versions before.
-warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+NO_DETECTRON2 = (
+    "clq needs Detectron2, which is not installed: run `make setup` in a clone of CLQ, or "
+    "install Detectron2 from its own repository into this environment."
+)
+_HOME = {
+    **dict.fromkeys(("Detector", "evaluate", "load", "train"), ".api"),
+    **dict.fromkeys(("add_clq_config", "get_clq_cfg"), ".config"),
+}
+# Importing these registers with Detectron2 what a config may name.
+_REGISTERING = (".checkpoint", ".data", ".modeling")
 
-from . import checkpoint, data, modeling  # noqa: E402, F401  they register what configs name
-from .config import add_clq_config, get_clq_cfg  # noqa: E402
 
-__all__ = ["add_clq_config", "get_clq_cfg"]
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'clq' has no attribute '{name}'")
+    if importlib.util.find_spec("detectron2") is None:
+        raise ImportError(NO_DETECTRON2)
+    for module in _REGISTERING:
+        importlib.import_module(module, __name__)
+    return getattr(importlib.import_module(_HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -29,17 +29,17 @@ from .figures import Sample, draw_detections, draw_training_curves
 _TEST_SPLITS = {split: TREE_SPLITS[split].dataset for split in ("test", "test_other_sites")}
 
 
-def run_demo(args: RunOptions) -> None:
+def run_demo(options: RunOptions) -> None:
     """Train on the tree crowns, evaluate the final weights, write numbers and pictures.
 
     Args:
-        args: of ``clq_argument_parser()``.
+        options: of the run.
     """
     # Detectron2 logs its environment and configuration on standard output. Here they go to
     # log.txt alone, and progress to the console.
     with contextlib.redirect_stdout(io.StringIO()):
-        remove_checkpoints(Path(build_config(args).OUTPUT_DIR))  # of an earlier demo
-        cfg = setup(args)
+        remove_checkpoints(Path(build_config(options).OUTPUT_DIR))  # of an earlier demo
+        cfg = setup(options)
     _show_progress()
     output = Path(cfg.OUTPUT_DIR)
     print(f"Training CLQ for {cfg.SOLVER.MAX_ITER} iterations on {cfg.MODEL.DEVICE}.", flush=True)

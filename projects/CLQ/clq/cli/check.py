@@ -1,0 +1,89 @@
+"""Report errors and warnings of a data set before training on it.
+
+Checks a COCO json and its image folder: every entry of the json, every image file (decoded
+completely, with its EXIF orientation, against the width and height of the json), and the object
+sizes against the strides of the detector at its input size.
+
+An ERROR prevents training: correct the entry, or remove it from the json. A WARNING does not. The
+exit code is 1 if there is an error, else 0.
+
+One data set, and with it the one it will be evaluated on:
+  clq check train.json images/
+  clq check train.json images/ --val val.json images/
+For the strides and image sizes of a config of yours, reading 500 images of a large data set:
+  clq check train.json images/ --config-file mine.yaml --images 500
+For a program, one json object on standard output:
+  clq check train.json images/ --json | jq .faults
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import get_clq_cfg
+from ..data import CocoFiles
+from ..data_report import DataReport, report_data
+from ..data_report.anchor_coverage import DetectorScale
+from ..data_report.report import ReportScope
+from ..data_report.report_text import as_json, as_text
+from ..engine import exit_on_user_error
+from ..engine.run_config.config_errors import explain_refusals
+
+CONFIG = Path(__file__).resolve().parent.parent / "configs" / "Base-CLQ.yaml"
+
+
+def check(options: argparse.Namespace) -> list[DataReport]:
+    """Report on the training data and, if given, the evaluation data."""
+    cfg = get_clq_cfg()
+    file = str(options.config_file)
+    with explain_refusals(cfg, file=file):
+        cfg.merge_from_file(file, allow_unsafe=False)
+        scale = DetectorScale.from_config(cfg)
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False  # as --train and --val set it
+    scope = ReportScope(num_images=options.images)
+    files = CocoFiles(options.json_file, options.image_root)
+    reports = [report_data(files, cfg, scale, scope=scope)]
+    if options.val:
+        known = [] if reports[0].errors else reports[0].class_names
+        val = CocoFiles(*options.val)
+        reports.append(
+            report_data(val, cfg, scale, scope=scope, for_training=False, train_classes=known)
+        )
+    return reports
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number of images, not {text!r}")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("json_file", metavar="JSON", type=Path, help="annotations to train on")
+    parser.add_argument(
+        "image_root", metavar="IMAGES", type=Path, help="folder that its file names start from"
+    )
+    parser.add_argument(
+        "--val", nargs=2, type=Path, metavar=("JSON", "IMAGES"), help="data to evaluate on"
+    )
+    parser.add_argument(
+        "--config-file", type=Path, metavar="YAML", default=CONFIG, help="default: Base-CLQ.yaml"
+    )
+    parser.add_argument("--json", action="store_true", help="print json instead of text")
+    parser.add_argument(
+        "--images", type=_count, metavar="N", help="read N evenly spaced images (default: all)"
+    )
+    options = parser.parse_args(argv)
+    with exit_on_user_error(hint="nothing was changed"):
+        reports = check(options)
+    if options.json:
+        print(json.dumps(as_json(reports), allow_nan=False))
+    else:
+        print("\n\n".join(map(as_text, reports)))
+    sys.exit(1 if any(report.errors for report in reports) else 0)
+

@@ -1,0 +1,66 @@
+"""Turn trained weights into a checkpoint that alone is enough for inference.
+
+IN may be a checkpoint of mmdetection 2.x or 3.x (ATSS, GFL or the CLQ authors' head, with a ResNet
+or ResNeXt, deformable stages or not), or a checkpoint of our own training. What the detector looks
+like is read off its tensors, so no config of mmdetection is needed. Every tensor must find its
+place: what is missing, unknown or of another shape is listed by name, and nothing is written.
+
+  OUT.safetensors   tensors, with configuration and class names inside
+  OUT.pth           the same in PyTorch's format
+
+Then, with no other file:
+  clq eval --weights OUT.safetensors --val val.json images/
+
+The authors' head has one class channel too many, trained to say nothing. It is dropped where it
+says nothing (bias at most -9, weight norm at most a quarter of the median class); else say what to
+do with it. Keys that tensors do not show may follow at the end, such as MODEL.CLQ.NUM_GROUPS 16.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from ..checkpoint import Spare, convert
+from ..engine import exit_on_user_error
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="IN", help="file or address of the weights")
+    parser.add_argument("target", metavar="OUT", help="file to write, .safetensors or .pth")
+    spare = parser.add_mutually_exclusive_group()
+    spare.add_argument(
+        "--keep-spare",
+        dest="spare",
+        action="store_const",
+        const=Spare.KEEP,
+        default=Spare.DROP_IF_SILENT,
+        help="keep the spare class channel as one more class",
+    )
+    spare.add_argument(
+        "--drop-spare",
+        dest="spare",
+        action="store_const",
+        const=Spare.DROP,
+        help="drop the spare class channel whatever it says",
+    )
+    parser.add_argument(
+        "--unsafe", action="store_true", help="let a pickle run code; only for files you trust"
+    )
+    parser.add_argument(
+        "--config-file", default="", metavar="YAML", help="of a detector whose file holds no config"
+    )
+    parser.add_argument("opts", nargs="*", help="configuration keys and values")
+    options = parser.parse_intermixed_args(argv)
+    with exit_on_user_error(hint="nothing was written"):
+        done = convert(
+            options.source,
+            options.target,
+            spare=options.spare,
+            trusted=options.unsafe,
+            config_file=options.config_file,
+            opts=options.opts,
+        )
+    print("\n".join(done))
+
