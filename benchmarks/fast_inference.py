@@ -22,9 +22,9 @@ from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-import train_net  # noqa: E402
+import clq  # noqa: E402
 from benchmarks.common import commit  # noqa: E402
-from clq.engine import clq_argument_parser, exit_on_user_error  # noqa: E402
+from clq.engine import exit_on_user_error  # noqa: E402
 from clq.modeling.fast_inference import cpu_supports_bf16  # noqa: E402
 from clq.utils.hardware import cpu_name  # noqa: E402
 
@@ -34,11 +34,9 @@ CONFIG = ROOT / "configs" / "Demo" / "clq_trees.yaml"
 def evaluate(config: Path, weights: Path, *, fast: bool) -> dict[str, float]:
     """AP in percent by test set."""
     with tempfile.TemporaryDirectory(prefix="clq_fast_") as output:
-        keys = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", weights, "OUTPUT_DIR", output]
-        keys += ["MODEL.FAST_INFERENCE", fast]
-        arguments = ["--eval-only", "--config-file", str(config), *map(str, keys)]
+        opts = {"MODEL.DEVICE": "cpu", "MODEL.FAST_INFERENCE": fast}
         with contextlib.redirect_stdout(io.StringIO()):
-            train_net.main(clq_argument_parser().parse_args(arguments))
+            clq.evaluate(weights, config=config, output_dir=output, opts=opts)
         results = json.loads(Path(output, "results.json").read_text())
     return {name: numbers["AP"] for name, numbers in results.items()}
 

@@ -1,0 +1,193 @@
+"""The Python API: load a detector and predict, train, evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from .data.images import READ_ERRORS, ImageSource, read_image, reason_of
+from .engine.run import run_in_process
+from .engine.run_config.options import RunOptions
+from .prediction.predictor import Predictor, usable_device
+from .prediction.result import Result
+
+Pair = tuple[str | Path, str | Path]  # a COCO JSON file and its image folder
+
+
+class Detector:
+    """A trained detector; made by :func:`load`.
+
+    Attributes:
+        class_names: by class index.
+        predictor: that turns BGR arrays into Detectron2's instances.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.class_names = predictor.class_names
+
+    @overload
+    def predict(
+        self, images: ImageSource, *, threshold: float = ..., batch_size: int = ...
+    ) -> Result: ...
+
+    @overload
+    def predict(
+        self, images: Sequence[ImageSource], *, threshold: float = ..., batch_size: int = ...
+    ) -> list[Result]: ...
+
+    def predict(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        *,
+        threshold: float = 0.3,
+        batch_size: int = 8,
+    ) -> Result | list[Result]:
+        """Detect objects in an image, or in each of several.
+
+        Args:
+            images: path, file object, PIL image or (H, W, 3) uint8 RGB array; or a list of them.
+            threshold: lowest joint score of a detection, in [0, 1]. Below the checkpoint's own
+                ``MODEL.CLQ.SCORE_THRESH_TEST`` there are none.
+            batch_size: images that pass the network together, where they are of one size.
+
+        Returns:
+            A result, or a list of them for a list.
+
+        Raises:
+            ValueError: an image can't be read, or the threshold lies outside of [0, 1].
+        """
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is {threshold}; it must lie in [0, 1].")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+        if not isinstance(images, (list, tuple)):
+            return next(self._predict([images], threshold))
+        results: list[Result] = []
+        for start in range(0, len(images), batch_size):
+            results += self._predict(images[start : start + batch_size], threshold)
+        return results
+
+    def _predict(self, sources: Sequence[ImageSource], threshold: float) -> Iterator[Result]:
+        images = [_read(source) for source in sources]
+        found = self.predictor.detect_batch([image[:, :, ::-1] for image in images])
+        for image, instances in zip(images, found, strict=True):
+            yield Result.of(image, instances, self.class_names, threshold)
+
+
+def load(weights: str | Path, device: str | None = None, *, fast: bool = False) -> Detector:
+    """Load a detector from its checkpoint alone.
+
+    Args:
+        weights: ``.safetensors`` or ``.pth`` with its configuration inside, as a training run
+            writes them, or a checkpoint of mmdetection.
+        device: of PyTorch; None takes CUDA where there is one.
+        fast: on CPU, in bf16 where the CPU supports it, with norms folded into convolutions.
+
+    Raises:
+        ValueError: the file can't be read, has no configuration inside, or does not fit it.
+    """
+    device = usable_device("cpu" if fast and device is None else device)
+    return Detector(Predictor.from_checkpoint(weights, device, fast=fast))
+
+
+def train(
+    config: str | Path,
+    *,
+    train: Pair | None = None,
+    val: Pair | None = None,
+    output_dir: str | Path = "output",
+    weights: str | Path | None = None,
+    resume: bool = False,
+    opts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train a detector in this process; ``clq train`` uses several GPUs.
+
+    Args:
+        config: name of a config that CLQ ships, such as ``"clq_R_50_FPN_1x"``, or a yaml file.
+        train: COCO JSON file and image folder to train on; None for ``DATASETS.TRAIN``.
+        val: the same to evaluate on; None for ``DATASETS.TEST``.
+        output_dir: folder for checkpoints, log and results; must not hold another training run.
+        weights: to start from; None for ``MODEL.WEIGHTS`` of the config.
+        resume: continue from the newest checkpoint in the folder.
+        opts: further configuration keys and their values.
+
+    Returns:
+        COCO metrics of the final weights, in percent; where ``DATASETS.TEST`` names several data
+        sets, those of each by its name; empty without an evaluation.
+
+    Raises:
+        FloatingPointError: a loss is not finite.
+        OSError: a file can't be read or written.
+        ValueError: an unknown key, a value that CLQ can't use, or data with errors.
+    """
+    options = RunOptions(
+        config_file=str(config),
+        train=_strings(train),
+        val=_strings(val),
+        weights=str(weights or ""),
+        output_dir=str(output_dir),
+        opts=_flat(opts),
+        resume=resume,
+    )
+    return _metrics(run_in_process(options))
+
+
+def evaluate(
+    weights: str | Path,
+    *,
+    val: Pair | None = None,
+    config: str | Path | None = None,
+    output_dir: str | Path = "output",
+    opts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint.
+
+    Args:
+        weights: checkpoint; without ``config`` it must hold its own.
+        val: COCO JSON file and image folder; None for ``DATASETS.TEST``.
+        config: name of a config that CLQ ships, or a yaml file.
+        output_dir: folder for detections, log and ``results.json``.
+        opts: further configuration keys and their values.
+
+    Returns:
+        As :func:`train`.
+
+    Raises:
+        OSError: a file can't be read or written.
+        ValueError: the checkpoint can't be used, or does not fit the data.
+    """
+    options = RunOptions(
+        config_file=str(config or ""),
+        val=_strings(val),
+        weights=str(weights),
+        output_dir=str(output_dir),
+        opts=_flat(opts),
+        eval_only=True,
+    )
+    return _metrics(run_in_process(options))
+
+
+def _read(source: ImageSource) -> Any:
+    """An image as (H, W, 3) uint8, RGB."""
+    try:
+        return read_image(source, "RGB")
+    except READ_ERRORS as error:
+        name = source if isinstance(source, (str, Path)) else "the image"
+        raise ValueError(f"{name} can't be read ({reason_of(error)}).") from error
+
+
+def _strings(pair: Pair | None) -> tuple[str, ...]:
+    return tuple(map(str, pair or ()))
+
+
+def _flat(opts: Mapping[str, Any] | None) -> list[str]:
+    return [str(part) for item in (opts or {}).items() for part in item]
+
+
+def _metrics(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics of a single data set, or of each by its name."""
+    if "bbox" in results:
+        return dict(results["bbox"])
+    return {name: dict(metrics.get("bbox", {})) for name, metrics in results.items()}

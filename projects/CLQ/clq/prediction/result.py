@@ -1,0 +1,115 @@
+"""The detections of one image, as numpy arrays.
+
+Letters: H, W height and width of the image in pixels, P detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+
+from .drawing import draw_detections
+
+
+@dataclass(frozen=True)
+class Result:
+    """Detections of an image, best first.
+
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        boxes: (P, 4) float32, xyxy in pixels of the image.
+        scores: (P,) float32, joint score of class and localization quality, in [0, 1].
+        labels: (P,) int64, class index.
+        class_names: by class index.
+    """
+
+    image: np.ndarray = field(repr=False)
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    class_names: Sequence[str] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, image: np.ndarray, found: Instances, class_names: Sequence[str], threshold: float
+    ) -> Result:
+        """Take over the instances whose score reaches a threshold.
+
+        Args:
+            image: (H, W, 3) uint8, RGB.
+            found: ``pred_boxes``, ``scores`` and ``pred_classes``, on the CPU.
+            class_names: by class index.
+            threshold: lowest score to keep.
+        """
+        found = found[found.scores >= threshold]
+        return cls(
+            image,
+            found.pred_boxes.tensor.numpy(),
+            found.scores.numpy(),
+            found.pred_classes.numpy(),
+            class_names,
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Class name of each detection."""
+        return [self.class_names[k] for k in self.labels.tolist()]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def plot(self) -> Image.Image:
+        """Draw boxes with class name and score; a small image is enlarged."""
+        return Image.fromarray(
+            draw_detections(self.image[:, :, ::-1], self._instances(), self.class_names, 0.0)
+        )
+
+    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
+        """Convert to COCO results: boxes as x, y, width, height; category ids count from 1.
+
+        Args:
+            image_id: of this image.
+        """
+        sizes = self.boxes[:, 2:] - self.boxes[:, :2]
+        xywh = np.concatenate((self.boxes[:, :2], sizes), axis=1)
+        return [
+            {"image_id": image_id, "category_id": label + 1, "bbox": box, "score": score}
+            for box, score, label in zip(
+                xywh.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
+            )
+        ]
+
+    def to_supervision(self) -> Any:
+        """Convert to ``supervision.Detections``.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise ImportError(
+                "to_supervision needs the package supervision: pip install clq[supervision]"
+            ) from None
+        return supervision.Detections(
+            xyxy=self.boxes,
+            confidence=self.scores,
+            class_id=self.labels,
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
+    def _instances(self) -> Instances:
+        import torch
+
+        height, width = self.image.shape[:2]
+        return Instances(
+            (height, width),
+            pred_boxes=Boxes(torch.from_numpy(self.boxes)),
+            scores=torch.from_numpy(self.scores),
+            pred_classes=torch.from_numpy(self.labels),
+        )
