@@ -5,7 +5,7 @@ BASE_PYTHON ?= python3
 SEED ?= 0
 DEVICE ?= cpu
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test lint docs bench
 
 setup:
 ifeq ($(PYTHON),.venv/bin/python)
@@ -30,6 +30,11 @@ lint: setup
 	$(PYTHON) -m isort --check .
 	$(PYTHON) -m flake8
 	$(PYTHON) -m mypy
+
+# -E: the API reference follows docstrings, which Sphinx does not watch.
+docs: setup
+	$(PYTHON) -m sphinx -W --keep-going -E -q -c docs . build/html
+	@echo "build/html/docs/index.html"
 
 # make bench DEVICE=cuda measures a GPU.
 bench: setup

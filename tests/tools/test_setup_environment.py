@@ -322,7 +322,7 @@ def test_make_with_another_python_makes_no_venv(tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
-@pytest.mark.parametrize("target", ("demo", "test", "lint", "bench"))
+@pytest.mark.parametrize("target", ("demo", "test", "lint", "docs", "bench"))
 def test_every_target_sets_up_first(tmp_path, target):
     copy_project(tmp_path)
     lines = make(tmp_path, "-n", target).stdout.splitlines()
@@ -342,7 +342,9 @@ def test_requirements_pin_what_setup_cfg_allows():
             pins[requirement.name.lower()] = pin.version
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    ranges = config["options"]["install_requires"] + config["options.extras_require"]["dev"]
+    ranges = config["options"]["install_requires"]
+    for extra in ("dev", "docs"):
+        ranges += config["options.extras_require"][extra]
     for line in ranges.split("\n"):
         if line.strip() and not line.startswith("#"):
             requirement = Requirement(line)
