@@ -4,20 +4,15 @@ The source folder is the whole repository, so that links between the README, the
 results are checked wherever a page lies.
 """
 
-from configparser import ConfigParser
+from importlib import metadata
 from pathlib import Path
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
-ROOT = Path(__file__).resolve().parent.parent
-
-_metadata = ConfigParser()
-_metadata.read(ROOT / "setup.cfg")
-
 project = "CLQ"
-release = _metadata["metadata"]["version"]
+release = metadata.version("clq")
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "projects/CLQ/README.md", "benchmarks/results/*.md"]
 exclude_patterns = [".*", "build", "output"]
