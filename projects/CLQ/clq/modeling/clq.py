@@ -232,9 +232,9 @@ class CLQ(DenseDetector):
             grid: layout of the anchors, see the matcher.
 
         Returns:
-            gt_labels: of each image, (R,): class, ``num_classes`` for background, -1 for batch
-                padding and for background in crowds.
-            matched_gt_boxes: of each image, (R, 4), in pixels; zeros where nothing is matched.
+            Labels of each image, (R,), with ``num_classes`` for background and -1 for batch padding
+            and for background in crowds; and matched boxes of each image, (R, 4), in pixels, with
+            zeros where nothing is matched.
         """
         ground_truth = GroundTruth.of(gt_instances, self.device)
         matched_idxs, labels = match(

@@ -83,8 +83,8 @@ class ATSSMatcher:
                 Anchors centred outside are neither candidates nor background. None: all belong.
 
         Returns:
-            matched_idxs: index of each anchor's box, int64 (R,), meaningful where label is 1.
-            labels: int8 (R,): 1 matched, 0 background, -1 outside ``valid_hw``.
+            Index of each anchor's box, int64 (R,), meaningful where its label is 1; and the labels,
+            int8 (R,), with 1 for matched, 0 for background and -1 for outside ``valid_hw``.
         """
         matched_idxs, labels = self.match_batch(anchors, [gt_boxes], grid=grid, valid_hw=[valid_hw])
         return matched_idxs[0].masked_fill(labels[0] != 1, 0), labels[0]
@@ -107,9 +107,9 @@ class ATSSMatcher:
             valid_hw: of each image.
 
         Returns:
-            matched_idxs: index of each anchor's box among the M of the batch, the images' boxes
-                one after the other, int64 (N, R); M where the label is not 1.
-            labels: int8 (N, R).
+            Index of each anchor's box among the M of the batch, int64 (N, R), which counts the
+            images' boxes one after the other and is M where the label is not 1; and the labels,
+            int8 (N, R).
         """
         layout = self._layout(anchors, grid)
         sizes = [hw or (torch.inf, torch.inf) for hw in valid_hw]
