@@ -29,17 +29,17 @@ class Detector:
 
     @overload
     def predict(
-        self, images: ImageSource, *, threshold: float = ..., batch_size: int = ...
-    ) -> Result: ...
+        self, images: list[ImageSource], *, threshold: float = ..., batch_size: int = ...
+    ) -> list[Result]: ...
 
     @overload
     def predict(
-        self, images: Sequence[ImageSource], *, threshold: float = ..., batch_size: int = ...
-    ) -> list[Result]: ...
+        self, images: ImageSource, *, threshold: float = ..., batch_size: int = ...
+    ) -> Result: ...
 
     def predict(
         self,
-        images: ImageSource | Sequence[ImageSource],
+        images: ImageSource | list[ImageSource],
         *,
         threshold: float = 0.3,
         batch_size: int = 8,
@@ -62,7 +62,7 @@ class Detector:
             raise ValueError(f"threshold is {threshold}; it must lie in [0, 1].")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
-        if not isinstance(images, (list, tuple)):
+        if not isinstance(images, list):
             return next(self._predict([images], threshold))
         results: list[Result] = []
         for start in range(0, len(images), batch_size):

@@ -86,4 +86,3 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     else:
         print("\n\n".join(map(as_text, reports)))
     sys.exit(1 if any(report.errors for report in reports) else 0)
-

@@ -63,4 +63,3 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             opts=options.opts,
         )
     print("\n".join(done))
-

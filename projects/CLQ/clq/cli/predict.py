@@ -66,4 +66,3 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             pictures=options.pictures,
         )
     print("\n".join(done))
-

@@ -82,7 +82,10 @@ class TrainingStep(SimpleTrainer):
             num_micro_batches=self._micro_batches,
         )
         self.optimizer.zero_grad()
-        losses = [self._backward(*each, normalizer, is_last=each is inputs[-1]) for each in inputs]
+        losses = [
+            self._backward(images, targets, normalizer, is_last=targets is inputs[-1][1])
+            for images, targets in inputs
+        ]
         self._log(losses, micro_batches, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
@@ -125,7 +128,7 @@ class TrainingStep(SimpleTrainer):
 
         Here the host waits, when a GPU has been given all the work of the backward pass.
         """
-        totals = torch.stack([sum(each[name] for each in losses) for name in losses[0]])
+        totals = torch.stack([torch.stack(list(each.values())) for each in losses]).sum(dim=0)
         # Filled on the device, as a copy from the host would wait.
         flags = [totals.new_full((1,), float(flag)) for flag in self._flags()]
         message = torch.cat((totals / comm.get_world_size(), *flags))

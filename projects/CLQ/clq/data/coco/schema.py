@@ -125,7 +125,7 @@ def _is_segmentation(value: Any) -> bool:
         return value is None
     counts, size = value.get("counts"), value.get("size")
     is_encoded = isinstance(counts, str) or _are_counts(counts)
-    return not value or (is_encoded and _are_counts(size) and len(size) == 2)
+    return not value or (is_encoded and _are_counts(size) and len(size or ()) == 2)
 
 
 CATEGORY_RULE = Rule(

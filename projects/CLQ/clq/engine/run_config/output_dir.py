@@ -4,7 +4,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ...checkpoint import list_checkpoints, dump_config, find_last, parse_config, read_weights
+from ...checkpoint import dump_config, find_last, list_checkpoints, parse_config, read_weights
 from ...config import leaves
 from ...utils.atomic_write import write_atomically
 

@@ -13,8 +13,8 @@ from ...checkpoint import (
     PIXEL_KEYS,
     WeightsFile,
     list_checkpoints,
-    pixel_settings_of,
     normalize_path,
+    pixel_settings_of,
     read_weights,
 )
 from .options import RunOptions
