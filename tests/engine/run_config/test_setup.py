@@ -248,7 +248,7 @@ def test_a_training_that_torchrun_starts_again_goes_on(tiny_data: TinyData, tmp_
     assert not start("first", "--eval-only")
     (tmp_path / "model_0000003.pth").unlink()
     assert start("first")
-    sentence = "torchrun has started the processes anew, so the training goes on as with --resume."
+    sentence = "torchrun has started the processes anew, so the training resumes as with --resume."
     assert (tmp_path / "log.txt").read_text().count(sentence) == 1
     assert not start("second")
 
