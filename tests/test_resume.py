@@ -12,7 +12,7 @@ import torch
 
 import train_net
 from clq.checkpoint import CLQCheckpointer, read_weights
-from clq.engine import CLQTrainer, TrainingStep
+from clq.engine import CLQTrainer, TrainingStep, setup
 from clq.evaluation import CocoBoxEvaluator
 from reference.killing import Killed, curve
 from reference.tiny import TinyData, command_line, parse, start_training
@@ -183,7 +183,7 @@ def test_a_seed_that_was_drawn_is_kept_and_random_states_too(tiny_data: TinyData
     train(tiny_data, tmp_path, **keys)
     seed = torch.load(tmp_path / "model_final.pth")["trainer"]["data_seed"]
     trainer = CLQTrainer(
-        train_net.setup(parse(command_line(tiny_data, tmp_path, "--resume", keys={**KEYS, **keys})))
+        setup(parse(command_line(tiny_data, tmp_path, "--resume", keys={**KEYS, **keys})))
     )
     assert trainer._trainer.data_loader.seed != seed
     trainer.resume_or_load(resume=True)

@@ -449,7 +449,7 @@ def test_a_wrong_key_is_told_before_the_processes_meet(
 
 def test_torchrun_with_one_process_runs_as_without(monkeypatch: pytest.MonkeyPatch):
     ran: list[Any] = []
-    monkeypatch.setattr(train_net, "main", ran.append)
+    monkeypatch.setattr("clq.cli.train.run_in_process", ran.append)
     monkeypatch.setattr(sys, "argv", ["train_net.py"])
     train_net.run()
     under_torchrun(monkeypatch, RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")

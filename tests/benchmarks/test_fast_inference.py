@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import clq
 from benchmarks import fast_inference
 
 
@@ -16,18 +17,16 @@ def test_the_exit_code_tells_of_a_larger_difference(monkeypatch, capsys, fast_ap
 
 
 def test_only_the_one_key_differs(monkeypatch, tmp_path: Path):
-    """Both evaluations are those of train_net.py, on CPU."""
+    """Both evaluations are of the same weights, on CPU."""
     seen = []
 
-    def evaluated(args):
-        seen.append(dict(zip(args.opts[::2], args.opts[1::2])))
-        output = Path(seen[-1].pop("OUTPUT_DIR"))
-        (output / "results.json").write_text('{"test": {"AP": 1.5}}')
-        assert args.eval_only
+    def evaluated(weights, *, config, output_dir, opts):
+        seen.append({"weights": weights, "config": config, **opts})
+        Path(output_dir, "results.json").write_text('{"test": {"AP": 1.5}}')
 
-    monkeypatch.setattr(fast_inference.train_net, "main", evaluated)
+    monkeypatch.setattr(clq, "evaluate", evaluated, raising=False)
     for fast in (False, True):
         found = fast_inference.evaluate(fast_inference.CONFIG, tmp_path / "x.pth", fast=fast)
         assert found == {"test": 1.5}
-        assert seen[-1].pop("MODEL.FAST_INFERENCE") == str(fast)
+        assert seen[-1].pop("MODEL.FAST_INFERENCE") is fast
     assert seen[0] == seen[1] and seen[0]["MODEL.DEVICE"] == "cpu"

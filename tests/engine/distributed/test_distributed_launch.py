@@ -105,7 +105,7 @@ def files(output: Path) -> list[str]:
 
 def test_a_killed_training_resumes_by_itself(folder: Path):
     log = (folder / "torchrun" / "log.txt").read_text()
-    assert log.count("torchrun has started the processes anew, so the training goes on") == 1
+    assert log.count("torchrun has started the processes anew, so the training resumes") == 1
     assert log.count("Rank of current process: 0. World size: 2") == 2
     assert "Starting training from iteration 0" in log
     assert log.count("Starting training from iteration ") == 2

@@ -11,7 +11,7 @@ One data set, and with it the one it will be evaluated on:
   clq check train.json images/
   clq check train.json images/ --val val.json images/
 For the strides and image sizes of a config of yours, reading 500 images of a large data set:
-  clq check train.json images/ --config-file mine.yaml --images 500
+  clq check train.json images/ --config mine.yaml --images 500
 For a program, one json object on standard output:
   clq check train.json images/ --json | jq .faults
 """
@@ -30,14 +30,13 @@ from ..data_report.report import ReportScope
 from ..data_report.report_text import as_json, as_text
 from ..engine import exit_on_user_error
 from ..engine.run_config.config_errors import explain_refusals
-
-CONFIG = Path(__file__).resolve().parent.parent / "configs" / "Base-CLQ.yaml"
+from ..engine.run_config.merge import find_config
 
 
 def check(options: argparse.Namespace) -> list[DataReport]:
     """Report on the training data and, if given, the evaluation data."""
     cfg = get_clq_cfg()
-    file = str(options.config_file)
+    file = find_config(options.config_file)
     with explain_refusals(cfg, file=file):
         cfg.merge_from_file(file, allow_unsafe=False)
         scale = DetectorScale.from_config(cfg)
@@ -72,7 +71,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         "--val", nargs=2, type=Path, metavar=("JSON", "IMAGES"), help="data to evaluate on"
     )
     parser.add_argument(
-        "--config-file", type=Path, metavar="YAML", default=CONFIG, help="default: Base-CLQ.yaml"
+        *("--config", "--config-file"),
+        dest="config_file",
+        metavar="NAME|FILE",
+        default="Base-CLQ",
+        help="a config that CLQ ships, or a yaml file (default: Base-CLQ)",
     )
     parser.add_argument("--json", action="store_true", help="print json instead of text")
     parser.add_argument(

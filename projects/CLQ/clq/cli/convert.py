@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 from ..checkpoint import Spare, convert
 from ..engine import exit_on_user_error
+from ..engine.run_config.merge import find_config
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -49,7 +50,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         "--unsafe", action="store_true", help="let a pickle run code; only for files you trust"
     )
     parser.add_argument(
-        "--config-file", default="", metavar="YAML", help="of a detector whose file holds no config"
+        *("--config", "--config-file"),
+        dest="config_file",
+        default="",
+        metavar="NAME|FILE",
+        help="of a detector whose file holds no config",
     )
     parser.add_argument("opts", nargs="*", help="configuration keys and values")
     options = parser.parse_intermixed_args(argv)
@@ -59,7 +64,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             options.target,
             spare=options.spare,
             trusted=options.unsafe,
-            config_file=options.config_file,
+            config_file=find_config(options.config_file),
             opts=options.opts,
         )
     print("\n".join(done))
