@@ -15,10 +15,12 @@ from urllib.parse import urlparse
 import torch
 import torch.multiprocessing as mp
 
-from ..hooks.preemption import SIGNALS
 from ..user_errors import defer_peer_errors
 from .cluster_env import RankInfo
 from .process_group import process_group
+
+# They end a run after its step: Ctrl-C, and what a cluster sends before it kills.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def launch(

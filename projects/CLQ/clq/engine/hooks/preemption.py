@@ -12,11 +12,10 @@ from typing import Any
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from ..distributed.launch import SIGNALS
 from ..user_errors import RESUME
 
 logger = logging.getLogger(__name__)
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class PreemptionHook(HookBase):
