@@ -157,7 +157,7 @@ export PYTHONPATH=$scratch/site:$root/projects/CLQ:$root:$root/tests:$root/tools
 say "installed $(ls "$wheels"/*.whl | wc -l) wheels"
 
 third=$((20 * minutes))
-tests=(tests/modeling tests/engine/test_step.py)
+tests=(tests/modeling tests/engine/test_train_step.py)
 [[ $device == cpu ]] || tests+=(tests/cuda)
 step tests "$third" "$python" -m pytest -p no:cacheprovider -q -m "on_$device" "${tests[@]}"
 step bench "$third" "$python" -W ignore::FutureWarning benchmarks/speed_cuda.py \

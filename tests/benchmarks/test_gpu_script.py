@@ -1,6 +1,7 @@
 """The script for a machine with a GPU, with an interpreter that only notes what it is to run."""
 
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -152,3 +153,8 @@ def test_an_output_folder_in_use_is_refused(gpu, tmp_path: Path):
     (tmp_path / "out" / "run.log").touch()
     done = gpu(str(tmp_path / "out"))
     assert done.returncode == 2 and "not empty" in done.stderr
+
+
+def test_the_tests_that_it_runs_are_there():
+    paths = re.findall(r"\btests/[\w/.]+", SCRIPT.read_text())
+    assert len(paths) >= 3 and [path for path in paths if not (ROOT / path).exists()] == []
