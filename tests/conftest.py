@@ -1,4 +1,4 @@
-"""What all tests share: quiet threads, clean catalogs and loggers, and a tiny data set."""
+"""Fixtures that all tests share: quiet threads, clean catalogs and loggers, and a tiny data set."""
 
 import logging
 import os

@@ -136,7 +136,7 @@ def _interval(value: Difference | None) -> str:
 
 
 def _machines(groups: Sequence[Group]) -> str:
-    """Where and from which code the rows come, and the time they took."""
+    """Describe the machine and the commit of the rows, and the time they took."""
     made: dict[tuple[str, ...], list[float]] = {}
     for row in (row for group in groups for row in group.rows):
         where = tuple(row[field] for field in ("hash", "machine", "torch", "commit", "date"))

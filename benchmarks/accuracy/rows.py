@@ -39,7 +39,7 @@ def add_result(path: Path, row: Mapping[str, Any], matches: Path) -> None:
 
 
 def matches_file(path: Path, row: Mapping[str, Any]) -> Path:
-    """Where the matches of a row of the csv ``path`` lie."""
+    """Path of the matches of a row of the csv ``path``."""
     return path.with_suffix("") / row["hash"] / f"{cell_of(row).folder}.npz"
 
 

@@ -1,4 +1,4 @@
-"""How well a score tells the IoU of a detection; each measure is over the matches of one run."""
+"""Quality of a score as a prediction of IoU; each measure is over the matches of one run."""
 
 import numpy as np
 

@@ -18,7 +18,7 @@ from .run import MATCHES, cell_hash, run_cell
 
 @dataclass(frozen=True)
 class Study:
-    """Where cells come from and where their results go.
+    """Source of the cells and target of their results.
 
     Attributes:
         data_sets: by name.

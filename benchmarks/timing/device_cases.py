@@ -26,7 +26,7 @@ HALF: Mapping[str, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16
 
 
 class Scale(NamedTuple):
-    """How much is measured."""
+    """Extent of the measurement."""
 
     sizes: tuple[Size, ...]  # for inference; steps take the first
     batches: tuple[int, ...]  # for inference

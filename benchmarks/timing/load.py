@@ -1,4 +1,4 @@
-"""How busy the machine is with the work of others, from the counters of Linux."""
+"""CPU load by other programs, from the counters of Linux."""
 
 import math
 import os

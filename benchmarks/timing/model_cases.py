@@ -50,7 +50,7 @@ def batches(entries: Collection[str], size: tuple[int, int] = SIZE) -> dict[str,
 
 
 def check_detections(results: Mapping[str, Any]) -> None:
-    """That no model has much to post-process.
+    """Check that no model has much to post-process.
 
     Raises:
         ValueError: one has.
@@ -105,7 +105,7 @@ def training_step(
 
 
 def check_losses(results: Mapping[str, Any]) -> None:
-    """That every model computes losses as a training has them.
+    """Check that every model computes losses like those of a training run.
 
     Raises:
         ValueError: one does not.
@@ -183,7 +183,7 @@ def postprocessing(
 
 
 def check_postprocessing(results: Mapping[str, Any]) -> None:
-    """That the candidates were there.
+    """Check that there were candidates.
 
     Raises:
         ValueError: fewer boxes came out than a model gives at most.

@@ -64,7 +64,7 @@ def align_after_a_small_map(name: str) -> Run:
 
 
 def check_alignment(results: Mapping[str, Any]) -> None:
-    """That both forms gave the same, up to the order of sums; nothing where only one ran."""
+    """Check that both forms agree up to the order of sums; nothing where only one ran."""
     found = [result if isinstance(result, tuple) else (result,) for result in results.values()]
     for ours, op in zip(found[0], found[-1]):
         scale = float(op.abs().max())
@@ -88,7 +88,7 @@ def match_after_one_box(num_boxes: int) -> Run:
 
 
 def check_matching(results: Mapping[str, Any]) -> None:
-    """That both gave the same labels, and the same box to each anchor; if both ran."""
+    """Check that both gave the same labels and boxes to each anchor, if both ran."""
     (ours_idxs, ours), *others = results.values()
     for idxs, labels in others:
         assert torch.equal(ours, labels)
@@ -128,7 +128,7 @@ def evaluation(entries: Collection[str]) -> dict[str, Run]:
 
 
 def check_evaluation(results: Mapping[str, Any]) -> None:
-    """That the 12 numbers are equal to 1e-9, if both ran."""
+    """Check that the 12 numbers are equal to 1e-9, if both ran."""
     first, *others = (torch.as_tensor(result, dtype=torch.float64) for result in results.values())
     assert first.shape == (12,), first.shape
     for other in others:

@@ -1,4 +1,4 @@
-"""What a detector could choose from, and what suppression leaves of it."""
+"""Candidates before and after suppression."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What all benchmarks share."""
+"""Helpers that all benchmarks share."""
 
 import math
 import subprocess

@@ -61,7 +61,7 @@ def gpu(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
 
 
 def commands(tmp_path: Path) -> dict[str, str]:
-    """What each part runs, in their order."""
+    """The command of each part, in order."""
     parts = {"-m pip": "install", "-m pytest": "tests", "speed_cuda.py": "bench"}
     parts["benchmarks.accuracy"] = "study"
     lines = (tmp_path / "notes").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""How well scores tell the IoU, against numbers worked out by hand."""
+"""Quality of scores as predictions of IoU, against numbers worked out by hand."""
 
 import math
 

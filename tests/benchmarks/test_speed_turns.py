@@ -17,7 +17,7 @@ ENDLESS = math.inf
 
 @pytest.fixture
 def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was called, in order; a turn is one call."""
+    """The calls in order; a turn is one call."""
     monkeypatch.setattr(turns, "_LEAST_SECONDS", 0)
     return []
 

@@ -57,7 +57,7 @@ def test_history_skips_an_unfinished_line(tmp_path):
 
 
 def drawn_lines(monkeypatch, *args):
-    """What `draw_training_curves` plots: a list per panel of (label, x, y)."""
+    """The plots of `draw_training_curves`: a list per panel of (label, x, y)."""
     drawn = []
     save = figures._save
     monkeypatch.setattr(figures, "_save", lambda fig, out: (drawn.append(fig), save(fig, out)))
@@ -145,7 +145,7 @@ def panels(picture, index=0, count=1, size=(200, 200)):
 
 
 def coloured(panel, color):
-    """Where a panel has roughly a colour, (200, 200) bool."""
+    """Mask of the pixels of roughly a colour, (200, 200) bool."""
     return np.abs(panel - 255 * np.array(to_rgb(color))).max(-1) < 60
 
 

@@ -144,7 +144,7 @@ def test_any_feature_extractor_carries_a_pyramid(name):
 
 
 def test_the_last_levels_learn_from_maps_of_one_cell_in_half_precision():
-    """Where freed memory holds anything, a gradient that nobody wrote is seen in some tries."""
+    """A gradient that nobody wrote shows in some tries, since freed memory may hold anything."""
     block = LastLevelP6P7NoReLU(64)
     for _ in range(10):
         block.zero_grad()

@@ -60,7 +60,7 @@ def test_golden_quality_focal_loss_in_single_precision():
 
 
 def test_golden_quality_focal_loss_saturated():
-    """Where the probability form clamps, ours differs on purpose: finite and right-signed."""
+    """Ours differs on purpose where the probability form clamps: finite and right-signed."""
     arrays = golden(SATURATED)
     prob = arrays["pred"].clamp(1e-30, 1 - 1e-7).requires_grad_()
     loss = qfl_on_probabilities(prob, arrays)

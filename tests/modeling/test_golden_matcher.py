@@ -15,7 +15,7 @@ from reference.golden import golden, golden_names
 @pytest.mark.parametrize("name", golden_names("atss_assign_*"))
 @pytest.mark.parametrize("on_grid", (True, False))
 def test_golden_atss_assignment(name, on_grid):
-    """Where distances tie, the reference may choose any; the lower index is what we promise."""
+    """Ties in distance: the reference may choose any; we promise the lower index."""
     arrays = golden(name)
     sizes = arrays["num_level_anchors"].tolist()
     anchors = [Boxes(boxes) for boxes in arrays["anchors"].split(sizes)]

@@ -73,7 +73,7 @@ def test_hand_numbers():
 
 @pytest.mark.parametrize("target", (0.0, 0.4, 1.0))
 def test_quality_focal_loss_of_saturated_scores_is_finite_and_pulls_the_right_way(target):
-    """Where the probability form is inf or loses its gradient."""
+    """Inputs for which the probability form is inf or loses its gradient."""
     c, q = (x.requires_grad_() for x in all_logits(10))
     log_p, log_1mp = joint_scores(c, q, 0.3)
     loss = quality_focal_loss(log_p, log_1mp, torch.tensor(target))

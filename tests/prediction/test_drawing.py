@@ -24,7 +24,7 @@ def grey(height: int, width: int) -> np.ndarray:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[VisImage]:
-    """What matplotlib drew, with its texts."""
+    """The figure that matplotlib drew, with its texts."""
     seen: list[VisImage] = []
     fit = drawing._fit_labels
     monkeypatch.setattr(drawing, "_fit_labels", lambda output: (fit(output), seen.append(output)))

@@ -12,7 +12,7 @@ _devices = [torch.device("cpu")]
 
 
 def current() -> torch.device:
-    """That of the fixture ``device``; CPU in tests that do not use it."""
+    """The device of the fixture ``device``; CPU in tests that do not use it."""
     return _devices[-1]
 
 

@@ -72,7 +72,7 @@ class Watch(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _wait(self, name: str, args: Any, kwargs: Any) -> str | None:
-        """Whether and for what the host waits; the operator's name where its result is made up."""
+        """Reason for which the host waits, if it does; the operator's name where its result is made up."""
         if name in ("_to_copy", "copy_"):
             source = args[0] if name == "_to_copy" else args[1]
             target = kwargs.get("device") or args[0].device
@@ -88,7 +88,7 @@ class Watch(TorchDispatchMode):
 
     @staticmethod
     def _answer(name: str, args: Any) -> Any:
-        """What an operator that waits might find: some rows, and even numbers."""
+        """A plausible result of an operator that waits: some rows, and even numbers."""
         if name == "_local_scalar_dense":
             return args[0].dtype.is_floating_point and 1.0 or 2 * _NUM_FOUND
         shape = (_NUM_FOUND, args[0].dim()) if name == "nonzero" else (_NUM_FOUND // 2,)

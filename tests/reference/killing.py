@@ -1,4 +1,4 @@
-"""What tests of killed and resumed trainings share."""
+"""Helpers for tests of killed and resumed training runs."""
 
 import json
 from pathlib import Path

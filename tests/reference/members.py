@@ -34,7 +34,7 @@ def build(member: str, **keys: Any) -> CLQ:
 
 
 def first_image(detector: CLQ, predictions: Predictions) -> list[list[Tensor] | None]:
-    """Of the head's maps the rows of the first image, level by level, as inference takes them."""
+    """Rows of the first image from the head's maps, level by level, as inference takes them."""
     return [maps and [rows[0] for rows in maps] for maps in detector._transpose(predictions)]
 
 

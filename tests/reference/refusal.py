@@ -1,4 +1,4 @@
-"""What a command says to a user whose input is at fault, and what is left behind."""
+"""Messages of a command to a user whose input is at fault, and files left behind."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ import train_net
 
 
 def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """What train_net.py says, and nothing beside it, before it leaves with code 1."""
+    """The one sentence of train_net.py before it exits with code 1."""
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as leaving:
         patch.setattr(sys, "argv", ["train_net.py", *arguments])

@@ -1,4 +1,4 @@
-"""What the processes of a test run: found by name where a process starts, so not in a test file."""
+"""Functions that the processes of a test run: found by name where a process starts, so not in a test file."""
 
 import os
 import signal
@@ -105,7 +105,7 @@ def train(
 
 
 def count_exchanges(trainer: CLQTrainer) -> list[list[str]]:
-    """What Python code makes the processes exchange, in each step."""
+    """Collectives that Python code calls in each step."""
     steps: list[list[str]] = []
     run_step = trainer._trainer.run_step
 

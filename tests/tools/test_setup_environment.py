@@ -1,4 +1,4 @@
-"""What `make setup` does, in a folder of its own, with pip and the network replaced."""
+"""`make setup`, in a folder of its own, with pip and the network replaced."""
 
 import configparser
 import os

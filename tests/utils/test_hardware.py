@@ -1,4 +1,4 @@
-"""What is noted about the machine of a run."""
+"""Facts about the machine of a run."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""How findings are told in one line."""
+"""Findings in one line."""
 
 import numpy as np
 import pytest

@@ -83,7 +83,7 @@ def test_the_model_is_left_as_it_was(detector: CLQ, batches: Batches):
 def test_losses_do_not_depend_on_the_number_of_processes(
     detector: CLQ, batches: Batches, monkeypatch: pytest.MonkeyPatch
 ):
-    """Of three, one has no image; each of them joins the exchange once."""
+    """One rank of three has no image; each joins the all-reduce once."""
     expected = of_one_batch(detector, batches)
     sent: list[LossSums | None] = []
     monkeypatch.setattr(comm, "gather", lambda sums: sent.append(sums) or [])

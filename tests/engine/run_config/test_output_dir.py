@@ -1,4 +1,4 @@
-"""Whether a training may write into a folder, and go on from it."""
+"""Output-directory checks before a training run."""
 
 from pathlib import Path
 from typing import Any

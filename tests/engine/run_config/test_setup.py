@@ -231,7 +231,7 @@ def test_setup_seeds_and_keeps_the_configuration(tiny_data: TinyData, tmp_path: 
 
 def test_a_training_that_torchrun_starts_again_goes_on(tiny_data: TinyData, tmp_path: Path):
     def start(launch_id: str, *flags: str) -> bool:
-        """Whether a launch would go on from what is in the folder."""
+        """Tell whether a launch would resume from what is in the folder."""
         args = parse(command_line(tiny_data, tmp_path, *flags))
         where = {"local_rank": 0, "node": 0, "url": "env://", "launch_id": launch_id}
         args.place = RankInfo("torchrun", 0, 1, **where)

@@ -1,4 +1,4 @@
-"""What weights say about the configuration, and when the command line goes before them."""
+"""Settings that weights imply, and when the command line overrides them."""
 
 import pickle
 from pathlib import Path

@@ -88,7 +88,7 @@ def _of_value(message: str, cfg: CfgNode) -> str:
 
 
 def _no_section(cfg: CfgNode, keys: Sequence[str], file: str) -> str:
-    """Why something below a key that is no section can't be merged."""
+    """Explain why something below a key that is no section can't be merged."""
     known = set(_keys(cfg))
     for key in keys:
         if key not in known:
