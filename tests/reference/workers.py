@@ -1,4 +1,4 @@
-"""Functions that the processes of a test run: found by name where a process starts, so not in a test file."""
+"""Functions that the processes of a test run; a starting process finds them here by name."""
 
 import os
 import signal
