@@ -72,7 +72,7 @@ class Watch(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _wait(self, name: str, args: Any, kwargs: Any) -> str | None:
-        """Reason why the host waits, if it does; the operator's name where its result is made up."""
+        """Reason why the host waits, if any; the operator's name where its result is made up."""
         if name in ("_to_copy", "copy_"):
             source = args[0] if name == "_to_copy" else args[1]
             target = kwargs.get("device") or args[0].device
