@@ -9,7 +9,7 @@ from clq.demo import figures
 from clq.demo.figures import (
     Sample,
     best_f1_threshold,
-    draw_detections,
+    draw_samples,
     draw_training_curves,
     read_history,
 )
@@ -129,7 +129,7 @@ def make_sample(gt_boxes=EMPTY, pred_boxes=EMPTY, scores=(), size=(100, 100), **
 
 def draw(tmp_path, samples, **options):
     out = tmp_path / "detections.png"
-    draw_detections(samples, out, panel_px=200, **options)
+    draw_samples(samples, out, panel_px=200, **options)
     with Image.open(out) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB"))

@@ -131,7 +131,7 @@ def _series(history: dict[int, dict[str, float]], name: str) -> tuple[list[int],
 # -------------------------------------------------------------------------------- detections.png
 
 
-def draw_detections(
+def draw_samples(
     samples: Sequence[Sample],
     out: str | os.PathLike[str],
     *,

@@ -23,7 +23,7 @@ from ..engine.run_config.setup import build_config, setup
 from ..engine.trainer import CLQTrainer
 from ..evaluation import METRIC_NAMES, box_results_by_dataset, write_results
 from ..utils.hardware import cpu_name, cpu_seconds
-from .figures import Sample, draw_detections, draw_training_curves
+from .figures import Sample, draw_samples, draw_training_curves
 
 # The tree splits of the demo that are evaluated, by their name in results.json.
 _TEST_SPLITS = {split: TREE_SPLITS[split].dataset for split in ("test", "test_other_sites")}
@@ -65,7 +65,7 @@ def run_demo(options: RunOptions) -> None:
     )
     draw_training_curves(output / "metrics.json", output / "training.png", cfg.DATASETS.TEST)
     samples = read_samples(cfg, _TEST_SPLITS["test"])
-    draw_detections(samples, output / "detections.png")
+    draw_samples(samples, output / "detections.png")
     _print_summary(results, output, seconds)
 
 
