@@ -1,12 +1,13 @@
 """Every member on a GPU that is not there: devices and types, waits, and how many operators."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
+import detectron2
 import pytest
 import torch
-from detectron2 import model_zoo
-from detectron2.config import instantiate
+from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
@@ -153,7 +154,8 @@ def test_a_step_takes_hardly_more_operators_than_detectron2_s_fcos():
     cfg.merge_from_file(str(COCO / "clq_R_50_FPN_1x.yaml"))
     cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.CHANNELS_LAST", False])
     counts = count_of_a_step(build_model(cfg))
-    fcos = instantiate(model_zoo.get_config("COCO-Detection/fcos_R_50_FPN_1x.py").model)
+    zoo = Path(detectron2.__file__).parent / "model_zoo" / "configs"
+    fcos = instantiate(LazyConfig.load(str(zoo / "COCO-Detection/fcos_R_50_FPN_1x.py")).model)
     of_fcos = count_of_a_step(fcos)
     print(f"CLQ {counts}, {sum(counts.values())}; FCOS {of_fcos}, {sum(of_fcos.values())}")
     assert counts["prepare"] + counts["losses"] <= 320

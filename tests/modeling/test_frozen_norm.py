@@ -29,6 +29,27 @@ def test_frozen_norms_are_detectron2s_in_one_pass(dtype, atol):
     torch.testing.assert_close(ours(x.detach()), theirs(x.detach()), rtol=0, atol=0)
 
 
+class NormOfMain(FrozenBatchNorm2d):
+    """Stand-in for the norm of Detectron2's main, which keeps a count of batches."""
+
+    def __init__(self, count: int | None) -> None:
+        super().__init__(5)
+        self.register_buffer("num_batches_tracked", None if count is None else torch.tensor(count))
+
+
+@pytest.mark.parametrize("count", (None, 0, 7))
+def test_frozen_norms_of_detectron2s_main_are_replaced_without_their_count(count, monkeypatch):
+    theirs = NormOfMain(count)
+    theirs.weight.fill_(3.0)
+    # On main, every frozen norm is of this type.
+    monkeypatch.setattr("clq.modeling.frozen_norm.FrozenBatchNorm2d", NormOfMain)
+    ours = torch.nn.Sequential(theirs)
+    OnePassFrozenBatchNorm2d.replace_in(ours)
+    assert type(ours[0]) is OnePassFrozenBatchNorm2d
+    assert ours[0].state_dict().keys() == FrozenBatchNorm2d(5).state_dict().keys()
+    assert torch.equal(ours[0].weight, theirs.weight)
+
+
 def norm_with_numbers(seed: int) -> OnePassFrozenBatchNorm2d:
     generator = torch.Generator().manual_seed(seed)
     norm = OnePassFrozenBatchNorm2d(5)

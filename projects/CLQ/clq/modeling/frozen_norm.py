@@ -52,11 +52,16 @@ class OnePassFrozenBatchNorm2d(FrozenBatchNorm2d):
 
     @classmethod
     def replace_in(cls, module: nn.Module) -> None:
-        """Replace every frozen batch norm below a module."""
+        """Replace every frozen batch norm below a module.
+
+        Detectron2's main counts batches in its norm, too, which v0.6 does not: that is left out, so
+        a checkpoint has the same names with both.
+        """
         norm: Any
         for parent in list(module.modules()):
             for name, norm in list(parent.named_children()):
                 if type(norm) is FrozenBatchNorm2d:
                     own = cls(norm.num_features, norm.eps)
-                    own.load_state_dict(norm.state_dict())
+                    theirs = norm.state_dict()
+                    own.load_state_dict({key: theirs[key] for key in own.state_dict()})
                     setattr(parent, name, own)
