@@ -94,3 +94,45 @@ def test_train_then_eval(tiny_data: TinyData, tmp_path: Path, capsys: pytest.Cap
 def test_what_contradicts_itself_is_one_sentence(flags: list[str], keys: list[str], message: str):
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         main(["train", *flags, *keys])
+
+
+@pytest.mark.parametrize("reader", ("leaves early", "is a full disk", "stays"))
+@pytest.mark.parametrize("command", ("check", "check --json", "predict", "convert"))
+def test_a_reader_that_leaves_or_a_full_disk_gives_no_traceback(command: str, reader: str):
+    """As with `| head -1` and `> /dev/full`, and more text than a pipe holds."""
+    name, *flags = command.split()
+    code = (
+        "import sys\n"
+        "from types import SimpleNamespace\n"
+        f"from clq.cli import {name} as module\n"
+        "lines = ['a line'] * 50_000\n"
+        "text = '\\n'.join(lines)\n"
+        "module.predict_files = module.convert = lambda *a, **k: lines\n"
+        "module.check = lambda options: [SimpleNamespace(errors=[])]\n"
+        "module.as_text, module.as_json = lambda report: text, lambda reports: lines\n"
+        "arguments = {'check': ['t.json', '.'], 'convert': ['a', 'b'],\n"
+        "             'predict': ['--weights', 'w', 'x']}\n"
+        f"module.main(arguments[{name!r}] + {flags!r})\n"
+    )
+    out = open("/dev/full", "w") if reader == "is a full disk" else subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=process_environment(),
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if reader == "leaves early":
+        assert process.stdout is not None and "a line" in process.stdout.read(10)
+        process.stdout.close()
+        process.stdout = None
+    _, errors = process.communicate(timeout=120)
+    expected = {
+        "leaves early": (141, ""),
+        "is a full disk": (
+            1,
+            "error: standard output can't be written (No space left on device).\n",
+        ),
+        "stays": (0, ""),
+    }
+    assert (process.returncode, errors) == expected[reader]

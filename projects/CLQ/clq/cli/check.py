@@ -28,7 +28,7 @@ from ..data_report import DataReport, report_data
 from ..data_report.anchor_coverage import DetectorScale
 from ..data_report.report import ReportScope
 from ..data_report.report_text import as_json, as_text
-from ..engine import exit_on_user_error
+from ..engine import exit_on_user_error, print_output
 from ..engine.run_config.config_errors import explain_refusals
 from ..engine.run_config.merge import find_config
 
@@ -84,8 +84,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     options = parser.parse_args(argv)
     with exit_on_user_error(hint="nothing was changed"):
         reports = check(options)
-    if options.json:
-        print(json.dumps(as_json(reports), allow_nan=False))
-    else:
-        print("\n\n".join(map(as_text, reports)))
+        if options.json:
+            print_output(json.dumps(as_json(reports), allow_nan=False))
+        else:
+            print_output("\n\n".join(map(as_text, reports)))
     sys.exit(1 if any(report.errors for report in reports) else 0)

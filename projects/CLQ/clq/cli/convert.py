@@ -20,7 +20,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..checkpoint import Spare, convert
-from ..engine import exit_on_user_error
+from ..engine import exit_on_user_error, print_output
 from ..engine.run_config.merge import find_config
 
 
@@ -67,4 +67,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             config_file=find_config(options.config_file),
             opts=options.opts,
         )
-    print("\n".join(done))
+        print_output("\n".join(done))

@@ -18,7 +18,7 @@ meet. All are looked at before the work starts; one that then can't be decoded e
 import argparse
 from collections.abc import Sequence
 
-from ..engine import exit_on_user_error
+from ..engine import exit_on_user_error, print_output
 from ..prediction import predict_files
 
 
@@ -65,4 +65,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             skip_unreadable=options.skip_unreadable,
             pictures=options.pictures,
         )
-    print("\n".join(done))
+        print_output("\n".join(done))

@@ -1,5 +1,6 @@
 """Settings of a process that runs a command; a library would not decide on them."""
 
+import logging
 import os
 import warnings
 
@@ -13,7 +14,7 @@ _WARNINGS = (
 
 
 def prepare_process() -> None:
-    """Set how PyTorch runs on CPU, and drop warnings that a user can do nothing about.
+    """Set how PyTorch runs on CPU, and drop messages that a user can do nothing about.
 
     Must be called before PyTorch is imported, which reads these variables once. A user's own
     values stay.
@@ -25,5 +26,7 @@ def prepare_process() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Large tensors lie on huge pages: fewer page faults, a faster step.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # A log whose terminal is gone is still written to the file.
+    logging.raiseExceptions = False
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message=message)

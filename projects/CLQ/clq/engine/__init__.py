@@ -6,7 +6,7 @@ from .run_config.options import RunOptions, clq_argument_parser
 from .run_config.setup import build_config, device_of, setup
 from .train_step import TrainingStep
 from .trainer import CLQTrainer
-from .user_errors import defer_peer_errors, exit_on_user_error
+from .user_errors import defer_peer_errors, exit_on_user_error, print_output
 
 __all__ = [
     "CLQTrainer",
@@ -20,6 +20,7 @@ __all__ = [
     "exit_on_user_error",
     "is_local_rank_zero",
     "launch",
+    "print_output",
     "run_in_process_group",
     "setup",
 ]

@@ -3,7 +3,9 @@
 import builtins
 import contextlib
 import logging
+import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -47,6 +49,22 @@ def exit_on_user_error(*, debug: bool = False, hint: str = RESUME) -> Iterator[N
         if debug or text is None:
             raise
         sys.exit(f"error: {text}")
+
+
+def print_output(text: str) -> None:
+    """Print what a command was asked for.
+
+    Raises:
+        OSError: standard output can't be written.
+        SystemExit: with code 141 and without a word when the reader has left, as ``head`` does.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:  # what is left in the buffer would fail once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(128 + signal.SIGPIPE)
+        raise OSError(f"standard output can't be written ({error.strerror}).") from None
 
 
 @contextlib.contextmanager
