@@ -3,15 +3,17 @@
 import math
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-from clq.engine.hooks.evaluation import Evaluation, ScoredEvalHook, score_name
+from clq.engine.hooks.evaluation import Evaluation, ScoredEvalHook, identify_data, score_name
 from clq.engine.hooks.preemption import PreemptionHook
 
 
@@ -84,7 +86,40 @@ def test_a_resumed_training_keeps_the_scores(storage: EventStorage):
     assert hook.scores == {3: 0.5, 6: 1.0} and hook.latest == 6
     state = hook.state_dict()
     hook.scores[9] = 3.0
-    assert state == {"scores": {3: 0.5, 6: 1.0}}
+    assert state["scores"] == {3: 0.5, 6: 1.0}
+
+
+@pytest.mark.parametrize(
+    "change, is_kept",
+    (
+        ({}, True),
+        ({"score": "ema/bbox/AP"}, False),  # SOLVER.EMA was switched on
+        ({"score_data": ["val 00000001"]}, False),  # another json, under the same name
+        ({"score_data": ["val 00000000", "more"]}, False),
+    ),
+)
+def test_scores_of_other_data_or_of_the_average_do_not_survive_a_resume(
+    change: dict[str, Any], is_kept: bool, storage: EventStorage, caplog: Any
+):
+    before = hook_in_training(storage, dict, score_data=["val 00000000"])
+    before.scores = {3: 9.0}
+    after = hook_in_training(storage, dict, **{"score_data": ["val 00000000"], **change})
+    after.load_state_dict(before.state_dict())
+    assert after.scores == ({3: 9.0} if is_kept else {})
+    assert ("start over" in caplog.text) is not is_kept
+
+
+def test_evaluation_data_is_identified_by_its_content(tmp_path: Path):
+    for name, content in (("a", "1"), ("b", "2"), ("c", "1")):
+        file = tmp_path / f"{name}.json"
+        file.write_text(content)
+        MetadataCatalog.get(f"identified_{name}").json_file = str(file)
+    names = [f"identified_{name}" for name in "abc"]
+    found = identify_data([*names, "without_json"])
+    sums = [text.split()[-1] for text in found]
+    assert sums[0] == sums[2] != sums[1] and found[3] == "without_json"
+    for name in [*names, "without_json"]:
+        MetadataCatalog.pop(name)
 
 
 def test_a_complete_training_is_evaluated_again_when_resumed(storage: EventStorage):

@@ -15,7 +15,6 @@ from detectron2.engine.hooks import (
     IterationTimer,
     LRScheduler,
     PeriodicCheckpointer,
-    PeriodicWriter,
     PreciseBN,
 )
 from detectron2.evaluation import verify_results
@@ -33,8 +32,8 @@ from ..modeling.compile import compile_network
 from ..utils.detectron2_private import data_iterator
 from .hooks.early_stopping import EarlyStoppingHook, TrainingDone
 from .hooks.ema import EMAHook
-from .hooks.evaluation import Evaluation, ScoredEvalHook, score_name
-from .hooks.metric_history import MetricHistoryHook
+from .hooks.evaluation import Evaluation, ScoredEvalHook, identify_data, score_name
+from .hooks.metric_history import MetricHistoryHook, MetricWriterHook
 from .hooks.model_files import BestModelHook, FinalWeightsHook, ModelFile
 from .hooks.preemption import PreemptionHook
 from .hooks.validation_loss import validation_batches, validation_losses
@@ -185,7 +184,9 @@ class CLQTrainer(DefaultTrainer):
         ]
         self._after_checkpoint = self._build_evaluation()
         if comm.is_main_process():
-            self._after_checkpoint.append(PeriodicWriter(self.build_writers(), _WRITE_PERIOD))
+            self._after_checkpoint.append(
+                MetricWriterHook(self.build_writers(), _WRITE_PERIOD, self._preemption)
+            )
         metrics_file = Path(cfg.OUTPUT_DIR, "metrics.json")
         self._after_checkpoint.append(MetricHistoryHook(metrics_file, _WRITE_PERIOD))
         stopping = cfg.SOLVER.EARLY_STOPPING
@@ -226,7 +227,12 @@ class CLQTrainer(DefaultTrainer):
         scored = networks[-1]
         score = score_name(cfg.DATASETS.TEST, prefix="ema" if averaged else "")
         self._evaluation = ScoredEvalHook(
-            cfg.TEST.EVAL_PERIOD, evaluate, self._preemption, more=more, score=score
+            cfg.TEST.EVAL_PERIOD,
+            evaluate,
+            self._preemption,
+            more=more,
+            score=score,
+            score_data=identify_data(cfg.DATASETS.TEST),
         )
         hooks.append(self._evaluation)
         if cfg.SOLVER.KEEP_BEST:

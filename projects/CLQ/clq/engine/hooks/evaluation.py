@@ -2,12 +2,16 @@
 
 import logging
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 
 from .preemption import PreemptionHook
 
@@ -36,6 +40,7 @@ class ScoredEvalHook(HookBase):
         *,
         more: Mapping[str, Evaluation] | None = None,
         score: str = "bbox/AP",
+        score_data: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -44,12 +49,15 @@ class ScoredEvalHook(HookBase):
             preemption: of the same trainer.
             more: further evaluations, by the prefix of their metrics.
             score: metric to keep as the score, under its logged name.
+            score_data: what tells the data of the score from other data, as
+                :func:`identify_data` returns it.
         """
         self._period = period
         self._evaluate = evaluate
         self._preemption = preemption
         self._more = dict(more or {})
         self._score = score
+        self._score_source = [score, *score_data]
         self.results: Mapping[str, Any] = {}
         self.scores: dict[int, float] = {}
         self.latest: int | None = None
@@ -65,10 +73,20 @@ class ScoredEvalHook(HookBase):
             self._run(done)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"scores": dict(self.scores)}
+        return {"scores": dict(self.scores), "source": self._score_source}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        self.scores = dict(state_dict["scores"])
+        """Take over the scores, unless they are of other data or of weights averaged otherwise.
+
+        Earlier versions did not keep what the scores are of; those are taken over.
+        """
+        if state_dict.get("source", self._score_source) == self._score_source:
+            self.scores = dict(state_dict["scores"])
+        elif state_dict["scores"]:
+            logger.warning(
+                "The evaluation data or SOLVER.EMA differ from those of the checkpoint: the best "
+                "AP and early stopping start over."
+            )
 
     def _run(self, done: int) -> None:
         storage = self.trainer.storage
@@ -83,6 +101,19 @@ class ScoredEvalHook(HookBase):
         # Rank 0 has the metrics. All ranks wait here, to start the next step together.
         self.scores[done] = comm.all_gather(metrics.get(self._score, math.nan))[0]
         self.latest = done
+
+
+def identify_data(dataset_names: Sequence[str]) -> list[str]:
+    """Return for each data set its name, with a checksum of its json where it has one."""
+    files = [MetadataCatalog.get(name).get("json_file") for name in dataset_names]
+    return [
+        (
+            f"{name} {zlib.crc32(Path(PathManager.get_local_path(file)).read_bytes()):08x}"
+            if file
+            else name
+        )
+        for name, file in zip(dataset_names, files)
+    ]
 
 
 def score_name(dataset_names: Sequence[str], prefix: str = "") -> str:
