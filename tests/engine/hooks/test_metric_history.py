@@ -10,7 +10,7 @@ from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, JSONWriter
 
-from clq.engine.hooks.metric_history import MetricHistoryHook
+from clq.engine.hooks.metric_history import MetricHistoryHook, MetricWriterHook
 
 
 def run(
@@ -92,3 +92,17 @@ def test_only_the_main_process_changes_the_file(tmp_path: Path, monkeypatch: pyt
     hook.trainer = SimpleNamespace(storage=EventStorage(), start_iter=0)
     hook.before_train()
     assert file.read_text() == before
+
+
+@pytest.mark.parametrize("has_stopped", (False, True))
+def test_metrics_of_a_step_cut_short_are_left_to_the_resumed_run(has_stopped: bool, tmp_path: Path):
+    """A signal during the evaluation of step 2, before the metrics of that step are written."""
+    file = tmp_path / "metrics.json"
+    with EventStorage() as storage:
+        preemption = SimpleNamespace(has_stopped=has_stopped)
+        hook = MetricWriterHook([JSONWriter(str(file))], 20, preemption)
+        hook.trainer = SimpleNamespace(iter=2, max_iter=12)
+        storage.iter = 2
+        storage.put_scalar("total_loss", 4.0)
+        hook.after_train()
+    assert bool(file.read_text()) is not has_stopped

@@ -69,6 +69,24 @@ def test_an_evaluation_is_interrupted(hook: PreemptionHook, saved: list):
     assert saved == [("model_0000004", 4)]
 
 
+@pytest.mark.parametrize(
+    "error, is_saved",
+    (
+        (RuntimeError("[gloo] Connection closed by peer [127.0.0.1]:1234"), True),
+        (RuntimeError("NCCL: remote process exited or there was a network error"), True),
+        (RuntimeError("sizes of tensors must match"), False),
+        (ValueError("reset by peer"), False),
+    ),
+)
+def test_an_evaluation_that_lost_a_process_saves(
+    error: Exception, is_saved: bool, hook: PreemptionHook, saved: list
+):
+    hook.after_step()
+    with pytest.raises(type(error)), hook.stop_immediately():
+        raise error
+    assert saved == [("model_0000004", 4)] * is_saved
+
+
 def test_no_evaluation_starts_after_a_signal(hook: PreemptionHook, saved: list):
     hook.after_step()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,15 +1,48 @@
-"""Save and restore metric history on resume."""
+"""Write the metrics, and continue them on resume."""
 
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.engine import HookBase
+from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
+
+from .preemption import PreemptionHook
 
 _WINDOW = 20  # values over which the writers smooth a metric
+
+
+class MetricWriterHook(PeriodicWriter):
+    """Writes metrics periodically and at the end, unless a signal stops the training run.
+
+    The resumed run writes what is left then, with the metrics of an evaluation that was cut short:
+    Weights & Biases takes no more of an iteration that it has.
+    """
+
+    def __init__(
+        self, writers: Sequence[EventWriter], period: int, preemption: PreemptionHook
+    ) -> None:
+        """
+        Args:
+            writers: of the metrics.
+            period: iterations between writes.
+            preemption: of the same trainer.
+        """
+        super().__init__(writers, period)
+        self._all_writers = writers
+        self._preemption = preemption
+
+    def after_train(self) -> None:
+        if not self._preemption.has_stopped:
+            super().after_train()
+            return
+        for writer in self._all_writers:
+            writer.close()
 
 
 class MetricHistoryHook(HookBase):

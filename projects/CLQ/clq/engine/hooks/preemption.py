@@ -13,7 +13,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ..distributed.launch import SIGNALS
-from ..user_errors import RESUME
+from ..user_errors import RESUME, is_peer_failure
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +23,13 @@ class PreemptionHook(HookBase):
 
     All ranks stop after the same step: ``flags`` goes into the reduction of every step, and the
     trainer's ``flag_counts`` is its result.
+
+    Attributes:
+        has_stopped: a signal has ended the training run.
     """
 
     def __init__(self) -> None:
+        self.has_stopped = False
         self._received = 0
         self._stops_immediately = False
         self._last_step: int | None = None  # complete, but maybe not saved
@@ -52,12 +56,20 @@ class PreemptionHook(HookBase):
 
     @contextlib.contextmanager
     def stop_immediately(self) -> Iterator[None]:
-        """Stop on a signal without finishing the block, which a resumed run repeats."""
+        """Stop on a signal without finishing the block, which a resumed run repeats.
+
+        Save, too, when another process of the run ended meanwhile, by a signal of its own or
+        killed: the error may come before the launcher's signal.
+        """
         self._stops_immediately = True
         try:
             if self._received:
                 self._stop(self._received)
             yield
+        except RuntimeError as error:
+            if is_peer_failure(error):
+                self._save()
+            raise
         finally:
             self._stops_immediately = False
 
@@ -74,10 +86,15 @@ class PreemptionHook(HookBase):
         return next((n for n, count in zip(SIGNALS, self.trainer.flag_counts) if count), 0)
 
     def _stop(self, number: int, *, wait: bool = False) -> None:
-        step = self._last_step
-        if step is not None and step + 1 < self.trainer.max_iter:
-            self.trainer.checkpointer.save(f"model_{step:07d}", iteration=step)
+        self.has_stopped = True
+        self._save()
         if wait:  # the launcher terminates the other processes once one has exited
             comm.synchronize()
         logger.info("Stopped by %s; %s.", signal.Signals(number).name, RESUME)
         sys.exit(128 + number)
+
+    def _save(self) -> None:
+        """Save the last step, unless the checkpoint of a complete training holds it."""
+        step = self._last_step
+        if step is not None and step + 1 < self.trainer.max_iter:
+            self.trainer.checkpointer.save(f"model_{step:07d}", iteration=step)
