@@ -56,6 +56,4 @@ def check_frozen_parts(cfg: CfgNode, *, resume: bool) -> None:
 def _part(name: str) -> str:
     """Stage of a ResNet or block of another network that a parameter belongs to."""
     path = name.removeprefix("bottom_up.").removeprefix("body.").split(".")
-    return ".".join(
-        path[: 2 if len(path) > 2 and path[1].isdecimal() and path[0] == "features" else 1]
-    )
+    return ".".join(path[: 2 if path[0] == "features" else 1])
