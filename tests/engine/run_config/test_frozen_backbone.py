@@ -22,7 +22,7 @@ NO_RESNET: dict[str, Any] = {
 }
 FROZEN: list[tuple[dict[str, Any], str]] = [
     ({"MODEL.BACKBONE.FREEZE_AT": 1}, "frozen stem and 1 norms with fixed statistics"),
-    ({"MODEL.BACKBONE.FREEZE_AT": 2, "MODEL.RESNETS.NORM": "GN"}, "frozen stem, res2"),
+    ({"MODEL.BACKBONE.FREEZE_AT": 2, "MODEL.RESNETS.NORM": ""}, "frozen stem, res2"),
     ({"MODEL.RESNETS.NORM": "FrozenBN"}, "53 norms with fixed statistics"),
     (
         {"MODEL.RESNETS.NORM": "FrozenBN", "MODEL.RESNETS.TRAIN_NORM_AFFINE": True},

@@ -38,9 +38,8 @@ def check_frozen_parts(cfg: CfgNode, *, resume: bool) -> None:
     backbone = build_without_weights(cfg)
     frozen = [name for name, value in backbone.named_parameters() if not value.requires_grad]
     parts = dict.fromkeys(_part(name) for name in frozen)
-    held = (FrozenBatchNorm2d,)
-    if isinstance(backbone, FixedStatisticsFPN):
-        held = (FrozenBatchNorm2d, nn.BatchNorm2d)
+    holds_all = isinstance(backbone, FixedStatisticsFPN)
+    held = (FrozenBatchNorm2d, nn.BatchNorm2d) if holds_all else FrozenBatchNorm2d
     num_norms = sum(isinstance(module, held) for module in backbone.modules())
     found = [f"frozen {', '.join(parts)}"] if parts else []
     found += [f"{num_norms} norms with fixed statistics"] if num_norms else []
