@@ -147,8 +147,7 @@ def check_unread(table: Table, values: dict[str, Any], defaults: dict[str, Any])
         ValueError: a key was changed that another key takes the effect from.
     """
     for (chooser, part), names in table.items():
-        chosen = values[chooser]
-        is_chosen = (tuple(chosen) if isinstance(chosen, list) else chosen) == part
+        is_chosen = _plain(values[chooser]) == _plain(part)
         for key in _changed(names, values, defaults) if is_chosen else ():
             raise ValueError(
                 f"{key} is {values[key]!r}, but nothing reads it where {chooser} is {part!r}; "
@@ -187,5 +186,10 @@ def _changed(
     """Keys that are named, or lie in a section that is, and whose value is not the default."""
     for key, value in values.items():
         is_named = any(key == name or key.startswith(f"{name}.") for name in names)
-        if is_named and value != defaults.get(key, value):
+        if is_named and _plain(value) != _plain(defaults.get(key, value)):
             yield key
+
+
+def _plain(value: Any) -> Any:
+    """Lists for tuples, which yaml does not keep apart."""
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
