@@ -126,7 +126,7 @@ END
     study=(--name made --data made --members clq --seeds 0)
     study+=(--train "$scratch/made/train.json" "$scratch/made/train")
     study+=(--val "$scratch/made/val.json" "$scratch/made/val")
-    study+=(--opts MODEL.WEIGHTS "" SOLVER.MAX_ITER 4 SOLVER.IMS_PER_BATCH 2 SOLVER.WARMUP_ITERS 0
+    study+=(--opts MODEL.WEIGHTS "" MODEL.ALLOW_FROZEN_RANDOM True SOLVER.MAX_ITER 4 SOLVER.IMS_PER_BATCH 2 SOLVER.WARMUP_ITERS 0
         SOLVER.STEPS "()" INPUT.MIN_SIZE_TRAIN "(64,)" INPUT.MIN_SIZE_TEST 64)
 }
 

@@ -21,6 +21,7 @@ NAMES = [str(path.relative_to(ROOT / "configs")) for path in FILES]
 
 PROMISED = {
     "Base-CLQ.yaml",
+    "clq_own_data.yaml",
     "Demo/clq_trees.yaml",
     "Demo/clq_blood_cells.yaml",
     *(

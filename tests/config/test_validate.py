@@ -57,6 +57,9 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
         "which nothing has registered; CLQ has 'build_clq_resnet_fpn_backbone' and "
         "'build_torchvision_fpn_backbone'.",
     ),
+    ("MODEL.BACKBONE.FREEZE_AT", 9, "it must be 0 or 1 or 2 or 3 or 4 or 5."),
+    ("TEST.DETECTIONS_PER_IMAGE", 0, "it must be at least 1."),
+    ("INPUT.MIN_SIZE_TRAIN_SAMPLING", "some", "it must be 'choice' or 'range'."),
     ("MODEL.DEVICE", "meta", "where tensors have no values; use cpu or cuda."),
 ]
 
@@ -88,6 +91,15 @@ def test_a_training_needs_an_image_size():
         ValueError, match=r"^INPUT.MIN_SIZE_TRAIN is empty; .*, such as \(800,\)\.$"
     ):
         check_config(cfg)
+
+
+def test_a_range_of_sizes_has_two_ends():
+    cfg = get_clq_cfg()
+    cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = "range"
+    with pytest.raises(ValueError, match=r"^INPUT.MIN_SIZE_TRAIN is \(800,\); .*\(480, 800\)\.$"):
+        check_config(cfg)
+    cfg.INPUT.MIN_SIZE_TRAIN = (480, 800)
+    check_config(cfg)
 
 
 ACCEPTED: list[dict[str, Any]] = [

@@ -92,6 +92,7 @@ def test_micro_batches_share_the_number_of_samples(tiny_data: TinyData, tmp_path
     for keys in ({}, {"SOLVER.ACCUMULATION.MICRO_BATCHES": 2}):
         seed_all_rng(0)
         keys = {**SGD, "MODEL.RESNETS.NORM": "FrozenBN", **keys}
+        keys["MODEL.ALLOW_FROZEN_RANDOM"] = True
         trainer = CLQTrainer(config(tiny_data, tmp_path, **keys))
         with EventStorage() as storage:
             trainer._trainer.run_step()

@@ -262,8 +262,8 @@ def test_coco_that_is_not_on_this_machine_is_named(tmp_path: Path):
 
 
 def test_a_config_of_another_detector_is_refused(tiny_data: TinyData):
-    train, val = tiny_data.train, tiny_data.val
-    data = ["--train", *map(str, train), "--val", *map(str, val)]
+    data = ["--train", *map(str, tiny_data.train), "--val", *map(str, tiny_data.val)]
+    data += ["MODEL.META_ARCHITECTURE", "GeneralizedRCNN"]
     assert "MODEL.META_ARCHITECTURE is 'GeneralizedRCNN', not CLQ" in refusal(data)
 
 

@@ -31,6 +31,7 @@ from ..data_report.report_text import as_json, as_text
 from ..engine import exit_on_user_error, print_output
 from ..engine.run_config.config_errors import explain_refusals
 from ..engine.run_config.merge import find_config
+from ..utils.once_parser import OnceParser
 
 
 def check(options: argparse.Namespace) -> list[DataReport]:
@@ -60,7 +61,7 @@ def _count(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = OnceParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("json_file", metavar="JSON", type=Path, help="annotations to train on")

@@ -22,10 +22,11 @@ from collections.abc import Sequence
 from ..checkpoint import Spare, convert
 from ..engine import exit_on_user_error, print_output
 from ..engine.run_config.merge import find_config
+from ..utils.once_parser import OnceParser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = OnceParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", metavar="IN", help="file or address of the weights")

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 
 from ..demo.run import run_demo
 from ..engine import RunOptions, exit_on_user_error
+from ..utils.once_parser import OnceParser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = OnceParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")

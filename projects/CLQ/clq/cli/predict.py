@@ -20,10 +20,11 @@ from collections.abc import Sequence
 
 from ..engine import exit_on_user_error, print_output
 from ..prediction import predict_files
+from ..utils.once_parser import OnceParser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = OnceParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, video or folder")

@@ -2,7 +2,8 @@
 
 from detectron2.config import CfgNode, get_cfg
 
-from .validate import check_training_config, check_values, leaves
+from .unread import leaves
+from .validate import check_training_config, check_values
 
 __all__ = ["add_clq_config", "check_config", "check_training_config", "get_clq_cfg", "leaves"]
 
@@ -16,6 +17,8 @@ def add_clq_config(cfg: CfgNode) -> None:
     cfg.MODEL.FAST_INFERENCE = False
     # Let the file of MODEL.WEIGHTS run code; only for a pickle whose origin you trust.
     cfg.MODEL.TRUST_WEIGHTS = False
+    # Without MODEL.WEIGHTS, let parts of the backbone be frozen at the random values they start at.
+    cfg.MODEL.ALLOW_FROZEN_RANDOM = False
     # Train the affine part of the backbone's batch norms above the frozen stages, and hold the
     # statistics, as the reference does; Detectron2's FrozenBN holds both.
     cfg.MODEL.RESNETS.TRAIN_NORM_AFFINE = False

@@ -7,7 +7,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from .defaults import get_clq_cfg
-from .validate import leaves
+from .unread import leaves
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +17,7 @@ _RUN_SPECIFIC_KEYS = (
     "DATASETS.TEST",
     "DATASETS.TRAIN_JSON",
     "DATASETS.VAL_JSON",
+    "MODEL.ALLOW_FROZEN_RANDOM",
     "MODEL.CHANNELS_LAST",
     "MODEL.DEVICE",
     "MODEL.FAST_INFERENCE",

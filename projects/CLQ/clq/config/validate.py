@@ -1,6 +1,6 @@
 """Config validation: each refused value is told in one sentence."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -9,32 +9,18 @@ from detectron2.modeling import BACKBONE_REGISTRY
 
 from ..modeling.candidates import CANDIDATE_RULES
 from ..modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
+from .unread import UNREAD_BY_MODEL, check_other_architectures, check_unread, leaves
 
-__all__ = ["check_training_config", "check_values", "leaves"]
-
-# Parts of Detectron2's configuration that belong to other architectures; CLQ never reads them.
-_SECTIONS_OF_OTHERS = (
-    "MODEL.ANCHOR_GENERATOR",
-    "MODEL.KEYPOINT_ON",
-    "MODEL.LOAD_PROPOSALS",
-    "MODEL.MASK_ON",
-    "MODEL.PANOPTIC_FPN",
-    "MODEL.PROPOSAL_GENERATOR",
-    "MODEL.RETINANET",
-    "MODEL.ROI_BOX_HEAD",
-    "MODEL.ROI_HEADS",
-    "MODEL.ROI_KEYPOINT_HEAD",
-    "MODEL.ROI_MASK_HEAD",
-    "MODEL.RPN",
-    "MODEL.SEM_SEG_HEAD",
-)
+__all__ = ["check_training_config", "check_values"]
 
 _CHOICES: dict[str, Collection[Any]] = {
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
     "DATALOADER.SAMPLER_TRAIN": (
         "TrainingSampler",
         "RepeatFactorTrainingSampler",
         "RandomSubsetTrainingSampler",
     ),
+    "MODEL.BACKBONE.FREEZE_AT": range(6),  # the stem, then the four stages
     "MODEL.CLQ.BOX_CODING": BOX_CODINGS,
     "MODEL.CLQ.QUALITY": QUALITY_BRANCHES,
     "MODEL.CLQ.CLASS_LOSS": CLASS_LOSSES,
@@ -59,6 +45,7 @@ _LEAST = {
     "SOLVER.EARLY_STOPPING.MIN_GAIN": 0,
     "SOLVER.EARLY_STOPPING.PATIENCE": 0,
     "SOLVER.MAX_ITER": 1,
+    "TEST.DETECTIONS_PER_IMAGE": 1,
 }
 
 # Keys of earlier releases, and why they went.
@@ -67,25 +54,6 @@ REMOVED_KEYS = {
         "was removed, since 'accumulated' ran the network twice; leave it out: the box losses of "
         "each micro-batch are divided by its own weight."
     ),
-}
-
-# Keys that nothing reads, by the key that chooses the part and its value.
-_UNREAD: dict[tuple[str, Any], tuple[str, ...]] = {
-    ("MODEL.CLQ.BOX_CODING", "deltas"): ("MODEL.CLQ.REG_MAX", "MODEL.CLQ.DFL_LOSS_WEIGHT"),
-    ("MODEL.CLQ.QUALITY", "none"): (
-        "MODEL.CLQ.ALPHA",
-        "MODEL.CLQ.QUALITY_LOSS_WEIGHT",
-        "MODEL.CLQ.WEIGH_QUALITY_BY_SCORE",
-    ),
-    ("MODEL.CLQ.QUALITY", "centerness"): ("MODEL.CLQ.ALPHA",),
-    ("MODEL.CLQ.ALIGNMENT", False): ("MODEL.CLQ.DETACH_OFFSETS",),
-    ("MODEL.CLQ.CLASS_LOSS", "focal"): ("MODEL.CLQ.QFL_BETA", "MODEL.CLQ.CLASS_TARGET"),
-    ("MODEL.CLQ.CLASS_LOSS", "quality_focal"): (
-        "MODEL.CLQ.FOCAL_ALPHA",
-        "MODEL.CLQ.FOCAL_GAMMA",
-    ),
-    ("SOLVER.EARLY_STOPPING.PATIENCE", 0): ("SOLVER.EARLY_STOPPING.MIN_GAIN",),
-    ("SOLVER.EMA.ENABLED", False): ("SOLVER.EMA.DECAY",),
 }
 
 
@@ -100,7 +68,7 @@ def check_values(cfg: CfgNode, defaults: CfgNode) -> None:
         ValueError: naming the key and its value.
     """
     values, default_values = dict(leaves(cfg)), dict(leaves(defaults))
-    _check_sections(values, default_values)
+    check_other_architectures(values, default_values)
     for key, choices in _CHOICES.items():
         _check_choice(key, values[key], choices)
     for key, least in _LEAST.items():
@@ -108,7 +76,7 @@ def check_values(cfg: CfgNode, defaults: CfgNode) -> None:
             raise ValueError(f"{key} is {values[key]}; it must be at least {least}.")
     _check_ranges(cfg)
     _check_network(cfg)
-    _check_unread(values, default_values)
+    check_unread(UNREAD_BY_MODEL, values, default_values)
     _check_combinations(cfg)
 
 
@@ -156,25 +124,6 @@ def check_training_config(cfg: CfgNode) -> None:
         )
 
 
-def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All keys that are no section, by their full name, with their values."""
-    for name, value in node.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _check_sections(values: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Refuse keys of other architectures."""
-    for key, value in values.items():
-        section = ".".join(key.split(".")[:2])
-        if section in _SECTIONS_OF_OTHERS and value != defaults.get(key, value):
-            ours = f"MODEL.CLQ.{key.split('.')[-1]}"
-            instead = f"use {ours}" if ours in defaults else "the keys of CLQ are MODEL.CLQ.*"
-            raise ValueError(f"{key} is set to {value!r}, but CLQ ignores it; {instead}.")
-
-
 def _check_choice(key: str, value: Any, choices: Collection[Any]) -> None:
     if value not in choices:
         allowed = " or ".join(map(repr, choices))
@@ -190,6 +139,12 @@ def _check_ranges(cfg: CfgNode) -> None:
         raise ValueError(
             "INPUT.MIN_SIZE_TRAIN is empty; give the lengths of the shorter side to choose from, "
             "such as (800,)."
+        )
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(sizes) != 2:
+        raise ValueError(
+            f"INPUT.MIN_SIZE_TRAIN is {tuple(sizes)}; with INPUT.MIN_SIZE_TRAIN_SAMPLING 'range' "
+            "it must be the least and the greatest length of the shorter side, such as (480, 800)."
         )
 
 
@@ -223,17 +178,6 @@ def _check_network(cfg: CfgNode) -> None:
         raise ValueError(
             f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', where tensors have no values; use cpu or cuda."
         )
-
-
-def _check_unread(values: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """Refuse keys that another key takes the effect from."""
-    for (chooser, part), keys in _UNREAD.items():
-        for key in keys if values[chooser] == part else ():
-            if values[key] != defaults[key]:
-                raise ValueError(
-                    f"{key} is {values[key]!r}, but nothing reads it where {chooser} is {part!r}; "
-                    f"leave it at {defaults[key]!r}."
-                )
 
 
 def _check_combinations(cfg: CfgNode) -> None:

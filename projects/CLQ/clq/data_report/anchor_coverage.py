@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
-from detectron2.modeling import Backbone, build_backbone
 from detectron2.structures import Boxes
 
 from ..data.coco.findings import Finding, make_findings
 from ..data.coco.table import CocoTable, evenly_spaced
 from ..modeling.anchors import ANCHOR_SCALE, build_anchor_generator
+from ..modeling.backbones import build_without_weights
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.nearest_anchors import AnchorGrid
 
@@ -46,7 +46,7 @@ class DetectorScale(NamedTuple):
         Raises:
             ValueError: the backbone can't be built.
         """
-        backbone = _build_without_weights(cfg)
+        backbone = build_without_weights(cfg)
         options = cfg.MODEL.CLQ
         return cls(
             min_size=cfg.INPUT.MIN_SIZE_TEST,
@@ -173,16 +173,6 @@ def check_matches(
         consequence="not learned at this size",
     )
     return findings, len(images)
-
-
-def _build_without_weights(cfg: CfgNode) -> Backbone:
-    """Build the backbone for its output shapes alone; keeps the RNG state."""
-    with torch.random.fork_rng(devices=()):
-        try:
-            with torch.device("meta"):
-                return build_backbone(cfg)
-        except (NotImplementedError, RuntimeError):  # it reads a tensor value while it is built
-            return build_backbone(cfg)
 
 
 @lru_cache(maxsize=8)

@@ -39,7 +39,7 @@ class ReportScope(NamedTuple):
 _QUICK_SCAN = ReportScope(num_images=200, num_matched=50, decodes=False)
 
 # Warnings about evaluation data in the training log; all others matter only for training data.
-_TEST_WARNINGS = ("missing_image", "unreadable_image", "wrong_size", "no_object")
+_TEST_WARNINGS = ("missing_image", "unreadable_image", "wrong_size", "no_object", "crowded_images")
 # Warnings in the training log only above this share of objects.
 _SHARE_WARNINGS = (
     "boxes_beyond_border",
@@ -93,7 +93,8 @@ def report_data(
 
     Args:
         files: of the data set.
-        cfg: reads ``DATALOADER.SKIP_UNREADABLE`` and ``FILTER_EMPTY_ANNOTATIONS``.
+        cfg: reads ``DATALOADER.SKIP_UNREADABLE``, ``FILTER_EMPTY_ANNOTATIONS`` and
+            ``TEST.DETECTIONS_PER_IMAGE``.
         scale: of the detector.
         scope: part of the data set to check.
         for_training: False for a data set that is only evaluated.
@@ -112,6 +113,7 @@ def report_data(
     if table.file_names:
         findings += images.findings
     findings += check_health(table, keeps_empty=not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    findings += _check_crowded(table, cfg.TEST.DETECTIONS_PER_IMAGE)
     objects = scale_objects(table, scale)
     findings += check_scale(table, objects, scale)
     unmatched, num_matched = check_matches(
@@ -193,6 +195,20 @@ def _check_presence(table: CocoTable, for_training: bool) -> list[Finding]:
         [0],
         lambda _: Example("", f"has no object to {purpose}"),
         is_error=for_training,
+    )
+
+
+def _check_crowded(table: CocoTable, limit: int) -> list[Finding]:
+    """Warn of images with more objects than a detector may find in them."""
+    counts = np.bincount(table.image_idxs[table.objects], minlength=len(table.file_names))
+    return make_findings(
+        "crowded_images",
+        f"images with more objects than TEST.DETECTIONS_PER_IMAGE {limit}",
+        np.flatnonzero(counts > limit),
+        lambda row: table.image_example(row, f"has {counts[row]} objects"),
+        is_error=False,
+        total=len(table.file_names),
+        consequence="the objects beyond are never found; raise the key",
     )
 
 

@@ -29,6 +29,7 @@ from .results import CLASS_AP_PREFIX, METRIC_NAMES, class_aps
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("hotcoco", "pycocotools")
+COCO_LIMIT = 100  # detections of an image and class that COCO's metrics look at
 
 
 def evaluate_boxes(
@@ -37,6 +38,7 @@ def evaluate_boxes(
     *,
     backend: str = "hotcoco",
     img_ids: Sequence[int] | None = None,
+    max_detections: int = COCO_LIMIT,
 ) -> OrderedDict[str, float]:
     """Score detections against a COCO ground truth.
 
@@ -47,22 +49,33 @@ def evaluate_boxes(
             "score"} each; may be empty.
         backend: one of `BACKENDS`.
         img_ids: images to score; all if None.
+        max_detections: of an image and class that count, the best by score, at least COCO's 100.
+            AR1, AR10 and AR100 keep their own limits.
 
     Returns:
         `METRIC_NAMES`, then "AP-<class name>" of each category by ascending id, all in percent.
         A metric is NaN if no ground-truth box defines it; with boxes but no detections it is 0.
     """
-    coco_eval = run_coco_eval(ground_truth, detections, backend=backend, img_ids=img_ids)
-    results = OrderedDict(
-        (name, _percent(value)) for name, value in zip(METRIC_NAMES, coco_eval.stats, strict=True)
+    coco_eval = run_coco_eval(
+        ground_truth,
+        detections,
+        backend=backend,
+        img_ids=img_ids,
+        max_detections=max_detections,
     )
     # axes: IoU threshold, recall, category (ascending id), area range (0 = all), detection limit
-    precision = np.asarray(coco_eval.eval["precision"])[:, :, :, 0, -1]  # (10, 101, K)
+    precision = np.asarray(coco_eval.eval["precision"])[..., -1]  # (10, 101, K, 4)
+    recall = np.asarray(coco_eval.eval["recall"])  # (10, K, 4, 3 or 4)
+    values = [precision[..., 0], precision[0, ..., 0], precision[5, ..., 0]]
+    values += [precision[..., area] for area in (1, 2, 3)]
+    values += [recall[..., 0, limit] for limit in (0, 1, 2)]
+    values += [recall[..., area, -1] for area in (1, 2, 3)]
+    results = OrderedDict(
+        (name, _percent(value)) for name, value in zip(METRIC_NAMES, values, strict=True)
+    )
     categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
     for k, category in enumerate(categories):
-        defined = precision[:, :, k][precision[:, :, k] > -1]
-        ap = float(np.mean(defined)) if defined.size else -1.0
-        results[f"{CLASS_AP_PREFIX}{category['name']}"] = _percent(ap)
+        results[f"{CLASS_AP_PREFIX}{category['name']}"] = _percent(precision[:, :, k, 0])
     return results
 
 
@@ -74,7 +87,12 @@ class CocoBoxEvaluator(DatasetEvaluator):
     """
 
     def __init__(
-        self, *, dataset_name: str, output_dir: str | None = None, backend: str = "hotcoco"
+        self,
+        *,
+        dataset_name: str,
+        output_dir: str | None = None,
+        backend: str = "hotcoco",
+        max_detections: int = COCO_LIMIT,
     ) -> None:
         """
         Args:
@@ -83,11 +101,13 @@ class CocoBoxEvaluator(DatasetEvaluator):
             output_dir: folder for coco_instances_results.json with the detections, one per data
                 set; None writes nothing.
             backend: one of `BACKENDS`.
+            max_detections: see `evaluate_boxes`.
         """
         _load_backend(backend)  # fails here if the name is wrong or the package is missing
         self._dataset_name = dataset_name
         self._output_dir = output_dir
         self._backend = backend
+        self._max_detections = max(max_detections, COCO_LIMIT)
         self._metadata = MetadataCatalog.get(dataset_name)
         if not hasattr(self._metadata, "json_file"):
             if output_dir is None:
@@ -125,9 +145,18 @@ class CocoBoxEvaluator(DatasetEvaluator):
         # Images that could not be read do not count.
         img_ids = list(by_image) if len(by_image) < len(self._ground_truth["images"]) else None
         results = evaluate_boxes(
-            self._ground_truth, detections, backend=self._backend, img_ids=img_ids
+            self._ground_truth,
+            detections,
+            backend=self._backend,
+            img_ids=img_ids,
+            max_detections=self._max_detections,
         )
-        logger.info("Box AP and AR of %s:\n%s", self._dataset_name, format_results(results))
+        logger.info(
+            "Box AP and AR of %s, over the best %d detections of an image and class:\n%s",
+            self._dataset_name,
+            self._max_detections,
+            format_results(results),
+        )
         return {"bbox": results}
 
     def _to_dataset_ids(self, detections: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -170,8 +199,9 @@ def run_coco_eval(
     *,
     backend: str = "hotcoco",
     img_ids: Sequence[int] | None = None,
+    max_detections: int = COCO_LIMIT,
 ) -> Any:
-    """Return the backend's `COCOeval` after summarize(); arguments as in `evaluate_boxes`."""
+    """Return the backend's `COCOeval` after accumulate(); arguments as in `evaluate_boxes`."""
     coco_class, coco_eval_class = _load_backend(backend)
     with contextlib.redirect_stdout(io.StringIO()):  # they print their progress and a table
         coco_gt = coco_class()
@@ -187,9 +217,10 @@ def run_coco_eval(
         coco_eval = coco_eval_class(coco_gt, coco_dt, "bbox")
         if img_ids is not None:
             coco_eval.params.imgIds = list(img_ids)
+        limits = {1, 10, COCO_LIMIT, max(max_detections, COCO_LIMIT)}
+        coco_eval.params.maxDets = sorted(limits)
         coco_eval.evaluate()
         coco_eval.accumulate()
-        coco_eval.summarize()
     return coco_eval
 
 
@@ -234,6 +265,7 @@ def _only(entry: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: entry[key] for key in keys if key in entry}
 
 
-def _percent(value: float) -> float:
-    """Convert COCO's fraction to percent, and its -1 for undefined to NaN."""
-    return float(value) * 100 if value >= 0 else float("nan")
+def _percent(values: np.ndarray) -> float:
+    """The mean of COCO's fractions in percent; NaN where all are its -1 for undefined."""
+    defined = values[values > -1]
+    return float(np.mean(defined)) * 100 if defined.size else float("nan")

@@ -10,6 +10,7 @@ from detectron2.modeling import (
     BACKBONE_REGISTRY,
     FPN,
     Backbone,
+    build_backbone,
     build_resnet_backbone,
 )
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
@@ -197,3 +198,13 @@ def build_torchvision_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
         frozen_layers=options.FROZEN_LAYERS,
     )
     return _build_fpn(cfg, bottom_up)
+
+
+def build_without_weights(cfg: CfgNode) -> Backbone:
+    """Build the backbone for its modules and shapes alone; keeps the RNG state."""
+    with torch.random.fork_rng(devices=()):
+        try:
+            with torch.device("meta"):
+                return build_backbone(cfg)
+        except (NotImplementedError, RuntimeError):  # it reads a tensor value while it is built
+            return build_backbone(cfg)

@@ -1,5 +1,7 @@
 """Register the data sets that a configuration names by their json."""
 
+from collections.abc import Sequence
+
 from detectron2.config import CfgNode
 
 from .register import check_same_classes, register_coco_json
@@ -20,13 +22,23 @@ def register_json_datasets(cfg: CfgNode) -> None:
     Raises:
         ValueError: an unusable json, or two whose classes differ.
     """
-    pairs = {TRAIN: cfg.DATASETS.TRAIN_JSON, VAL: cfg.DATASETS.VAL_JSON}
-    classes = {name: register_coco_json(name, *pair) for name, pair in pairs.items() if pair}
+    train = _pairs("DATASETS.TRAIN_JSON", TRAIN, cfg.DATASETS.TRAIN_JSON)
+    val = _pairs("DATASETS.VAL_JSON", VAL, cfg.DATASETS.VAL_JSON)
+    classes = [register_coco_json(name, *pair) for name, pair in (train | val).items()]
     if not classes:
         return
-    if len(classes) == 2:
-        check_same_classes(classes[TRAIN], classes[VAL])
-    cfg.DATASETS.TRAIN = (TRAIN,) if TRAIN in classes else ()
-    cfg.DATASETS.TEST = (VAL,) if VAL in classes else ()
+    for others in classes[1:]:
+        check_same_classes(classes[0], others)
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = tuple(train), tuple(val)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
-    cfg.MODEL.CLQ.NUM_CLASSES = len(next(iter(classes.values())))
+    cfg.MODEL.CLQ.NUM_CLASSES = len(classes[0])
+
+
+def _pairs(key: str, name: str, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """JSON file and image folder by the data set's name, such as val, val_2 and val_3."""
+    if len(paths) % 2:
+        raise ValueError(
+            f"{key} is {tuple(paths)}; it must be a json and its image folder, of each data set."
+        )
+    pairs = zip(paths[::2], paths[1::2])
+    return {f"{name}_{i}" if i > 1 else name: pair for i, pair in enumerate(pairs, start=1)}

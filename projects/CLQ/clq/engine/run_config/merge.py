@@ -1,5 +1,6 @@
 """Merge config file, weights' own config and command line into one configuration."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -10,6 +11,8 @@ from .options import RunOptions
 from .weights_config import read_configured_weights
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+# The config of a training on files of the user, who names none.
+OWN_DATA_CONFIG = "clq_own_data"
 
 
 def merge_config(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
@@ -17,7 +20,8 @@ def merge_config(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
 
     Args:
         cfg: with all keys at their defaults; changed in place.
-        options: of the run.
+        options: of the run; a training on a JSON file that names neither a config nor weights is
+            given ``OWN_DATA_CONFIG``.
 
     Returns:
         What the weights hold, if they are at hand.
@@ -27,6 +31,10 @@ def merge_config(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
         ValueError: a file that is no config, an unknown key, or a value of another type.
     """
     _check_pairs(options)
+    has_json = options.train or "DATASETS.TRAIN_JSON" in options.given
+    is_bare = not options.config_file and "MODEL.WEIGHTS" not in options.given
+    if has_json and is_bare and not options.eval_only:
+        options.config_file = OWN_DATA_CONFIG
     if options.config_file:
         with explain_refusals(cfg, file=options.config_file):
             # A yaml could run code otherwise.
@@ -42,6 +50,22 @@ def merge_config(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
     with explain_refusals(cfg, keys=list(options.given)):
         cfg.merge_from_list(list(options.opts))
     return weights
+
+
+def choices_made(options: RunOptions) -> list[str]:
+    """Notes for the log on what was chosen for the user, or among what the user gave.
+
+    Args:
+        options: of the run, after :func:`merge_config`.
+    """
+    is_bare = options.config_file == OWN_DATA_CONFIG
+    notes = [f"The config is {OWN_DATA_CONFIG}; --config names another."] if is_bare else []
+    pairs = list(zip(options.opts[::2], options.opts[1::2]))
+    for key, value in options.given.items():
+        others = dict.fromkeys(str(v) for k, v in pairs if k == key and v != value)
+        if others:
+            notes.append(f"{key} is given twice: {value} is used, {', '.join(others)} is not.")
+    return notes
 
 
 def find_config(name: str) -> str:
@@ -69,9 +93,19 @@ def _check_pairs(options: RunOptions) -> None:
             "configuration keys and values must come in pairs, but "
             f"'{options.opts[-1]}' is left over."
         )
-    flags = {"MODEL.WEIGHTS": ("--weights", options.weights)}
-    flags["OUTPUT_DIR"] = ("--output", options.output_dir)
+    flags: dict[str, tuple[str, Sequence[str]]] = {
+        "DATASETS.TRAIN_JSON": ("--train", options.train),
+        "DATASETS.VAL_JSON": ("--val", options.val),
+        "MODEL.WEIGHTS": ("--weights", options.weights),
+        "OUTPUT_DIR": ("--output", options.output_dir),
+    }
     for key in options.opts[::2]:
-        flag, value = flags.get(key, ("", ""))
-        if value:
+        flag, also_given = flags.get(key, ("", ""))
+        if also_given:
             raise ValueError(f"{flag} and {key} are the same; give one of them.")
+    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        if key in options.given and (options.train or options.val):
+            raise ValueError(
+                f"{key} is given, but --train and --val replace the named data sets; leave one of "
+                "them out."
+            )

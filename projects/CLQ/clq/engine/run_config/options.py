@@ -7,6 +7,7 @@ from typing import Any
 
 from detectron2.engine import default_argument_parser
 
+from ...utils.once_parser import OnceParser
 from ..distributed.cluster_env import RankInfo
 
 
@@ -25,7 +26,8 @@ class RunOptions:
     Attributes:
         config_file: a yaml, or the name of a config that CLQ ships, such as
             ``clq_R_50_FPN_1x``; empty where the weights hold their own.
-        train: a COCO JSON file and its image folder to train on; empty for ``DATASETS.TRAIN``.
+        train: COCO JSON file and image folder to train on, of several data sets one after the
+            other; empty for ``DATASETS.TRAIN``.
         val: the same to evaluate on; empty for ``DATASETS.TEST``.
         weights: ``MODEL.WEIGHTS``; empty for that of the config.
         output_dir: ``OUTPUT_DIR``; empty for that of the config.
@@ -42,8 +44,8 @@ class RunOptions:
     """
 
     config_file: str = ""
-    train: Sequence[str] = ()
-    val: Sequence[str] = ()
+    train: Sequence[str] = field(default_factory=list)
+    val: Sequence[str] = field(default_factory=list)
     weights: str = ""
     output_dir: str = ""
     opts: Sequence[str] = ()
@@ -69,7 +71,7 @@ class RunOptions:
         return self.place.world_size if self.place else max(self.num_machines * self.num_gpus, 1)
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(OnceParser):
     """Parses into :class:`RunOptions`."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -94,8 +96,8 @@ def clq_argument_parser(epilog: str | None = None, **options: Any) -> argparse.A
         help="a config that CLQ ships, such as clq_R_50_FPN_1x, or a yaml file",
     )
     for flag, use in (("--train", "train"), ("--val", "evaluate")):
-        text = f"{use} on this COCO JSON file and image folder"
-        add(flag, nargs=2, metavar=("JSON", "IMAGES"), help=text)
+        text = f"{use} on this COCO JSON file and image folder; once for each data set"
+        add(flag, action="extend", nargs=2, metavar=("JSON", "IMAGES"), help=text)
     add("--weights", metavar="FILE", help="checkpoint to start from or to evaluate: MODEL.WEIGHTS")
     add("--output", dest="output_dir", metavar="DIR", help="folder for all results: OUTPUT_DIR")
     add("--resume", action="store_true", help="continue from the newest checkpoint in OUTPUT_DIR")

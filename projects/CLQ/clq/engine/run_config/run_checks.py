@@ -6,6 +6,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+_USUAL_THRESHOLD = 0.05  # MODEL.CLQ.SCORE_THRESH_TEST at its default
+
 
 def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
     """Reject data that is missing, or whose number of classes is not the model's.
@@ -55,8 +57,9 @@ def check_batch_size(cfg: CfgNode, world_size: int) -> None:
         ValueError: naming the batch size.
     """
     batch_size, parts = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION.MICRO_BATCHES
-    scaled = cfg.SOLVER.REFERENCE_WORLD_SIZE > 0  # Detectron2 then fits the batch to the processes
-    if batch_size < 1 or (batch_size % world_size and not scaled):
+    # Detectron2 fits the batch to the processes, from the number that it is written for.
+    world_size = cfg.SOLVER.REFERENCE_WORLD_SIZE or world_size
+    if batch_size < 1 or batch_size % world_size:
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH is {batch_size}; it must be positive and a multiple of the "
             f"number of processes, {world_size}."
@@ -67,6 +70,28 @@ def check_batch_size(cfg: CfgNode, world_size: int) -> None:
             f"{batch_size} each of {world_size} processes has {batch_size // world_size} "
             "images, which that does not divide."
         )
+
+
+def weigh_limits(cfg: CfgNode, *, eval_only: bool) -> list[str]:
+    """Notes for the log on limits that are likely to be meant otherwise."""
+    solver, options, limit = cfg.SOLVER, cfg.MODEL.CLQ, cfg.TEST.DETECTIONS_PER_IMAGE
+    notes = []
+    if solver.WARMUP_ITERS >= solver.MAX_ITER and not eval_only:
+        notes.append(
+            f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is no less than SOLVER.MAX_ITER "
+            f"{solver.MAX_ITER}, so that the learning rate never reaches SOLVER.BASE_LR."
+        )
+    if options.TOPK_CANDIDATES_TEST < limit:
+        notes.append(
+            f"MODEL.CLQ.TOPK_CANDIDATES_TEST {options.TOPK_CANDIDATES_TEST} lets each level find "
+            f"no more objects than that, though TEST.DETECTIONS_PER_IMAGE is {limit}."
+        )
+    if options.SCORE_THRESH_TEST > _USUAL_THRESHOLD and cfg.DATASETS.TEST:
+        notes.append(
+            f"MODEL.CLQ.SCORE_THRESH_TEST {options.SCORE_THRESH_TEST} leaves out detections that "
+            f"AP would count; its default is {_USUAL_THRESHOLD}."
+        )
+    return notes
 
 
 def _all_datasets(cfg: CfgNode) -> tuple[str, ...]:

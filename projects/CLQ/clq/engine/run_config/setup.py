@@ -11,7 +11,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ...config import check_config, check_training_config, get_clq_cfg
+from ...config import check_config, check_training_config, check_unread_by_run, get_clq_cfg
 from ...data import register_json_datasets
 from ...data_report import check_training_data
 from ...modeling.compile import check_backend
@@ -19,10 +19,11 @@ from ..distributed.elastic_restart import is_elastic_restart, record_launch_id
 from ..hooks.wandb_writer import check_wandb
 from ..user_errors import suppress_user_error_tracebacks
 from .device import prepare_device, resolve_device
-from .merge import find_config, merge_config
+from .frozen_backbone import check_frozen_parts
+from .merge import choices_made, find_config, merge_config
 from .options import RunOptions
 from .output_dir import check_output_folder, check_writable
-from .run_checks import check_annotation_files, check_batch_size, check_datasets
+from .run_checks import check_annotation_files, check_batch_size, check_datasets, weigh_limits
 from .scale_schedule import scale_schedule
 from .weights_config import check_detector, check_source, match_input_format
 
@@ -98,17 +99,22 @@ def _build_config(options: RunOptions) -> tuple[CfgNode, list[str]]:
     """The frozen configuration, and notes for the log."""
     cfg = get_clq_cfg()
     weights = merge_config(cfg, options)
-    notes = _resume_after_restart(cfg, options)
+    notes = choices_made(options) + _resume_after_restart(cfg, options)
     check_source(cfg, weights, options)
     notes += match_input_format(cfg, weights, options.given)
     resolve_device(cfg, options)
     _select_datasets(cfg, options)
     check_config(cfg)
+    before = get_clq_cfg()
+    if weights and weights.config and not options.config_file:
+        before.merge_from_other_cfg(weights.config)
+    check_unread_by_run(cfg, before, options.given, eval_only=options.eval_only)
     check_datasets(cfg, eval_only=options.eval_only)
     notes += check_detector(cfg, weights, options)
     if not options.eval_only:
         check_batch_size(cfg, options.world_size)
         notes += scale_schedule(cfg, options.given)
+    notes += weigh_limits(cfg, eval_only=options.eval_only)
     cfg.freeze()
     return cfg, notes
 
@@ -124,9 +130,11 @@ def _resume_after_restart(cfg: CfgNode, options: RunOptions) -> list[str]:
 
 
 def _select_datasets(cfg: CfgNode, options: RunOptions) -> None:
-    """Register the JSON files, and take the number of classes from them unless it is given."""
-    num_classes = cfg.MODEL.CLQ.NUM_CLASSES
+    """Register the JSON files, and take from them what the command line does not give."""
+    num_classes, filters = cfg.MODEL.CLQ.NUM_CLASSES, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     register_json_datasets(cfg)
+    if "DATALOADER.FILTER_EMPTY_ANNOTATIONS" in options.given:
+        cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = filters
     if "MODEL.CLQ.NUM_CLASSES" in options.given:
         cfg.MODEL.CLQ.NUM_CLASSES = num_classes  # which check_datasets compares with the data
 
@@ -134,6 +142,7 @@ def _select_datasets(cfg: CfgNode, options: RunOptions) -> None:
 def _check_training(cfg: CfgNode, *, resume: bool) -> list[str]:
     """Reject what can't be switched on here, data with errors, and another run's folder."""
     check_training_config(cfg)
+    check_frozen_parts(cfg, resume=resume)
     if cfg.MODEL.COMPILE.ENABLED:
         check_backend(cfg.MODEL.COMPILE.BACKEND)
     if cfg.WANDB.ENABLED:
