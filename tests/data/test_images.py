@@ -2,13 +2,17 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from detectron2.data import detection_utils
 from PIL import Image
+from torch import nn
 
+from clq.config import get_clq_cfg
 from clq.data.images import READ_ERRORS, read_image, reason_of
+from clq.prediction import Predictor
 
 
 def noise(form: str) -> bytes:
@@ -51,9 +55,8 @@ def test_every_source_gives_the_pixels_of_the_training_loader(
         Image.fromarray(GREY),
         Image.fromarray(np.dstack((GREY, GREY, GREY, 255 - GREY))),
         Image.fromarray(GREY).convert("P"),
-        Image.fromarray(GREY.astype(np.uint16)),
     ],
-    ids=["grey", "alpha", "palette", "16 bits"],
+    ids=["grey", "alpha", "palette"],
 )
 def test_other_modes_become_three_channels_of_8_bits(image: Image.Image, tmp_path: Path):
     image.save(tmp_path / "a.png")
@@ -148,3 +151,23 @@ def test_common_reasons_do_not_repeat_the_file(tmp_path: Path):
 def test_a_reason_is_one_line():
     assert reason_of(OSError("cut\n  short.")) == "cut short"
     assert reason_of(EOFError()) == "EOFError"
+
+
+@pytest.mark.parametrize(
+    "image",
+    (
+        None,
+        GREY,
+        np.dstack((PIXELS, GREY)),
+        PIXELS.astype(np.float32),
+        PIXELS.astype(np.uint16),
+        PIXELS.astype(object),
+        PIXELS[:, :0],
+        [[1, 2, 3]],
+    ),
+    ids=("None", "grey", "alpha", "float", "uint16", "object", "empty", "list"),
+)
+def test_the_predictor_takes_no_other_arrays(image: Any):
+    predictor = Predictor(nn.Identity(), get_clq_cfg(), [])
+    with pytest.raises(ValueError, match=r"^an image array must be .* uint8 in BGR order, not "):
+        predictor.detect(image)

@@ -13,7 +13,7 @@ from clq.data.coco.findings import Finding
 from clq.data.coco.table import CocoTable
 from clq.data.coco.validate import check_content
 from clq.data_report import image_checks
-from clq.data_report.image_checks import ImageChecks, check_images, decoded_size, header_size
+from clq.data_report.image_checks import ImageChecks, check_images, decode, read_header
 
 
 def table_of(*names: str, width: int = 60, height: int = 40) -> CocoTable:
@@ -36,7 +36,7 @@ def save(path: Path, width: int = 60, height: int = 40, **options: Any) -> Path:
 def check(folder: Path, *names: str, **options: Any) -> ImageChecks:
     table = table_of(*names)
     rows = np.arange(len(names))
-    return check_images(table, folder, rows, options.pop("read_size", decoded_size), **options)
+    return check_images(table, folder, rows, options.pop("read_facts", decode), **options)
 
 
 def told(findings: list[Finding]) -> dict[str, list[str]]:
@@ -50,7 +50,7 @@ def test_good_images(tmp_path: Path):
     save(tmp_path.parent / f"{tmp_path.name}_beside.png")
     names = "a.png", "sub/b.jpg", f"../{tmp_path.name}_beside.png", str(tmp_path / "a.png")
     assert told(check(tmp_path, *names).findings) == {}
-    checks = check(tmp_path, *names, "sub/../a.png", "./a.png", read_size=header_size)
+    checks = check(tmp_path, *names, "sub/../a.png", "./a.png", read_facts=read_header)
     assert checks.findings == [] and checks.num_read == 6
     assert checks.usable.tolist() == [0, 1, 2, 3, 4, 5]
 
@@ -91,14 +91,14 @@ def test_files_that_can_not_be_read(tmp_path: Path):
     assert told_of["text.png"] == "image text.png can't be read (it is no image)"
     assert "truncated" in told_of["cut.jpg"] and "cut.png can't be read (" in told_of["cut.png"]
     # The headers of files that were cut short are whole.
-    found = told(check(tmp_path, *names, read_size=header_size).findings)
+    found = told(check(tmp_path, *names, read_facts=read_header).findings)
     assert len(found["unreadable_image"]) == 2
 
 
 def test_images_of_another_size(tmp_path: Path):
     save(tmp_path / "a.png", 40, 60)
-    for read_size in (decoded_size, header_size):
-        checks = check(tmp_path, "a.png", read_size=read_size)
+    for read_facts in (decode, read_header):
+        checks = check(tmp_path, "a.png", read_facts=read_facts)
         assert told(checks.findings) == {
             "wrong_size": ["image a.png has 40 x 60 pixels, but the json says 60 x 40"]
         }
@@ -115,13 +115,13 @@ def test_the_orientation_is_that_of_detectron2(form: str, orientation: int | Non
     height, width = read_image(path, format="BGR").shape[:2]
     if form == "jpeg":
         assert (width, height) == ((40, 60) if orientation in (5, 6, 7, 8) else (60, 40))
-    assert header_size(path) == decoded_size(path) == (width, height)
+    assert read_header(path)[:2] == decode(path)[:2] == (width, height)
 
 
 def test_a_header_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = save(tmp_path / "a.png")
     monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("it was decoded"))
-    assert header_size(str(path)) == (60, 40)
+    assert read_header(str(path)) == (60, 40, None)
 
 
 def test_skipping_makes_notes_of_them(tmp_path: Path):
@@ -144,7 +144,7 @@ def test_only_the_chosen_images_are_read(tmp_path: Path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
     checks = check_images(
-        table_of("a.png", "b.png", "c.png"), tmp_path, np.array([1, 2]), header_size
+        table_of("a.png", "b.png", "c.png"), tmp_path, np.array([1, 2]), read_header
     )
     assert told(checks.findings) == {
         "missing_image": ["image c.png does not exist"],
@@ -165,7 +165,7 @@ def test_a_large_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.Monke
         image_checks.os.path, "isfile", lambda path: asked.append(path) or isfile(path)
     )
     table = table_of(*names, "sub", "link.png")
-    checks = check_images(table, tmp_path, np.zeros(0, dtype=int), header_size)
+    checks = check_images(table, tmp_path, np.zeros(0, dtype=int), read_header)
     assert told(checks.findings) == {
         "missing_image": ["image 0.png does not exist", "image sub is a folder"]
     }

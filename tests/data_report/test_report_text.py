@@ -28,7 +28,7 @@ def report() -> DataReport:
         CocoFiles(Path("train.json"), Path("images")),
         class_names=["12", "b"],
         class_counts=[3, 400],
-        num_images=20,
+        image_paths=[f"images/{k}.png" for k in range(20)],
         num_read=13,
         num_matched=12,
         findings=[ERROR, WARNING],

@@ -201,3 +201,32 @@ def test_norms_may_be_trained():
 def test_a_missing_name_is_reported(name, nodes, keys, sentence):
     with pytest.raises(ValueError, match=sentence):
         build_backbone(config(name, nodes, **keys))
+
+
+def test_maps_with_the_channels_last_are_turned():
+    """As of Swin, whose maps are (N, H, W, C)."""
+    nodes = ["features.3", "features.5", "features.7"]
+    backbone = TorchvisionFeatures("swin_t", nodes, freeze_norm=False).eval()
+    shapes = backbone.output_shape()
+    assert [(s.channels, s.stride) for s in shapes.values()] == [(192, 8), (384, 16), (768, 32)]
+    found = backbone(torch.zeros(2, 3, 96, 64))
+    assert [tuple(x.shape) for x in found.values()] == [
+        (2, 192, 12, 8),
+        (2, 384, 6, 4),
+        (2, 768, 3, 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, nodes, told",
+    (
+        ("vit_b_16", ["encoder"], "vit_b_16', which does not take images of any size"),
+        ("mobilenet_v2", ["flatten"], "OUT_NODES has 'flatten', whose output .* is no feature map"),
+        ("swin_t", ["flatten"], "OUT_NODES has 'flatten', whose output .* is no feature map"),
+    ),
+)
+def test_networks_and_nodes_without_feature_maps_are_refused(
+    name: str, nodes: list[str], told: str
+):
+    with pytest.raises(ValueError, match=told):
+        TorchvisionFeatures(name, nodes)

@@ -165,11 +165,18 @@ def test_a_second_run_over_the_same_folder_gives_the_same(weights: Path, photos:
     assert content_of(photos / "out") == before
 
 
-def test_images_of_more_than_8_bits_are_told_of(weights: Path, tmp_path: Path):
-    for name in ("a.png", "b.png"):
-        Image.fromarray(pixels()[:, :, 0].astype(np.uint16)).save(tmp_path / name)
-    note, _ = predict_files(weights, [tmp_path], tmp_path / "out", pictures=False)
-    assert note.startswith(f"note: {tmp_path}/a.png and 1 more of more than 8 bits")
+def test_images_of_more_than_8_bits_are_refused_before_the_first_is_read(
+    weights: Path, tmp_path: Path
+):
+    Image.fromarray(pixels()).save(tmp_path / "a.png")
+    Image.fromarray(pixels()[:, :, 0].astype(np.uint16)).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"b.png can't be read \(.*set INPUT.BIT_DEPTH"):
+        predict_files(weights, [tmp_path], tmp_path / "out", pictures=False)
+    assert not (tmp_path / "out").exists()
+    done = predict_files(
+        weights, [tmp_path], tmp_path / "out", pictures=False, skip_unreadable=True
+    )
+    assert done[-1].startswith("1 image, 1 skipped")
 
 
 # ------------------------------------------------------------------------------ files that are bad

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from .data.images import READ_ERRORS, ImageSource, read_image, reason_of
+import numpy as np
+
+from .data.images import READ_ERRORS, ImageSource, reason_of
 from .engine.run import run_in_process
 from .engine.run_config.options import RunOptions
 from .prediction.predictor import Predictor, usable_device
@@ -70,10 +72,18 @@ class Detector:
         return results
 
     def _predict(self, sources: Sequence[ImageSource], threshold: float) -> Iterator[Result]:
-        images = [_read(source) for source in sources]
+        images = [self._read(source) for source in sources]
         found = self.predictor.detect_batch([image[:, :, ::-1] for image in images])
         for image, instances in zip(images, found, strict=True):
             yield Result.of(image, instances, self.class_names, threshold)
+
+    def _read(self, source: ImageSource) -> np.ndarray:
+        """Read an image as (H, W, 3) uint8, RGB."""
+        try:
+            return self.predictor.read(source, "RGB")
+        except READ_ERRORS as error:
+            name = source if isinstance(source, (str, Path)) else "the image"
+            raise ValueError(f"{name} can't be read ({reason_of(error)}).") from error
 
 
 def load(weights: str | Path, device: str | None = None, *, fast: bool = False) -> Detector:
@@ -167,15 +177,6 @@ def evaluate(
         eval_only=True,
     )
     return _metrics(run_in_process(options))
-
-
-def _read(source: ImageSource) -> Any:
-    """An image as (H, W, 3) uint8, RGB."""
-    try:
-        return read_image(source, "RGB")
-    except READ_ERRORS as error:
-        name = source if isinstance(source, (str, Path)) else "the image"
-        raise ValueError(f"{name} can't be read ({reason_of(error)}).") from error
 
 
 def _strings(pair: Pair | None) -> tuple[str, ...]:

@@ -49,7 +49,15 @@ def check(options: argparse.Namespace) -> list[DataReport]:
         known = [] if reports[0].errors else reports[0].class_names
         val = CocoFiles(*options.val)
         reports.append(
-            report_data(val, cfg, scale, scope=scope, for_training=False, train_classes=known)
+            report_data(
+                val,
+                cfg,
+                scale,
+                scope=scope,
+                for_training=False,
+                train_classes=known,
+                train_paths=reports[0].image_paths,
+            )
         )
     return reports
 

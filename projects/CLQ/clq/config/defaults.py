@@ -100,6 +100,9 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.VAL_JSON = ()  # (json, images), as --val
     # Pass over images that are missing or damaged, and count them, instead of stopping.
     cfg.DATALOADER.SKIP_UNREADABLE = False
+    # Bits that the values of images of more than 8 bits per channel use, 9 to 32; 1 for floats from
+    # 0 to 1. They are scaled to 8 bits by it. With 8, such images are refused.
+    cfg.INPUT.BIT_DEPTH = 8
     cfg.INPUT.VERTICAL_FLIP = False  # flip upside down too, half the time; for views from above
     cfg.INPUT.QUARTER_TURNS = False  # rotate by 0, 90, 180 or 270 degrees; for views from above
     cfg.INPUT.COLOR_JITTER = 0.0  # largest relative change of brightness, contrast, saturation

@@ -135,6 +135,10 @@ def _check_ranges(cfg: CfgNode) -> None:
         raise ValueError(f"MODEL.CLQ.ALPHA is {cfg.MODEL.CLQ.ALPHA}; it must lie in [0, 1].")
     if not 0 <= cfg.SOLVER.EMA.DECAY < 1:
         raise ValueError(f"SOLVER.EMA.DECAY is {cfg.SOLVER.EMA.DECAY}; it must lie in [0, 1).")
+    if not 1 <= cfg.INPUT.BIT_DEPTH <= 32:
+        raise ValueError(
+            f"INPUT.BIT_DEPTH is {cfg.INPUT.BIT_DEPTH}; it must lie in [1, 32], such as 12 or 16."
+        )
     if not cfg.INPUT.MIN_SIZE_TRAIN:
         raise ValueError(
             "INPUT.MIN_SIZE_TRAIN is empty; give the lengths of the shorter side to choose from, "

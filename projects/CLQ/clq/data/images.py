@@ -6,11 +6,19 @@ Letters: H, W height and width of an image in pixels.
 import os
 import struct
 import zlib
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from detectron2.data import detection_utils
-from PIL import Image, ImageOps
+from detectron2.utils.file_io import PathManager
+from PIL import ExifTags, Image, ImageOps
+
+DEPTH_UNKNOWN = (
+    "it has more than 8 bits per channel; set INPUT.BIT_DEPTH to the number of bits that its "
+    "values use, see the note on bit depth in docs/own-data.md"
+)
+# Pillow's modes of more than 8 bits per channel.
+_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray
 
@@ -28,37 +36,116 @@ READ_ERRORS = (
 )
 
 
-def read_image(source: ImageSource, channels: str = "BGR") -> np.ndarray:
+def read_image(source: ImageSource, channels: str = "BGR", *, bit_depth: int = 8) -> np.ndarray:
     """Read an image, upright as its EXIF orientation says.
 
-    Grey, palette and transparent images become three channels of 8 bits.
+    Grey, palette and transparent images become three channels of 8 bits. Where a file has more
+    than 8 bits per channel, or floats, its values v become 255 v / (2**bit_depth - 1), rounded;
+    1 bit is for floats from 0 to 1.
 
     Args:
         source: path, file object, PIL image, or (H, W, 3) uint8 array in RGB order.
         channels: order of the result's channels, ``"BGR"`` or ``"RGB"``.
+        bit_depth: ``INPUT.BIT_DEPTH``; with 8, files of more bits are refused.
 
     Returns:
         (H, W, 3) uint8; of an array a view.
 
     Raises:
-        READ_ERRORS: the file can't be decoded, or the array has another shape or type.
+        READ_ERRORS: the file can't be decoded, has values beyond the bit depth, or the array has
+            another shape or type.
         TypeError: ``source`` is none of the above.
     """
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
-            raise ValueError(
-                "an image array must be (height, width, 3) uint8 in RGB order, not "
-                f"{source.shape} {source.dtype}"
-            )
+        check_array(source, "RGB")
         return source[:, :, ::-1] if channels == "BGR" else source
     if isinstance(source, (str, os.PathLike)):
-        return detection_utils.read_image(os.fspath(source), channels)
+        path = PathManager.get_local_path(os.fspath(source))
+        with Image.open(path) as image:
+            if is_deep(image):
+                return _to_array(image, channels, bit_depth)
+        return detection_utils.read_image(path, channels)
     if not isinstance(source, Image.Image):
         if not hasattr(source, "read"):
             kind = type(source).__name__
             raise TypeError(f"an image must be a path, file object, PIL image or array, not {kind}")
         source = Image.open(source)
-    return detection_utils.convert_PIL_to_numpy(ImageOps.exif_transpose(source), channels)
+    return _to_array(source, channels, bit_depth)
+
+
+def check_array(image: object, order: str) -> None:
+    """Check that an image in memory is one that the detector takes.
+
+    Args:
+        image: of any type.
+        order: of its channels, for the message.
+
+    Raises:
+        ValueError: it is not a (H, W, 3) array of uint8.
+    """
+    found = type(image).__name__
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
+            return
+        found = f"{image.shape} {image.dtype}"
+    raise ValueError(
+        f"an image array must be (height, width, 3) uint8 in {order} order, not {found}"
+    )
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Tell from an image's header whether its channels have more than 8 bits."""
+    return image.mode in _DEEP_MODES or _has_deep_colors(image)
+
+
+def check_depth(image: Image.Image, bit_depth: int) -> None:
+    """
+    Raises:
+        ValueError: the image has more than 8 bits, and nothing says how many of them it uses.
+    """
+    if bit_depth == 8 and is_deep(image):
+        raise ValueError(DEPTH_UNKNOWN)
+
+
+def _to_array(image: Image.Image, channels: str, bit_depth: int) -> np.ndarray:
+    """Convert an image to (H, W, 3) uint8."""
+    check_depth(image, bit_depth)
+    if not is_deep(image):
+        return detection_utils.convert_PIL_to_numpy(ImageOps.exif_transpose(image), channels)
+    # Of a TIFF file, Pillow turns the pixels upright and drops the orientation.
+    values = _decode_deep_colors(image) if _has_deep_colors(image) else np.asarray(image)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    highest = 2**bit_depth - 1
+    low, high = values.min(), values.max()
+    is_too_dark = values.dtype.kind == "f" and 0 < high <= 1 < bit_depth
+    if is_too_dark or not (low >= 0 and high <= highest):  # NaN is neither
+        raise ValueError(
+            f"it has values from {low:g} to {high:g}, but INPUT.BIT_DEPTH {bit_depth} stands for "
+            f"0 to {highest}"
+        )
+    scaled = Image.fromarray(np.rint(values * (255.0 / highest)).astype(np.uint8))
+    scaled.getexif()[ExifTags.Base.Orientation] = orientation
+    return detection_utils.convert_PIL_to_numpy(ImageOps.exif_transpose(scaled), channels)
+
+
+def _has_deep_colors(image: Image.Image) -> bool:
+    """Tell whether a file has colours of 16 bits, of which Pillow keeps the higher 8."""
+    tiles = getattr(image, "tile", None) or [()]
+    return image.mode in ("RGB", "RGBA", "LA") and ";16" in str(tiles[0])
+
+
+def _decode_deep_colors(image: Image.Image) -> np.ndarray:
+    """Decode a file of 16-bit colours as (H, W, 3) uint16 RGB, without alpha."""
+    import cv2
+
+    file: Any = image.fp  # type: ignore[attr-defined]
+    file.seek(0)
+    content = np.frombuffer(file.read(), dtype=np.uint8)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(content, flags)
+    if pixels is None:
+        raise ValueError("its colours of 16 bits can't be decoded")
+    return pixels[:, :, ::-1]
 
 
 def reason_of(error: BaseException) -> str:

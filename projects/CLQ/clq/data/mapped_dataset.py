@@ -41,7 +41,7 @@ class MappedDataset(Dataset):
         try:
             return self._mapper(record)
         except READ_ERRORS as error:
-            reason = _read_error(record)
+            reason = _read_error(record, getattr(self._mapper, "bit_depth", 8))
             if reason is None:
                 raise error
             return {UNREADABLE: [f"{record['file_name']} ({reason})"]}
@@ -95,10 +95,10 @@ def _seeded(*seeds: int) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
-def _read_error(record: Record) -> str | None:
+def _read_error(record: Record, bit_depth: int) -> str | None:
     """Return why a record's image is unreadable, or None."""
     try:
-        height, width = read_image(record["file_name"]).shape[:2]
+        height, width = read_image(record["file_name"], bit_depth=bit_depth).shape[:2]
     except READ_ERRORS as error:
         return reason_of(error)
     if (width, height) == (record["width"], record["height"]):

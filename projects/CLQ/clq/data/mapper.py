@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper, detection_utils
 from detectron2.data import transforms as T
 
 from ..modeling.crowd import CROWD_CLASS
+from .images import read_image
 from .transforms import with_fast_resizing
 
 
 class CLQMapper(DatasetMapper):
-    """Detectron2's mapper with faster resizing, exact boxes and, optionally, crowds.
+    """Detectron2's mapper with images of any depth, exact boxes and, optionally, crowds.
 
     Detectron2 leaves crowds out. Here they become boxes of the class ``CROWD_CLASS``, which
     augmentations transform like all others.
@@ -24,6 +27,7 @@ class CLQMapper(DatasetMapper):
         is_train: bool,
         *,
         augmentations: Sequence[T.Augmentation | T.Transform],
+        bit_depth: int = 8,
         keep_crowds: bool = False,
         **options: Any,
     ) -> None:
@@ -32,22 +36,38 @@ class CLQMapper(DatasetMapper):
             is_train: map for training.
             augmentations: in order; Detectron2's ``ResizeShortestEdge`` is replaced by a faster
                 one.
+            bit_depth: of :func:`clq.data.images.read_image`.
             keep_crowds: keep boxes that are marked ``iscrowd`` in the ground truth.
             options: of Detectron2's mapper.
         """
         super().__init__(is_train, augmentations=with_fast_resizing(augmentations), **options)
+        self.bit_depth = bit_depth
         self.keep_crowds = keep_crowds
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         options = super().from_config(cfg, is_train)
+        options["bit_depth"] = cfg.INPUT.BIT_DEPTH
         return {**options, "keep_crowds": is_train and cfg.MODEL.CLQ.IGNORE_CROWD}
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        if self.is_train and "annotations" in dataset_dict:
-            annotations = [self._prepare(anno) for anno in dataset_dict["annotations"]]
-            dataset_dict = {**dataset_dict, "annotations": annotations}
-        return super().__call__(dataset_dict)
+        """Read and augment an image, with the boxes if it is for training.
+
+        Raises:
+            READ_ERRORS: the image can't be read, or has another size than the record says.
+        """
+        sample = dict(dataset_dict)
+        annotations = sample.pop("annotations", None)
+        image = read_image(sample["file_name"], self.image_format, bit_depth=self.bit_depth)
+        detection_utils.check_image_size(sample, image)
+        augmented = T.AugInput(image)
+        transforms = self.augmentations(augmented)
+        pixels = augmented.image
+        sample["image"] = torch.as_tensor(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        if self.is_train and annotations is not None:
+            sample["annotations"] = [self._prepare(annotation) for annotation in annotations]
+            self._transform_annotations(sample, transforms, pixels.shape[:2])
+        return sample
 
     def _prepare(self, annotation: dict[str, Any]) -> dict[str, Any]:
         """Convert the box to floats, and a crowd to keep to an object of ``CROWD_CLASS``."""

@@ -60,13 +60,24 @@ class ResizeTransform(T.ResizeTransform):
 
 
 class ResizeShortestEdge(T.ResizeShortestEdge):
-    """Detectron2's augmentation, with :class:`ResizeTransform` as its transform."""
+    """Detectron2's augmentation, with :class:`ResizeTransform` as its transform.
+
+    A side is at least one pixel, however thin the image.
+    """
+
+    @staticmethod
+    def get_output_shape(
+        oldh: int, oldw: int, short_edge_length: int, max_size: int
+    ) -> tuple[int, int]:
+        shape = T.ResizeShortestEdge.get_output_shape(oldh, oldw, short_edge_length, max_size)
+        return max(shape[0], 1), max(shape[1], 1)
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
         resize = super().get_transform(image)
         if not isinstance(resize, T.ResizeTransform):  # a size of 0 disables resizing
             return resize
-        return ResizeTransform(resize.h, resize.w, resize.new_h, resize.new_w, resize.interp)
+        shape = max(resize.new_h, 1), max(resize.new_w, 1)
+        return ResizeTransform(resize.h, resize.w, *shape, resize.interp)
 
 
 def with_fast_resizing(

@@ -17,14 +17,31 @@ from PIL import Image
 
 from ..data.coco.findings import Example, Finding, make_findings, quote_unprintable
 from ..data.coco.table import CocoTable
-from ..data.images import READ_ERRORS, read_image, reason_of
+from ..data.images import READ_ERRORS, check_depth, read_image, reason_of
 
 _MANY_FILES = 100  # in one folder, which is then listed instead of checking each file
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSED = (5, 6, 7, 8)
 
-# The reason why an image is unreadable, its actual width and height if wrong, or None.
-Problem = str | tuple[int, int] | None
+_NARROW = 16  # grey levels of 256
+
+
+class ImageFacts(NamedTuple):
+    """What an image file holds.
+
+    Attributes:
+        width: of the upright image in pixels.
+        height: likewise.
+        value_range: lowest and highest value of a channel as the network sees it, where decoded.
+    """
+
+    width: int
+    height: int
+    value_range: tuple[int, int] | None = None
+
+
+# What an image file holds, or the reason why it is unreadable.
+Outcome = ImageFacts | str
 
 
 class ImageChecks(NamedTuple):
@@ -45,7 +62,7 @@ def check_images(
     table: CocoTable,
     image_root: str | Path,
     rows: np.ndarray,
-    read_size: Callable[[str], tuple[int, int]],
+    read_facts: Callable[[str], ImageFacts],
     *,
     skips_unreadable: bool = False,
 ) -> ImageChecks:
@@ -55,7 +72,7 @@ def check_images(
         table: N images.
         image_root: folder that their names start from.
         rows: indices of the images to read.
-        read_size: gives width and height of a file, such as :func:`header_size`.
+        read_facts: reads a file, such as :func:`read_header`.
         skips_unreadable: report unusable files as warnings, since training skips them.
     """
     if not os.path.isdir(image_root):
@@ -69,30 +86,33 @@ def check_images(
     paths = [os.path.join(image_root, name) for name in table.file_names]
     is_missing = ~_are_files(paths)
     rows = rows[~is_missing[rows]]
-    problems = dict(zip(rows.tolist(), _read_sizes(table, paths, rows, read_size)))
-    findings = _find_problems(table, paths, np.flatnonzero(is_missing), problems)
+    outcomes = dict(zip(rows.tolist(), _read_all(paths, rows, read_facts)))
+    findings = _find_problems(table, paths, np.flatnonzero(is_missing), outcomes)
     if skips_unreadable:
         findings = [
             replace(finding, is_error=False, consequence="skipped and counted")
             for finding in findings
         ]
-    usable = [row for row, problem in problems.items() if problem is None]
+    usable = [row for row, outcome in outcomes.items() if _is_usable(table, row, outcome)]
+    findings += _find_narrow_ranges(table, outcomes)
     return ImageChecks(findings, np.array(usable, dtype=np.int64), len(rows))
 
 
 def _find_problems(
-    table: CocoTable, paths: Sequence[str], missing: np.ndarray, problems: dict[int, Problem]
+    table: CocoTable, paths: Sequence[str], missing: np.ndarray, outcomes: dict[int, Outcome]
 ) -> list[Finding]:
     """Report files that are missing, unreadable, or of another size than the json states."""
 
     def state(row: int) -> str:
-        problem = problems.get(row)
-        if problem is None:
+        outcome = outcomes.get(row)
+        if outcome is None:
             return "is a folder" if os.path.isdir(paths[row]) else "does not exist"
-        if isinstance(problem, str):
-            return f"can't be read ({problem})"
+        if isinstance(outcome, str):
+            return f"can't be read ({outcome})"
         width, height = table.sizes[row].tolist()
-        return "has {} x {} pixels, but the json says {} x {}".format(*problem, width, height)
+        return (
+            f"has {outcome.width} x {outcome.height} pixels, but the json says {width} x {height}"
+        )
 
     findings: list[Finding] = []
     for kind, what, rows in (
@@ -100,12 +120,16 @@ def _find_problems(
         (
             "unreadable_image",
             "images that can't be read",
-            [row for row, problem in problems.items() if isinstance(problem, str)],
+            [row for row, outcome in outcomes.items() if isinstance(outcome, str)],
         ),
         (
             "wrong_size",
             "images of another size than the json says",
-            [row for row, problem in problems.items() if isinstance(problem, tuple)],
+            [
+                row
+                for row, outcome in outcomes.items()
+                if not isinstance(outcome, str) and not _is_usable(table, row, outcome)
+            ],
         ),
     ):
         findings += make_findings(
@@ -114,47 +138,67 @@ def _find_problems(
     return findings
 
 
-def header_size(path: str) -> tuple[int, int]:
-    """Read width and height of the upright image, without decoding its pixels.
+def _is_usable(table: CocoTable, row: int, outcome: Outcome) -> bool:
+    return not isinstance(outcome, str) and outcome[:2] == tuple(table.sizes[row].tolist())
+
+
+def _find_narrow_ranges(table: CocoTable, outcomes: dict[int, Outcome]) -> list[Finding]:
+    """Warn of images that are nearly of one colour for the network."""
+    ranges = {
+        row: outcome.value_range
+        for row, outcome in outcomes.items()
+        if not isinstance(outcome, str) and outcome.value_range
+    }
+    return make_findings(
+        "narrow_range",
+        f"images whose pixels span less than {_NARROW} of 256 levels",
+        [row for row, (low, high) in ranges.items() if high - low < _NARROW],
+        lambda row: table.image_example(row, "has values from {} to {}".format(*ranges[row])),
+        is_error=False,
+        total=len(ranges),
+        consequence="there may be nothing to see; does INPUT.BIT_DEPTH fit?",
+    )
+
+
+def read_header(path: str, bit_depth: int = 8) -> ImageFacts:
+    """Read the size of the upright image, without decoding its pixels.
 
     Raises:
-        READ_ERRORS: the file is not an image.
+        READ_ERRORS: the file is not an image, or has more bits than ``bit_depth`` allows.
     """
     with Image.open(path) as image:
+        check_depth(image, bit_depth)
         # The base class's method, since that of PNG decodes all pixels.
         orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION)
         width, height = image.size
-    return (height, width) if orientation in _TRANSPOSED else (width, height)
+    return ImageFacts(height, width) if orientation in _TRANSPOSED else ImageFacts(width, height)
 
 
-def decoded_size(path: str) -> tuple[int, int]:
-    """Decode an image completely and return its width and height.
+def decode(path: str, bit_depth: int = 8) -> ImageFacts:
+    """Decode an image completely.
 
     Raises:
-        READ_ERRORS: the file is damaged or not an image.
+        READ_ERRORS: the file is damaged or not an image, or has values beyond the bit depth.
     """
-    height, width = read_image(path).shape[:2]
-    return width, height
+    pixels = read_image(path, bit_depth=bit_depth)
+    height, width = pixels.shape[:2]
+    return ImageFacts(width, height, (int(pixels.min()), int(pixels.max())))
 
 
-def _read_sizes(
-    table: CocoTable,
-    paths: Sequence[str],
-    rows: np.ndarray,
-    read_size: Callable[[str], tuple[int, int]],
-) -> list[Problem]:
-    """Read images in parallel and return the problem of each."""
+def _read_all(
+    paths: Sequence[str], rows: np.ndarray, read_facts: Callable[[str], ImageFacts]
+) -> list[Outcome]:
+    """Read images in parallel."""
 
-    def problem(row: int) -> Problem:
+    def outcome(row: int) -> Outcome:
         try:
-            size = read_size(paths[row])
+            return read_facts(paths[row])
         except READ_ERRORS as error:
             return reason_of(error)
-        return None if size == tuple(table.sizes[row].tolist()) else size
 
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # of Pillow, about files that it can read
-        return list(pool.map(problem, rows.tolist()))
+        return list(pool.map(outcome, rows.tolist()))
 
 
 def _are_files(paths: Sequence[str]) -> np.ndarray:

@@ -4,6 +4,7 @@ Letters: K categories, N images.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,13 @@ from ..data.coco.table import CocoTable, evenly_spaced
 from ..data.coco.validate import load_and_validate
 from .anchor_coverage import DetectorScale, check_matches, check_scale, scale_objects
 from .annotation_health import check_health
-from .image_checks import check_images, decoded_size, header_size
+from .contradictions import (
+    check_contradictions,
+    check_repeated_images,
+    check_shared_images,
+    image_paths,
+)
+from .image_checks import check_images, decode, read_header
 
 
 class ReportScope(NamedTuple):
@@ -39,7 +46,17 @@ class ReportScope(NamedTuple):
 _QUICK_SCAN = ReportScope(num_images=200, num_matched=50, decodes=False)
 
 # Warnings about evaluation data in the training log; all others matter only for training data.
-_TEST_WARNINGS = ("missing_image", "unreadable_image", "wrong_size", "no_object", "crowded_images")
+_TEST_WARNINGS = (
+    "boxes_of_another_form",
+    "crowded_images",
+    "missing_image",
+    "no_object",
+    "repeated_image",
+    "rotated_boxes",
+    "training_images",
+    "unreadable_image",
+    "wrong_size",
+)
 # Warnings in the training log only above this share of objects.
 _SHARE_WARNINGS = (
     "boxes_beyond_border",
@@ -57,7 +74,7 @@ class DataReport(NamedTuple):
         files: the data set.
         class_names: K of them.
         class_counts: objects of each class, crowd regions left out, (K,).
-        num_images: N.
+        image_paths: N of them.
         num_read: number of images that were read.
         num_matched: number of images that were matched with anchors.
         findings: errors first.
@@ -66,10 +83,14 @@ class DataReport(NamedTuple):
     files: CocoFiles
     class_names: list[str]
     class_counts: list[int]
-    num_images: int
+    image_paths: list[str]
     num_read: int
     num_matched: int
     findings: list[Finding]
+
+    @property
+    def num_images(self) -> int:
+        return len(self.image_paths)
 
     @property
     def errors(self) -> list[Finding]:
@@ -88,6 +109,7 @@ def report_data(
     scope: ReportScope = ReportScope(),
     for_training: bool = True,
     train_classes: Sequence[str] = (),
+    train_paths: Sequence[str] = (),
 ) -> DataReport:
     """Check a data set.
 
@@ -99,6 +121,7 @@ def report_data(
         scope: part of the data set to check.
         for_training: False for a data set that is only evaluated.
         train_classes: classes that it must have; empty for any.
+        train_paths: image files to train on, which it should not have.
     """
     table = load_and_validate(files.json_file)
     findings = table.errors + _check_presence(table, for_training)
@@ -107,12 +130,19 @@ def report_data(
         table,
         files.image_root,
         evenly_spaced(len(table.file_names), scope.num_images),
-        decoded_size if scope.decodes else header_size,
+        partial(decode if scope.decodes else read_header, bit_depth=cfg.INPUT.BIT_DEPTH),
         skips_unreadable=cfg.DATALOADER.SKIP_UNREADABLE,
     )
     if table.file_names:
         findings += images.findings
     findings += check_health(table, keeps_empty=not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    findings += check_contradictions(table)
+    # Contents only where everything is read: file names are enough for the start of a training run.
+    findings += check_repeated_images(table, files.image_root, by_content=scope.decodes)
+    if train_paths:
+        findings += check_shared_images(
+            table, files.image_root, train_paths, by_content=scope.decodes
+        )
     findings += _check_crowded(table, cfg.TEST.DETECTIONS_PER_IMAGE)
     objects = scale_objects(table, scale)
     findings += check_scale(table, objects, scale)
@@ -124,7 +154,7 @@ def report_data(
         files,
         table.class_names,
         np.bincount(table.classes[table.objects], minlength=len(table.class_names)).tolist(),
-        len(table.file_names),
+        image_paths(table, files.image_root),
         images.num_read,
         num_matched,
         sorted(findings, key=lambda finding: not finding.is_error),
@@ -146,6 +176,7 @@ def check_training_data(cfg: CfgNode) -> list[str]:
     """
     warnings: list[str] = []
     train_classes: list[str] = []
+    train_paths: list[str] = []
     scale: DetectorScale | None = None
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
         files, for_training = _coco_files(name), name in cfg.DATASETS.TRAIN
@@ -154,11 +185,18 @@ def check_training_data(cfg: CfgNode) -> list[str]:
         scale = scale or DetectorScale.from_config(cfg)
         scope = _QUICK_SCAN if for_training else _QUICK_SCAN._replace(num_matched=0)
         report = report_data(
-            files, cfg, scale, scope=scope, for_training=for_training, train_classes=train_classes
+            files,
+            cfg,
+            scale,
+            scope=scope,
+            for_training=for_training,
+            train_classes=train_classes,
+            train_paths=train_paths,
         )
         if report.errors:
             sentence = describe_errors(report.errors, files.json_file)
             raise ValueError(add_hint(sentence, *files) if report.num_images else sentence)
+        train_paths += report.image_paths if for_training else []
         train_classes = train_classes or (report.class_names if for_training else [])
         warnings += [
             f"{name}: {warning.sentence}."

@@ -10,7 +10,7 @@ import itertools
 import json
 import logging
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -53,7 +53,8 @@ def evaluate_boxes(
             AR1, AR10 and AR100 keep their own limits.
 
     Returns:
-        `METRIC_NAMES`, then "AP-<class name>" of each category by ascending id, all in percent.
+        `METRIC_NAMES`, then "AP-<class name>" of each category by ascending id, all in percent. A
+        name that several categories have is followed by the id.
         A metric is NaN if no ground-truth box defines it; with boxes but no detections it is 0.
     """
     coco_eval = run_coco_eval(
@@ -74,8 +75,11 @@ def evaluate_boxes(
         (name, _percent(value)) for name, value in zip(METRIC_NAMES, values, strict=True)
     )
     categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
+    counts = Counter(category["name"] for category in categories)
     for k, category in enumerate(categories):
-        results[f"{CLASS_AP_PREFIX}{category['name']}"] = _percent(precision[:, :, k, 0])
+        name = category["name"]
+        name = f"{name} ({category['id']})" if counts[name] > 1 else name
+        results[f"{CLASS_AP_PREFIX}{name}"] = _percent(precision[:, :, k, 0])
     return results
 
 

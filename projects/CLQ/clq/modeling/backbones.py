@@ -73,7 +73,7 @@ class TorchvisionFeatures(Backbone):
     """The feature maps of a torchvision classification network.
 
     Channels and strides are read off a dry run, so any network that ``torch.fx`` can trace
-    serves: MobileNet, EfficientNet, RegNet, ConvNeXt and others.
+    serves: MobileNet, EfficientNet, RegNet, ConvNeXt, Swin and others.
     """
 
     def __init__(
@@ -94,7 +94,8 @@ class TorchvisionFeatures(Backbone):
             frozen_layers: modules of the model whose parameters are not trained.
 
         Raises:
-            ValueError: torchvision has no such model, or the model no such node or layer.
+            ValueError: torchvision has no such model, the model no such node or layer, or the node
+                gives no feature map.
         """
         super().__init__()
         if name not in torchvision.models.list_models():
@@ -105,7 +106,8 @@ class TorchvisionFeatures(Backbone):
         model = torchvision.models.get_model(name, weights=None)
         nodes = {node: node for node in out_nodes}
         self.body = create_feature_extractor(model, return_nodes=nodes)
-        shapes = self._probe_shapes()
+        self._channels_last: set[str] = set()  # nodes whose maps are (N, H, W, C), as of Swin
+        shapes = self._probe_shapes(name)
         if freeze_norm:
             self.body = FrozenBatchNorm2d.convert_frozen_batchnorm(self.body)
         layers = dict(self.body.named_modules())
@@ -120,14 +122,32 @@ class TorchvisionFeatures(Backbone):
         self._shapes = dict(zip(self._node_of, shapes))
 
     @torch.no_grad()
-    def _probe_shapes(self, size: int = 64) -> list[ShapeSpec]:
-        """Channels and stride of each output, from a dry run on a blank image."""
+    def _probe_shapes(self, name: str, size: int = 64) -> list[ShapeSpec]:
+        """Find channels and stride of each output by a dry run on a blank image.
+
+        Its sides tell height from width, so that maps with the channels last are noticed.
+        """
         was_training = self.body.training
-        outputs = self.body.eval()(torch.zeros(1, 3, size, size))
+        try:
+            outputs = self.body.eval()(torch.zeros(1, 3, size, 2 * size))
+        except (AssertionError, RuntimeError) as error:  # as of a ViT, which takes one size alone
+            raise ValueError(
+                f"MODEL.TORCHVISION.NAME is '{name}', which does not take images of any size "
+                f"({' '.join(str(error).split()).rstrip('.')}); choose a network that does."
+            ) from None
         self.body.train(was_training)
-        return [
-            ShapeSpec(channels=x.shape[1], stride=size // x.shape[-1]) for x in outputs.values()
-        ]
+        shapes = []
+        for node, x in outputs.items():
+            if x.ndim == 4 and x.shape[2] == 2 * x.shape[1] != x.shape[3] / 2:
+                self._channels_last.add(node)
+                x = x.permute(0, 3, 1, 2)
+            if x.ndim != 4 or x.shape[3] != 2 * x.shape[2]:
+                raise ValueError(
+                    f"MODEL.TORCHVISION.OUT_NODES has '{node}', whose output {tuple(x.shape)} for "
+                    f"an image of {size} x {2 * size} is no feature map."
+                )
+            shapes.append(ShapeSpec(channels=x.shape[1], stride=size // x.shape[2]))
+        return shapes
 
     @staticmethod
     def _level_names(shapes: Sequence[ShapeSpec]) -> list[str]:
@@ -137,7 +157,14 @@ class TorchvisionFeatures(Backbone):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images (N, 3, H, W) to the feature maps by level name."""
         features = self.body(x)
-        return {level: features[node] for level, node in self._node_of.items()}
+        return {
+            level: (
+                features[node].permute(0, 3, 1, 2)
+                if node in self._channels_last
+                else features[node]
+            )
+            for level, node in self._node_of.items()
+        }
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return self._shapes

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.images import READ_ERRORS, read_image, reason_of
+from ..data.images import DEPTH_UNKNOWN, READ_ERRORS, is_deep, read_image, reason_of
 
 # Files to find in a folder. A file that is named itself may have any suffix.
 IMAGE_SUFFIXES = frozenset(
@@ -22,8 +22,6 @@ IMAGE_SUFFIXES = frozenset(
 VIDEO_SUFFIXES = frozenset(
     (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 )
-# Pillow's modes of more than 8 bits; conversion to 8 bits clips values at 255.
-_HIGH_BIT_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 class UnreadableError(ValueError):
@@ -39,7 +37,7 @@ class Source:
     is_video: bool = False
     num_frames: int = 1  # from the header of a video, 0 if unknown
     frame_rate: float = 25.0  # of a video, in frames per second, if its header states it
-    is_high_bit_depth: bool = False  # more than 8 bits per channel
+    is_deep: bool = False  # an image of more than 8 bits per channel
 
 
 def find_files(inputs: Sequence[str | Path], *, ignored: Path) -> list[Path]:
@@ -103,7 +101,7 @@ def probe(path: Path, root: Path) -> Source:
         return _probe_video(path, name)
     try:
         with Image.open(path) as image:
-            return Source(path, name, is_high_bit_depth=image.mode in _HIGH_BIT_MODES)
+            return Source(path, name, is_deep=is_deep(image))
     except Image.UnidentifiedImageError as error:
         if suffix in IMAGE_SUFFIXES:
             raise UnreadableError(f"{path} can't be read ({reason_of(error)})") from error
@@ -127,8 +125,23 @@ def _probe_video(path: Path, name: str) -> Source:
         capture.release()
 
 
-def read_frames(source: Source) -> Iterator[np.ndarray]:
+def check_depth(source: Source, bit_depth: int) -> Source:
+    """Return a source whose depth ``INPUT.BIT_DEPTH`` of the detector covers.
+
+    Raises:
+        UnreadableError: naming the file.
+    """
+    if source.is_deep and bit_depth == 8:
+        raise UnreadableError(f"{source.path} can't be read ({DEPTH_UNKNOWN})")
+    return source
+
+
+def read_frames(source: Source, bit_depth: int = 8) -> Iterator[np.ndarray]:
     """Decode an image, or the frames of a video in order.
+
+    Args:
+        source: of :func:`probe`.
+        bit_depth: of :func:`clq.data.images.read_image`.
 
     Yields:
         (H, W, 3) uint8 BGR, upright.
@@ -140,7 +153,7 @@ def read_frames(source: Source) -> Iterator[np.ndarray]:
         yield from _read_video(source.path)
         return
     try:
-        image = read_image(source.path)
+        image = read_image(source.path, bit_depth=bit_depth)
     except READ_ERRORS as error:
         raise UnreadableError(f"{source.path} can't be read ({reason_of(error)})") from error
     yield image

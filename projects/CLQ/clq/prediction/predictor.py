@@ -14,6 +14,7 @@ from detectron2.structures import Instances
 from torch import nn
 
 from ..checkpoint.detector import load_configured
+from ..data.images import ImageSource, check_array, read_image
 from ..data.transforms import ResizeShortestEdge
 from ..modeling import CLQ, fast_inference_model
 
@@ -25,7 +26,7 @@ class Predictor:
         """
         Args:
             model: :class:`CLQ` in evaluation mode.
-            cfg: reads ``INPUT.FORMAT``, ``INPUT.MIN_SIZE_TEST`` and ``INPUT.MAX_SIZE_TEST``.
+            cfg: reads ``INPUT.FORMAT``, ``BIT_DEPTH``, ``MIN_SIZE_TEST`` and ``MAX_SIZE_TEST``.
             class_names: by class index.
         """
         self.cfg = cfg
@@ -53,6 +54,14 @@ class Predictor:
         assert isinstance(model, CLQ)
         return cls(fast_inference_model(model) if fast else model, cfg, class_names)
 
+    def read(self, source: ImageSource, channels: str = "BGR") -> np.ndarray:
+        """Read an image as the detector was trained on it, see :func:`clq.data.images.read_image`.
+
+        Raises:
+            READ_ERRORS: the image can't be read.
+        """
+        return read_image(source, channels, bit_depth=self.cfg.INPUT.BIT_DEPTH)
+
     def detect(self, image: np.ndarray) -> Instances:
         """Detect objects in one image.
 
@@ -62,6 +71,9 @@ class Predictor:
         Returns:
             ``pred_boxes`` in pixels of the image, ``scores`` and ``pred_classes``, best first, on
             CPU.
+
+        Raises:
+            ValueError: the image is no such array.
         """
         return self.detect_batch([image])[0]
 
@@ -73,7 +85,12 @@ class Predictor:
         Args:
             images: (H, W, 3) uint8 BGR, of any sizes.
             batch_size: largest number of images in a forward pass.
+
+        Raises:
+            ValueError: an image is no such array.
         """
+        for image in images:
+            check_array(image, "BGR")
         groups: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
             groups.setdefault(self._padded_size(image), []).append(i)

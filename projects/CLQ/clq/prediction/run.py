@@ -9,7 +9,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from .drawing import draw_detections
-from .inputs import Source, UnreadableError, common_folder, find_files, probe, read_frames
+from .inputs import (
+    Source,
+    UnreadableError,
+    check_depth,
+    common_folder,
+    find_files,
+    probe,
+    read_frames,
+)
 from .outputs import CocoFile, drawing_name, drawing_writer
 from .predictor import Predictor, usable_device
 
@@ -57,6 +65,7 @@ def predict_files(
     targets = _drawing_paths(sources, output) if pictures else {}
     usable = usable_device("cpu" if fast and device is None else device)
     predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
+    sources = _readable(sources, predictor.cfg.INPUT.BIT_DEPTH, unreadable)
     _make_folder(output)
     coco = CocoFile(predictor.class_names, {"weights": str(weights), "image_root": str(root)})
     counts: dict[Source, int] = {}
@@ -112,6 +121,15 @@ def _probe_all(
     return sources, root
 
 
+def _readable(sources: Sequence[Source], bit_depth: int, unreadable: _Unreadable) -> list[Source]:
+    """Return the inputs whose bit depth the detector was trained for."""
+    readable = []
+    for source in sources:
+        with unreadable.skip_or_raise():
+            readable.append(check_depth(source, bit_depth))
+    return readable
+
+
 def _drawing_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path]:
     """Return the path of each input's drawing.
 
@@ -159,9 +177,10 @@ def _predict(
 ) -> int:
     """Predict on an image or on each frame of a video; returns their number."""
     count = 0
+    bit_depth = predictor.cfg.INPUT.BIT_DEPTH
     writer = drawing_writer(source, target) if target else contextlib.nullcontext()
     with writer as write:
-        for count, image in enumerate(read_frames(source), start=1):
+        for count, image in enumerate(read_frames(source, bit_depth), start=1):
             found = predictor.detect(image)
             coco.add(source.name, found, frame=count - 1 if source.is_video else None)
             if write:
@@ -171,20 +190,12 @@ def _predict(
 
 
 def _notes(counts: dict[Source, int]) -> list[str]:
-    """Describe truncated videos and images of high bit depth, one sentence each."""
-    notes = [
+    """Describe truncated videos, one sentence each."""
+    return [
         f"note: {source.path} gave {count} frames, but its header tells of {source.num_frames}"
         for source, count in counts.items()
         if source.is_video and count < source.num_frames
     ]
-    high = [source.path for source in counts if source.is_high_bit_depth]
-    if high:
-        others = f" and {len(high) - 1} more" if len(high) > 1 else ""
-        notes.append(
-            f"note: {high[0]}{others} of more than 8 bits: what is above 255 counts as 255, as in "
-            "training"
-        )
-    return notes
 
 
 def _counted(counts: dict[Source, int], unreadable: _Unreadable) -> list[str]:

@@ -178,3 +178,14 @@ ANNOTATION_RULES = (
         default=0,
     ),
 )
+
+
+def rotation_of(annotation: Entry) -> float:
+    """Return the rotation that an annotation states, as CVAT does in ``attributes``, or 0."""
+    attributes = annotation.get("attributes")
+    for place in (annotation, attributes if isinstance(attributes, dict) else {}):
+        for key in ("rotation", "angle", "theta"):
+            value: Any = place.get(key)
+            if type(value) in _NUMBERS and math.isfinite(value):
+                return float(value)
+    return 0.0

@@ -25,6 +25,7 @@ class CocoTable(NamedTuple):
         boxes: ``[x, y, width, height]`` in pixels, float64 (M, 4).
         is_crowd: bool (M,).
         lacks_polygon: has a segmentation none of whose polygons has three points, bool (M,).
+        angles: rotation that an annotation states in degrees, which training ignores, (M,).
         errors: of the entries that were left out.
     """
 
@@ -39,6 +40,7 @@ class CocoTable(NamedTuple):
     boxes: np.ndarray
     is_crowd: np.ndarray
     lacks_polygon: np.ndarray
+    angles: np.ndarray
     errors: list[Finding]
 
     @property

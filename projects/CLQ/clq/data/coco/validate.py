@@ -22,6 +22,7 @@ from .schema import (
     Rule,
     lacks_polygon,
     reference_rule,
+    rotation_of,
 )
 from .table import CocoTable
 
@@ -115,6 +116,7 @@ def check_content(content: Any) -> CocoTable:
         np.array([entry["bbox"] for entry in annotations], dtype=np.float64).reshape(-1, 4),
         np.array([entry.get("iscrowd", 0) for entry in annotations], dtype=bool),
         np.array([lacks_polygon(entry.get("segmentation")) for entry in annotations], dtype=bool),
+        np.array([rotation_of(entry) for entry in annotations], dtype=np.float64),
         category_errors + image_errors + errors,
     )
 

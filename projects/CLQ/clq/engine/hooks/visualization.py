@@ -11,7 +11,7 @@ from detectron2.evaluation import inference_context
 from detectron2.structures import Instances
 from torch import nn
 
-from ...data.images import READ_ERRORS, read_image
+from ...data.images import READ_ERRORS
 from ...data.mapped_dataset import Record
 from ...prediction.drawing import draw_detections, draw_ground_truth
 from ...prediction.predictor import Predictor
@@ -45,7 +45,7 @@ class VisualizationHook(HookBase):
         with inference_context(self._predictor.model):
             for record in self._records:
                 try:
-                    image = read_image(record["file_name"])
+                    image = self._predictor.read(record["file_name"])
                 except READ_ERRORS:
                     continue
                 name = Path(record["file_name"]).name
