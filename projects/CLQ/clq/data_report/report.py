@@ -99,7 +99,7 @@ def report_data(
         for_training: False for a data set that is only evaluated.
         train_classes: classes that it must have; empty for any.
     """
-    table = load_and_validate(files.json_file)
+    table = load_and_validate(files.json_file, needs_labels=for_training)
     findings = table.errors + _check_presence(table, for_training)
     findings += _check_classes(table, train_classes)
     images = check_images(

@@ -272,7 +272,10 @@ class CLQTrainer(DefaultTrainer):
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> CocoBoxEvaluator:
         folder = Path(cfg.OUTPUT_DIR, "inference", dataset_name)
         return CocoBoxEvaluator(
-            dataset_name=dataset_name, output_dir=str(folder), backend=cfg.TEST.EVALUATOR
+            dataset_name=dataset_name,
+            output_dir=str(folder),
+            backend=cfg.TEST.EVALUATOR,
+            num_classes=cfg.MODEL.CLQ.NUM_CLASSES,
         )
 
     @classmethod

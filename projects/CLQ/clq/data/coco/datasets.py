@@ -21,7 +21,11 @@ def register_json_datasets(cfg: CfgNode) -> None:
         ValueError: an unusable json, or two whose classes differ.
     """
     pairs = {TRAIN: cfg.DATASETS.TRAIN_JSON, VAL: cfg.DATASETS.VAL_JSON}
-    classes = {name: register_coco_json(name, *pair) for name, pair in pairs.items() if pair}
+    classes = {
+        name: register_coco_json(name, *pair, needs_labels=name == TRAIN)
+        for name, pair in pairs.items()
+        if pair
+    }
     if not classes:
         return
     if len(classes) == 2:
