@@ -1,6 +1,7 @@
 """Predict on images and videos, and write drawings and one COCO json."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +9,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .data_ids import DataIds
 from .drawing import draw_detections
 from .inputs import Source, UnreadableError, common_folder, find_files, probe, read_frames
 from .outputs import CocoFile, drawing_name, drawing_writer
 from .predictor import Predictor, usable_device
 
 JSON_NAME = "predictions.json"
+RESULTS_NAME = "coco_instances_results.json"
 
 
 def predict_files(
@@ -26,6 +29,7 @@ def predict_files(
     fast: bool = False,
     skip_unreadable: bool = False,
     pictures: bool = True,
+    ids_from: str | Path | None = None,
 ) -> list[str]:
     """Predict on images and videos, draw the detections, and write ``predictions.json``.
 
@@ -42,6 +46,8 @@ def predict_files(
         fast: on CPU, use :func:`clq.modeling.fast_inference_model`.
         skip_unreadable: skip files that can't be decoded.
         pictures: draw the detections.
+        ids_from: a COCO json of all inputs, whose ids of categories and images are written; and
+            also ``coco_instances_results.json``, the list that pycocotools' ``loadRes`` reads.
 
     Returns:
         A report, one sentence an entry.
@@ -52,13 +58,22 @@ def predict_files(
     """
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"--score-threshold is {score_threshold}; it must lie in [0, 1].")
-    output, unreadable = Path(output), _Unreadable(skip_unreadable)
+    weights, output = os.path.expanduser(weights), Path(output).expanduser()
+    inputs, unreadable = [Path(path).expanduser() for path in inputs], _Unreadable(skip_unreadable)
+    ids = DataIds(Path(ids_from).expanduser()) if ids_from else None
     sources, root = _probe_all(inputs, output, unreadable)
     targets = _drawing_paths(sources, output) if pictures else {}
+    image_ids = ids.of_images(sources) if ids else {}
     usable = usable_device("cpu" if fast and device is None else device)
     predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
+    category_ids = ids.of_classes(predictor.class_names) if ids else None
     _make_folder(output)
-    coco = CocoFile(predictor.class_names, {"weights": str(weights), "image_root": str(root)})
+    coco = CocoFile(
+        predictor.class_names,
+        {"weights": str(weights), "image_root": str(root)},
+        category_ids=category_ids,
+        image_ids=image_ids,
+    )
     counts: dict[Source, int] = {}
     with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
         for source in sources:
@@ -70,6 +85,8 @@ def predict_files(
     if not counts:
         raise ValueError(f"no input can be read; {unreadable.sentences[0]}.")
     coco.write(output / JSON_NAME)
+    if ids:
+        coco.write_results(output / RESULTS_NAME)
     places = f"pictures in {output}/, " if pictures else ""
     done = [*_counted(counts, unreadable), _number(coco.num_detections, "detection")]
     summary = f"{', '.join(done)}; {places}boxes in {output / JSON_NAME}"

@@ -129,7 +129,7 @@ def _root_category(categories: list[Entry], annotations: list[Entry]) -> Entry |
     used = [entry.get("category_id") for entry in annotations]
     for root in categories if len(categories) > 1 else ():
         others = (entry.get("supercategory") for entry in categories if entry is not root)
-        if all(name == root["name"] for name in others) and root["id"] not in used:
+        if root["name"] and all(name == root["name"] for name in others) and root["id"] not in used:
             return root
     return None
 
