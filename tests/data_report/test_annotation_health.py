@@ -85,7 +85,6 @@ def test_an_image_of_what_does_not_train_is_without_objects():
         annotation(1, [5, 5, 0, 5]),
         annotation(1, [60, 5, 5, 5]),
         annotation(1, [5, 5, 5, 5], iscrowd=1),
-        annotation(1, [5, 5, 5, 5], segmentation=[[1]]),
     ):
         assert by_kind(table_of([left_out], [(5, "dot")]))["images_without_objects"].count == 2
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from clq.config import get_clq_cfg
 from clq.data import CocoFiles, register_coco_json
-from clq.data.coco import validate
+from clq.data.coco import dialect
 from clq.data.coco.validate import check_content, load_and_validate
 from clq.data_report import report_data
 from clq.data_report.anchor_coverage import DetectorScale
@@ -198,7 +198,7 @@ def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch: pyt
     path.write_text(json.dumps(CONTENT))
     calls = Counter[str]()
     parse = json.loads
-    monkeypatch.setattr(validate.json, "loads", lambda text: calls.update(n=1) or parse(text))
+    monkeypatch.setattr(dialect.json, "loads", lambda text: calls.update(n=1) or parse(text))
     assert load_and_validate(path) is load_and_validate(str(path))
     assert calls["n"] == 1
     path.write_text(json.dumps({**CONTENT, "annotations": []}))
@@ -351,5 +351,5 @@ def test_the_mutations_reach_most_kinds_of_faults():
 
     count()
     assert kinds["usable"] > 50
-    expected = "bad_category bad_image bad_box bad_segmentation unknown_image_id not_coco".split()
+    expected = "bad_category bad_image bad_box bad_area unknown_image_id not_coco".split()
     assert [kind for kind in expected if kinds[kind] < 10] == []

@@ -154,7 +154,12 @@ def as_coco(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> di
         for annotation in record.get("annotations", ())
     ]
     images = [
-        {"id": r["image_id"], "file_name": r["file_name"], "width": r["width"], "height": r["height"]}
+        {
+            "id": r["image_id"],
+            "file_name": r["file_name"],
+            "width": r["width"],
+            "height": r["height"],
+        }
         for r in records
     ]
     is_labelled = any("annotations" in record for record in records)
