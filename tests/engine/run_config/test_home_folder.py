@@ -12,7 +12,8 @@ from clq.engine.run_config.merge import merge_config
 def test_home_folder_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.yaml").write_text(
-        'OUTPUT_DIR: "~/out"\nDATASETS: {TRAIN_JSON: ["~/t.json", "~/t"]}\nMODEL: {WEIGHTS: "~/w"}\n'
+        'OUTPUT_DIR: "~/out"\nDATASETS: {TRAIN_JSON: ["~/t.json", "~/t"]}\n'
+        'MODEL: {WEIGHTS: "~/w"}\n'
     )
     cfg = get_clq_cfg()
     merge_config(cfg, RunOptions(config_file="~/a.yaml", val=("~/v.json", "~/v")))

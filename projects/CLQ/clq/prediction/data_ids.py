@@ -56,8 +56,8 @@ class DataIds:
         for name, id_ in ids.items():
             if owners.setdefault(id_, name) != name:
                 raise ValueError(
-                    f"{owners[id_]} and {name} are both image {id_} of {self._file} by their names; "
-                    "give one of them."
+                    f"{owners[id_]} and {name} are both image {id_} of {self._file} by their "
+                    "names; give one of them."
                 )
         return ids
 
@@ -72,7 +72,7 @@ class DataIds:
         if source.is_video or len(best) != 1:
             number = "several images" if best else "no image"
             raise ValueError(
-                f"{source.path} is {number} of {self._file} by its name; --ids-from takes the images "
-                "of its json alone, in the folders that it names."
+                f"{source.path} is {number} of {self._file} by its name; --ids-from takes the "
+                "images of its json alone, in the folders that it names."
             )
         return best[0]
