@@ -68,12 +68,8 @@ def predict_files(
     predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
     category_ids = ids.of_classes(predictor.class_names) if ids else None
     _make_folder(output)
-    coco = CocoFile(
-        predictor.class_names,
-        {"weights": str(weights), "image_root": str(root)},
-        category_ids=category_ids,
-        image_ids=image_ids,
-    )
+    info = {"weights": str(weights), "image_root": str(root)}
+    coco = CocoFile(predictor.class_names, info, category_ids=category_ids, image_ids=image_ids)
     counts: dict[Source, int] = {}
     with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
         for source in sources:
@@ -87,11 +83,8 @@ def predict_files(
     coco.write(output / JSON_NAME)
     if ids:
         coco.write_results(output / RESULTS_NAME)
-    places = f"pictures in {output}/, " if pictures else ""
     done = [*_counted(counts, unreadable), _number(coco.num_detections, "detection")]
-    summary = f"{', '.join(done)}; {places}boxes in {output / JSON_NAME}"
-    skipped = [f"skipped: {sentence}" for sentence in unreadable.sentences]
-    return [*skipped, *_notes(counts), summary]
+    return _report(done, counts, unreadable, output, pictures=pictures)
 
 
 @dataclass
@@ -185,6 +178,20 @@ def _predict(
                 write(draw_detections(image, found, predictor.class_names, score_threshold))
             progress.update()
     return count
+
+
+def _report(
+    done: Sequence[str],
+    counts: dict[Source, int],
+    unreadable: _Unreadable,
+    output: Path,
+    *,
+    pictures: bool,
+) -> list[str]:
+    places = f"pictures in {output}/, " if pictures else ""
+    summary = f"{', '.join(done)}; {places}boxes in {output / JSON_NAME}"
+    skipped = [f"skipped: {sentence}" for sentence in unreadable.sentences]
+    return [*skipped, *_notes(counts), summary]
 
 
 def _notes(counts: dict[Source, int]) -> list[str]:
