@@ -74,17 +74,15 @@ def predict_files(
     with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
         for source in sources:
             with unreadable.skip_or_raise():
-                target = targets.get(source)
                 counts[source] = _predict(
-                    predictor, source, target, coco, score_threshold, progress
+                    predictor, source, targets.get(source), coco, score_threshold, progress
                 )
     if not counts:
         raise ValueError(f"no input can be read; {unreadable.sentences[0]}.")
     coco.write(output / JSON_NAME)
     if ids:
         coco.write_results(output / RESULTS_NAME)
-    done = [*_counted(counts, unreadable), _number(coco.num_detections, "detection")]
-    return _report(done, counts, unreadable, output, pictures=pictures)
+    return _report(coco.num_detections, counts, unreadable, output, pictures=pictures)
 
 
 @dataclass
@@ -181,13 +179,14 @@ def _predict(
 
 
 def _report(
-    done: Sequence[str],
+    num_detections: int,
     counts: dict[Source, int],
     unreadable: _Unreadable,
     output: Path,
     *,
     pictures: bool,
 ) -> list[str]:
+    done = [*_counted(counts, unreadable), _number(num_detections, "detection")]
     places = f"pictures in {output}/, " if pictures else ""
     summary = f"{', '.join(done)}; {places}boxes in {output / JSON_NAME}"
     skipped = [f"skipped: {sentence}" for sentence in unreadable.sentences]
