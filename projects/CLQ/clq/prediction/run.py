@@ -46,8 +46,7 @@ def predict_files(
         fast: on CPU, use :func:`clq.modeling.fast_inference_model`.
         skip_unreadable: skip files that can't be decoded.
         pictures: draw the detections.
-        ids_from: a COCO json of all inputs, whose ids of categories and images are written; and
-            also ``coco_instances_results.json``, the list that pycocotools' ``loadRes`` reads.
+        ids_from: a COCO json of all inputs, whose ids are written; see :class:`DataIds`.
 
     Returns:
         A report, one sentence an entry.
@@ -56,8 +55,7 @@ def predict_files(
         OSError: the output can't be written.
         ValueError: naming a missing or unreadable input, or an invalid argument.
     """
-    if not 0 <= score_threshold <= 1:
-        raise ValueError(f"--score-threshold is {score_threshold}; it must lie in [0, 1].")
+    _check_threshold(score_threshold)
     weights, output = os.path.expanduser(weights), Path(output).expanduser()
     inputs, unreadable = [Path(path).expanduser() for path in inputs], _Unreadable(skip_unreadable)
     ids = DataIds(Path(ids_from).expanduser()) if ids_from else None
@@ -79,9 +77,7 @@ def predict_files(
                 )
     if not counts:
         raise ValueError(f"no input can be read; {unreadable.sentences[0]}.")
-    coco.write(output / JSON_NAME)
-    if ids:
-        coco.write_results(output / RESULTS_NAME)
+    _write(coco, output, with_results=ids is not None)
     return _report(coco.num_detections, counts, unreadable, output, pictures=pictures)
 
 
@@ -176,6 +172,18 @@ def _predict(
                 write(draw_detections(image, found, predictor.class_names, score_threshold))
             progress.update()
     return count
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"--score-threshold is {threshold}; it must lie in [0, 1].")
+
+
+def _write(coco: CocoFile, output: Path, *, with_results: bool) -> None:
+    """Write ``predictions.json``, and the list that pycocotools' ``loadRes`` reads."""
+    coco.write(output / JSON_NAME)
+    if with_results:
+        coco.write_results(output / RESULTS_NAME)
 
 
 def _report(
