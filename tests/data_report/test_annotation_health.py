@@ -67,7 +67,6 @@ def test_boxes_are_sorted_out(table: CocoTable):
     assert annotations_of(found["boxes_outside_image"]) == ["4", "5"]
     assert annotations_of(found["boxes_beyond_border"]) == ["6", "7"]
     assert annotations_of(found["crowd_regions"]) == ["9", "10"]
-    assert annotations_of(found["objects_without_polygon"]) == ["-11"]
     assert str(found["boxes_without_area"].examples[0]) == (
         "annotation 2 of a.png has the bbox [5, 5, 0, 5]"
     )
@@ -86,7 +85,6 @@ def test_an_image_of_what_does_not_train_is_without_objects():
         annotation(1, [5, 5, 0, 5]),
         annotation(1, [60, 5, 5, 5]),
         annotation(1, [5, 5, 5, 5], iscrowd=1),
-        annotation(1, [5, 5, 5, 5], segmentation=[[1]]),
     ):
         assert by_kind(table_of([left_out], [(5, "dot")]))["images_without_objects"].count == 2
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from clq.config import get_clq_cfg
 from clq.data import CocoFiles, register_json_datasets
-from clq.data.coco import validate
+from clq.data.coco import dialect, validate
 from clq.data_report import DataReport, check_training_data, report_data
 from clq.data_report.anchor_coverage import DetectorScale
 from clq.data_report.report import ReportScope
@@ -232,7 +232,7 @@ def test_each_json_is_parsed_once(
     parsed = Counter[int]()
     parse = json.loads
     monkeypatch.setattr(
-        validate.json, "loads", lambda text: parsed.update([len(text)]) or parse(text)
+        dialect.json, "loads", lambda text: parsed.update([len(text)]) or parse(text)
     )
     check_training_data(configured(cfg, files, tiny_data.val))
     sizes = [len(path.read_text()) for path in (files.json_file, tiny_data.val.json_file)]

@@ -9,7 +9,6 @@ from clq.data.coco.schema import (
     ANNOTATION_RULES,
     CATEGORY_RULE,
     IMAGE_RULE,
-    lacks_polygon,
     reference_rule,
 )
 
@@ -71,32 +70,6 @@ def test_references():
         ),
         ("iscrowd", [0, 1, False, True], [None, 2, -1, "0", "1", [], math.nan]),
         ("area", [None, 0, 2.5], [-1, math.nan, math.inf, "3", True, [3]]),
-        (
-            "segmentation",
-            [
-                None,
-                [],
-                {},
-                [[1, 2, 3, 4, 5, 6.5]],
-                [[1]],
-                {"counts": "abc", "size": [4, 5]},
-                {"counts": [3, 17], "size": [4, 5]},
-            ],
-            [
-                "abc",
-                3,
-                [3],
-                ["abc"],
-                [["a"]],
-                [{}],
-                {"counts": "abc"},
-                {"size": [4, 5]},
-                {"counts": [-1], "size": [4, 5]},
-                {"counts": [1], "size": [4]},
-                {"counts": [1], "size": [4, 2.5]},
-            ],
-        ),
-        ("keypoints", [None, [], [1, 2.5, 2]], [3, "abc", [None], [[1]]]),
         ("ignore", [0, False, 0.0], [1, True, None, "", [], math.nan]),
     ],
 )
@@ -106,10 +79,3 @@ def test_annotations(key: str, valid: list[Any], invalid: list[Any]):
     assert [value for value in valid if not rule.is_valid(value)] == []
     assert [value for value in invalid if rule.is_valid(value)] == []
     assert all(map(rule.is_valid, rule.values([{}]))) == (key not in ("id", "bbox"))
-
-
-def test_segmentations_without_polygon():
-    assert lacks_polygon([[1, 2, 3, 4]]) and lacks_polygon([[1, 2, 3, 4, 5, 6, 7], []])
-    assert not lacks_polygon([[1, 2], [1, 2, 3, 4, 5, 6]])
-    assert not lacks_polygon([]) and not lacks_polygon(None)
-    assert not lacks_polygon({"counts": "abc", "size": [4, 5]})

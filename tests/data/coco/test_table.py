@@ -34,7 +34,7 @@ def table() -> CocoTable:
 
 
 def test_what_trains(table: CocoTable):
-    assert table.is_trained_on().tolist() == [True, True, False, False, False, False, False]
+    assert table.is_trained_on().tolist() == [True, True, False, False, False, False, True]
     assert table.objects.tolist() == [0, 1, 2, 3, 4, 6]
 
 

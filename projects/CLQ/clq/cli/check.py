@@ -43,11 +43,11 @@ def check(options: argparse.Namespace) -> list[DataReport]:
         scale = DetectorScale.from_config(cfg)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False  # as --train and --val set it
     scope = ReportScope(num_images=options.images)
-    files = CocoFiles(options.json_file, options.image_root)
+    files = CocoFiles(options.json_file.expanduser(), options.image_root.expanduser())
     reports = [report_data(files, cfg, scale, scope=scope)]
     if options.val:
         known = [] if reports[0].errors else reports[0].class_names
-        val = CocoFiles(*options.val)
+        val = CocoFiles(*(path.expanduser() for path in options.val))
         reports.append(
             report_data(
                 val,

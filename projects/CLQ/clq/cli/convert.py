@@ -17,6 +17,7 @@ do with it. Keys that tensors do not show may follow at the end, such as MODEL.C
 """
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from ..checkpoint import Spare, convert
@@ -61,8 +62,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     options = parser.parse_intermixed_args(argv)
     with exit_on_user_error(hint="nothing was written"):
         done = convert(
-            options.source,
-            options.target,
+            os.path.expanduser(options.source),
+            os.path.expanduser(options.target),
             spare=options.spare,
             trusted=options.unsafe,
             config_file=find_config(options.config_file),

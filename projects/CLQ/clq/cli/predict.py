@@ -54,6 +54,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument(
         "--no-pictures", dest="pictures", action="store_false", help="write predictions.json alone"
     )
+    parser.add_argument(
+        "--ids-from",
+        metavar="JSON",
+        help="COCO json of all inputs: take its ids of categories and images, found by file name, "
+        "and write coco_instances_results.json too, for pycocotools or a leaderboard",
+    )
     options = parser.parse_args(argv)
     with exit_on_user_error(hint="predictions.json was not written"):
         done = predict_files(
@@ -65,5 +71,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             fast=options.fast,
             skip_unreadable=options.skip_unreadable,
             pictures=options.pictures,
+            ids_from=options.ids_from,
         )
         print_output("\n".join(done))

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, get_detection_dataset_dicts, samplers
+from detectron2.data import DatasetFromList, samplers
 from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
 from .mapped_dataset import UNREADABLE, MappedDataset, Record, SampleIndex, SeededDataset
 from .mapper import CLQMapper
+from .records import load_records
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class TrainLoader:
     @classmethod
     def from_config(cls, cfg: CfgNode, mapper: Callable[[Record], Record]) -> "TrainLoader":
         """Build the loader of ``DATASETS.TRAIN``; a negative ``SEED`` means a random shared one."""
-        records = get_detection_dataset_dicts(
+        records = load_records(
             cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         )
         return cls(
@@ -173,7 +174,7 @@ class TestLoader:
     @classmethod
     def from_config(cls, cfg: CfgNode, dataset_name: str) -> "TestLoader":
         return cls(
-            get_detection_dataset_dicts(dataset_name, filter_empty=False),
+            load_records(dataset_name),
             CLQMapper(cfg, is_train=False),
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             skip_unreadable=cfg.DATALOADER.SKIP_UNREADABLE,

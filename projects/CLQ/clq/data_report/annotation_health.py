@@ -38,14 +38,6 @@ def check_health(table: CocoTable, *, keeps_empty: bool = True) -> list[Finding]
     )
     findings += _check_borders(table, affected.get("bbox_out_of_bounds", []))
     findings += make_findings(
-        "objects_without_polygon",
-        "objects whose segmentation has no polygon of three points",
-        np.flatnonzero(table.lacks_polygon),
-        table.box_example,
-        is_error=False,
-        consequence="left out of training by Detectron2",
-    )
-    findings += make_findings(
         "crowd_regions",
         "crowd regions",
         np.flatnonzero(table.is_crowd),

@@ -123,7 +123,7 @@ def report_data(
         train_classes: classes that it must have; empty for any.
         train_paths: image files to train on, which it should not have.
     """
-    table = load_and_validate(files.json_file)
+    table = load_and_validate(files.json_file, needs_labels=for_training)
     findings = table.errors + _check_presence(table, for_training)
     findings += _check_classes(table, train_classes)
     images = check_images(

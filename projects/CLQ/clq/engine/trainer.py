@@ -282,6 +282,7 @@ class CLQTrainer(DefaultTrainer):
             output_dir=str(folder),
             backend=cfg.TEST.EVALUATOR,
             max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
+            num_classes=cfg.MODEL.CLQ.NUM_CLASSES,
         )
 
     @classmethod

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.data.datasets.coco import convert_to_coco_json
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils import comm
@@ -24,6 +23,8 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 from tabulate import tabulate
 
+from ..data.coco.dialect import read_coco_json
+from ..data.records import as_coco, default_class_names, load_records
 from .results import CLASS_AP_PREFIX, METRIC_NAMES, class_aps
 
 logger = logging.getLogger(__name__)
@@ -97,15 +98,17 @@ class CocoBoxEvaluator(DatasetEvaluator):
         output_dir: str | None = None,
         backend: str = "hotcoco",
         max_detections: int = COCO_LIMIT,
+        num_classes: int = 0,
     ) -> None:
         """
         Args:
-            dataset_name: registered data set. If its metadata has no json_file, it is converted
-                to one in `output_dir`.
+            dataset_name: registered data set. If its metadata has no json_file, its records are
+                the ground truth, and category ids are class indices.
             output_dir: folder for coco_instances_results.json with the detections, one per data
                 set; None writes nothing.
             backend: one of `BACKENDS`.
             max_detections: see `evaluate_boxes`.
+            num_classes: of a data set that names none.
         """
         _load_backend(backend)  # fails here if the name is wrong or the package is missing
         self._dataset_name = dataset_name
@@ -113,17 +116,21 @@ class CocoBoxEvaluator(DatasetEvaluator):
         self._backend = backend
         self._max_detections = max(max_detections, COCO_LIMIT)
         self._metadata = MetadataCatalog.get(dataset_name)
-        if not hasattr(self._metadata, "json_file"):
-            if output_dir is None:
-                raise ValueError(f"{dataset_name} has no json_file: give an output_dir for one.")
-            self._metadata.json_file = os.path.join(output_dir, f"{dataset_name}_coco_format.json")
-            convert_to_coco_json(dataset_name, self._metadata.json_file)
-        with PathManager.open(self._metadata.json_file) as file:
-            self._ground_truth = json.load(file)
+        json_file = self._metadata.get("json_file")
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if json_file and mapping:
+            self._ground_truth = read_coco_json(PathManager.get_local_path(json_file))
+            known = [c for c in self._ground_truth["categories"] if c["id"] in mapping]
+            self._ground_truth["categories"] = known
+        else:
+            names = self._metadata.get("thing_classes") or default_class_names(num_classes)
+            self._ground_truth = as_coco(load_records(dataset_name), names)
+            mapping = {c["id"]: c["id"] for c in self._ground_truth["categories"]}
+        self._dataset_ids = {index: dataset_id for dataset_id, index in mapping.items()}
         self.reset()
 
     def reset(self) -> None:
-        self._detections: dict[int, list[dict[str, Any]]] = {}  # by image id
+        self._detections: dict[Any, list[dict[str, Any]]] = {}  # by image id
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         for image, output in zip(inputs, outputs, strict=True):
@@ -165,10 +172,7 @@ class CocoBoxEvaluator(DatasetEvaluator):
 
     def _to_dataset_ids(self, detections: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Copy detections, with the json's category id in place of the class index."""
-        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        if mapping is None:  # the json was written from class indices
-            mapping = {c["id"]: c["id"] for c in self._ground_truth["categories"]}
-        dataset_ids = {index: dataset_id for dataset_id, index in mapping.items()}
+        dataset_ids = self._dataset_ids
         renamed = []
         for detection in detections:
             index = detection["category_id"]
@@ -207,6 +211,8 @@ def run_coco_eval(
 ) -> Any:
     """Return the backend's `COCOeval` after accumulate(); arguments as in `evaluate_boxes`."""
     coco_class, coco_eval_class = _load_backend(backend)
+    if any(type(image["id"]) is not int for image in ground_truth["images"]):
+        ground_truth, detections, img_ids = _numbered(ground_truth, detections, img_ids)
     with contextlib.redirect_stdout(io.StringIO()):  # they print their progress and a table
         coco_gt = coco_class()
         coco_gt.dataset = _with_annotations(ground_truth, ground_truth["annotations"])
@@ -226,6 +232,22 @@ def run_coco_eval(
         coco_eval.evaluate()
         coco_eval.accumulate()
     return coco_eval
+
+
+def _numbered(
+    ground_truth: Mapping[str, Any],
+    detections: Iterable[Mapping[str, Any]],
+    img_ids: Sequence[Any] | None,
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[int] | None]:
+    """Replace image ids that are texts, which Detectron2 allows, by numbers for the backend."""
+    number_of = {image["id"]: i for i, image in enumerate(ground_truth["images"], start=1)}
+    images = [{**image, "id": number_of[image["id"]]} for image in ground_truth["images"]]
+    boxes, found = (
+        [{**entry, "image_id": number_of[entry["image_id"]]} for entry in entries]
+        for entries in (ground_truth["annotations"], detections)
+    )
+    numbers = None if img_ids is None else [number_of[id_] for id_ in img_ids]
+    return {**ground_truth, "images": images, "annotations": boxes}, found, numbers
 
 
 def _load_backend(backend: str) -> tuple[Any, Any]:

@@ -5,10 +5,10 @@ Letters: H, W height and width of a drawing in pixels, K classes, P detections o
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from detectron2.structures import BoxMode, Instances
@@ -107,16 +107,27 @@ class VideoFile:
 class CocoFile:
     """Collects detections and writes them as COCO json.
 
-    Category ids are 1 .. K in the order of the class indices. Until written, a detection takes 24
+    Unless ids are given, categories and images count from 1. Until written, a detection takes 24
     bytes.
     """
 
-    def __init__(self, class_names: Sequence[str], info: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        info: dict[str, Any],
+        *,
+        category_ids: Sequence[int] | None = None,
+        image_ids: Mapping[str, int] | None = None,
+    ) -> None:
         """
         Args:
             class_names: by class index.
             info: written as the json's ``info``.
+            category_ids: by class index.
+            image_ids: by file name.
         """
+        self._category_ids = category_ids or range(1, len(class_names) + 1)
+        self._image_ids = image_ids or {}
         self._class_names = class_names
         self._info = info
         self._images: list[dict[str, Any]] = []
@@ -132,7 +143,8 @@ class CocoFile:
             frame: index of the frame in its video.
         """
         height, width = found.image_size
-        image = {"id": len(self._images) + 1, "file_name": file_name}
+        id_ = self._image_ids.get(file_name, len(self._images) + 1)
+        image = {"id": id_, "file_name": file_name}
         number = {} if frame is None else {"frame": frame}
         self._images.append({**image, **number, "width": width, "height": height})
         boxes = BoxMode.convert(found.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
@@ -146,16 +158,37 @@ class CocoFile:
         Raises:
             OSError: naming the path.
         """
-        categories = [{"id": k, "name": name} for k, name in enumerate(self._class_names, start=1)]
+        categories = [
+            {"id": id_, "name": name}
+            for id_, name in zip(self._category_ids, self._class_names, strict=True)
+        ]
         head = json.dumps({"info": self._info, "categories": categories, "images": self._images})
         try:
             with open_atomically(path) as file:
-                file.write(f'{head[:-1]}, "annotations": ['.encode())
-                for i, annotation in enumerate(self._annotations()):
-                    file.write(f"{',' if i else ''}\n{json.dumps(annotation)}".encode())
-                file.write(b"\n]}\n")
+                file.write(f'{head[:-1]}, "annotations": '.encode())
+                self._write_list(file, lambda annotation: annotation)
+                file.write(b"}\n")
         except OSError as error:
             raise OSError(f"{path} can't be written ({error.strerror or error}).") from error
+
+    def write_results(self, path: Path) -> None:
+        """Write the list of detections alone, which pycocotools' ``loadRes`` reads, atomically.
+
+        Raises:
+            OSError: naming the path.
+        """
+        keys = ("image_id", "category_id", "bbox", "score")
+        try:
+            with open_atomically(path) as file:
+                self._write_list(file, lambda annotation: {key: annotation[key] for key in keys})
+        except OSError as error:
+            raise OSError(f"{path} can't be written ({error.strerror or error}).") from error
+
+    def _write_list(self, file: IO[bytes], select: Callable[[dict[str, Any]], Any]) -> None:
+        file.write(b"[")
+        for i, annotation in enumerate(self._annotations()):
+            file.write(f"{',' if i else ''}\n{json.dumps(select(annotation))}".encode())
+        file.write(b"\n]")
 
     def _annotations(self) -> Iterator[dict[str, Any]]:
         id_ = 0
@@ -165,7 +198,7 @@ class CocoFile:
                 yield {
                     "id": id_,
                     "image_id": image["id"],
-                    "category_id": int(k) + 1,
+                    "category_id": self._category_ids[int(k)],
                     "bbox": box,
                     "area": box[2] * box[3],
                     "iscrowd": 0,

@@ -1,6 +1,7 @@
 """Predict on images and videos, and write drawings and one COCO json."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .data_ids import DataIds
 from .drawing import draw_detections
 from .inputs import (
     Source,
@@ -22,6 +24,7 @@ from .outputs import CocoFile, drawing_name, drawing_writer
 from .predictor import Predictor, usable_device
 
 JSON_NAME = "predictions.json"
+RESULTS_NAME = "coco_instances_results.json"
 
 
 def predict_files(
@@ -34,6 +37,7 @@ def predict_files(
     fast: bool = False,
     skip_unreadable: bool = False,
     pictures: bool = True,
+    ids_from: str | Path | None = None,
 ) -> list[str]:
     """Predict on images and videos, draw the detections, and write ``predictions.json``.
 
@@ -50,6 +54,7 @@ def predict_files(
         fast: on CPU, use :func:`clq.modeling.fast_inference_model`.
         skip_unreadable: skip files that can't be decoded.
         pictures: draw the detections.
+        ids_from: a COCO json of all inputs, whose ids are written; see :class:`DataIds`.
 
     Returns:
         A report, one sentence an entry.
@@ -58,32 +63,31 @@ def predict_files(
         OSError: the output can't be written.
         ValueError: naming a missing or unreadable input, or an invalid argument.
     """
-    if not 0 <= score_threshold <= 1:
-        raise ValueError(f"--score-threshold is {score_threshold}; it must lie in [0, 1].")
-    output, unreadable = Path(output), _Unreadable(skip_unreadable)
+    _check_threshold(score_threshold)
+    weights, output = os.path.expanduser(weights), Path(output).expanduser()
+    inputs, unreadable = [Path(path).expanduser() for path in inputs], _Unreadable(skip_unreadable)
+    ids = DataIds(Path(ids_from).expanduser()) if ids_from else None
     sources, root = _probe_all(inputs, output, unreadable)
     targets = _drawing_paths(sources, output) if pictures else {}
+    image_ids = ids.of_images(sources) if ids else {}
     usable = usable_device("cpu" if fast and device is None else device)
     predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
     sources = _readable(sources, predictor.cfg.INPUT.BIT_DEPTH, unreadable)
+    category_ids = ids.of_classes(predictor.class_names) if ids else None
     _make_folder(output)
-    coco = CocoFile(predictor.class_names, {"weights": str(weights), "image_root": str(root)})
+    info = {"weights": str(weights), "image_root": str(root)}
+    coco = CocoFile(predictor.class_names, info, category_ids=category_ids, image_ids=image_ids)
     counts: dict[Source, int] = {}
     with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
         for source in sources:
             with unreadable.skip_or_raise():
-                target = targets.get(source)
                 counts[source] = _predict(
-                    predictor, source, target, coco, score_threshold, progress
+                    predictor, source, targets.get(source), coco, score_threshold, progress
                 )
     if not counts:
         raise ValueError(f"no input can be read; {unreadable.sentences[0]}.")
-    coco.write(output / JSON_NAME)
-    places = f"pictures in {output}/, " if pictures else ""
-    done = [*_counted(counts, unreadable), _number(coco.num_detections, "detection")]
-    summary = f"{', '.join(done)}; {places}boxes in {output / JSON_NAME}"
-    skipped = [f"skipped: {sentence}" for sentence in unreadable.sentences]
-    return [*skipped, *_notes(counts), summary]
+    _write(coco, output, with_results=ids is not None)
+    return _report(coco.num_detections, counts, unreadable, output, pictures=pictures)
 
 
 @dataclass
@@ -187,6 +191,33 @@ def _predict(
                 write(draw_detections(image, found, predictor.class_names, score_threshold))
             progress.update()
     return count
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"--score-threshold is {threshold}; it must lie in [0, 1].")
+
+
+def _write(coco: CocoFile, output: Path, *, with_results: bool) -> None:
+    """Write ``predictions.json``, and the list that pycocotools' ``loadRes`` reads."""
+    coco.write(output / JSON_NAME)
+    if with_results:
+        coco.write_results(output / RESULTS_NAME)
+
+
+def _report(
+    num_detections: int,
+    counts: dict[Source, int],
+    unreadable: _Unreadable,
+    output: Path,
+    *,
+    pictures: bool,
+) -> list[str]:
+    done = [*_counted(counts, unreadable), _number(num_detections, "detection")]
+    places = f"pictures in {output}/, " if pictures else ""
+    summary = f"{', '.join(done)}; {places}boxes in {output / JSON_NAME}"
+    skipped = [f"skipped: {sentence}" for sentence in unreadable.sentences]
+    return [*skipped, *_notes(counts), summary]
 
 
 def _notes(counts: dict[Source, int]) -> list[str]:

@@ -24,7 +24,10 @@ def register_json_datasets(cfg: CfgNode) -> None:
     """
     train = _pairs("DATASETS.TRAIN_JSON", TRAIN, cfg.DATASETS.TRAIN_JSON)
     val = _pairs("DATASETS.VAL_JSON", VAL, cfg.DATASETS.VAL_JSON)
-    classes = [register_coco_json(name, *pair) for name, pair in (train | val).items()]
+    classes = [
+        register_coco_json(name, *pair, needs_labels=name in train)
+        for name, pair in (train | val).items()
+    ]
     if not classes:
         return
     for others in classes[1:]:

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
+from detectron2.structures import BoxMode
 
 from .findings import add_hint, describe_errors, quote_unprintable
 from .table import CocoTable, evenly_spaced
@@ -31,7 +32,9 @@ class CocoFiles(NamedTuple):
     image_root: Path
 
 
-def register_coco_json(name: str, json_file: str | Path, image_root: str | Path) -> list[str]:
+def register_coco_json(
+    name: str, json_file: str | Path, image_root: str | Path, *, needs_labels: bool = True
+) -> list[str]:
     """Validate a COCO json and register it in Detectron2 as the data set ``name``.
 
     A data set of that name is replaced. Images without annotations belong to the data set; whether
@@ -42,6 +45,7 @@ def register_coco_json(name: str, json_file: str | Path, image_root: str | Path)
         name: key in Detectron2's catalogs.
         json_file: annotations in COCO's format.
         image_root: folder that the json's file names start from.
+        needs_labels: reject a json without annotations, which is enough to predict on.
 
     Returns:
         The K class names by class index.
@@ -50,7 +54,7 @@ def register_coco_json(name: str, json_file: str | Path, image_root: str | Path)
         ValueError: one sentence that names the file and what is wrong with it.
     """
     json_file, image_root = Path(json_file), Path(image_root)
-    table = load_and_validate(json_file)
+    table = load_and_validate(json_file, needs_labels=needs_labels)
     _raise_errors(table, json_file, image_root)
     _check_folder(table, json_file, image_root)
     if name in DatasetCatalog.list():
@@ -79,29 +83,52 @@ def set_coco_metadata(name: str, category_ids: Sequence[int], names: Sequence[st
 
 
 def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list[dict[str, Any]]:
-    """Read a COCO json into Detectron2's list of image records.
+    """Read a COCO json into Detectron2's list of image records, by ascending image id.
 
     Boxes without a positive width and height, which no anchor can match, are left out with one
     warning. An evaluation, which reads the json itself, counts them as missed objects. Crowd boxes
-    stay, marked ``iscrowd``; Detectron2's mapper leaves them out of training.
+    stay, marked ``iscrowd``; Detectron2's mapper leaves them out of training. Nothing but boxes is
+    read, so that no segmentation can spoil one.
 
     Args:
-        json_file: annotations in COCO's format.
+        json_file: annotations in COCO's format, or a list of images and categories without any.
         image_root: folder that the json's file names start from.
-        name: key in Detectron2's catalogs, whose metadata receives the class names.
+        name: of the data set, for the log.
 
     Returns:
         One record per image, including images without annotations.
+
+    Raises:
+        ValueError: one sentence that names the file and what is wrong with it.
     """
-    records = load_coco_json(str(json_file), str(image_root), name)
-    dropped = 0
-    for record in records:
-        kept = [anno for anno in record["annotations"] if min(anno["bbox"][2:]) > 0]
-        dropped += len(record["annotations"]) - len(kept)
-        record["annotations"] = kept
-    if dropped:
-        logger.warning("%s: left out %d boxes without a positive width and height", name, dropped)
-    return records
+    json_file, image_root = Path(json_file), Path(image_root)
+    table = load_and_validate(json_file, needs_labels=False)
+    _raise_errors(table, json_file, image_root)
+    if table.left_out:
+        text = "%s: left out the category '%s', which has no objects and stands for all others"
+        logger.warning(text, name, table.left_out)
+    records: list[dict[str, Any]] = [
+        {"file_name": os.path.join(image_root, file), "image_id": id_, "width": w, "height": h}
+        for file, id_, (w, h) in zip(
+            table.file_names, table.image_ids.tolist(), table.sizes.tolist(), strict=True
+        )
+    ]
+    for record in records if table.is_labelled else ():
+        record["annotations"] = []
+    kept = (table.boxes[:, 2:] > 0).all(axis=1)
+    for row in np.flatnonzero(kept).tolist():
+        records[table.image_idxs[row]]["annotations"].append(
+            {
+                "bbox": table.boxes[row].tolist(),
+                "bbox_mode": BoxMode.XYWH_ABS,
+                "category_id": int(table.classes[row]),
+                "iscrowd": int(table.is_crowd[row]),
+            }
+        )
+    if not kept.all():
+        text = "%s: left out %d boxes without a positive width and height"
+        logger.warning(text, name, np.count_nonzero(~kept))
+    return sorted(records, key=lambda record: record["image_id"])
 
 
 def check_same_classes(train_names: Sequence[str], val_names: Sequence[str]) -> None:

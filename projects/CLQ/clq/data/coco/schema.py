@@ -1,6 +1,6 @@
 """Rules for the values of a COCO json.
 
-Detectron2's loader or the evaluation would fail on other values without naming the entry.
+The training or the evaluation would fail on other values without naming the entry.
 """
 
 import math
@@ -12,7 +12,6 @@ Entry = dict[str, Any]
 _INTEGER_LIMIT = 2**63  # PyTorch and the evaluation read 64 bits
 _BOX_LIMIT = 2**62  # so that x + width fits too
 _SIZE_LIMIT = 2**31
-_COUNT_LIMIT = 2**32
 _NUMBERS = {int, float}  # a bool is none
 
 
@@ -49,21 +48,6 @@ def reference_rule(key: str, index_of: Mapping[int, int]) -> Rule:
         f"has the unknown {key} {{}}",
         lambda value: type(value) is int and value in index_of,
         key,
-    )
-
-
-def lacks_polygon(segmentation: object) -> bool:
-    """Tell whether Detectron2's loader leaves an object out for its segmentation.
-
-    It does so where there are polygons, but none of three points or more.
-    """
-    return (
-        isinstance(segmentation, list)
-        and len(segmentation) > 0
-        and not any(
-            isinstance(part, list) and len(part) % 2 == 0 and len(part) >= 6
-            for part in segmentation
-        )
     )
 
 
@@ -113,21 +97,6 @@ def _is_area(value: Any) -> bool:
     return value is None or (type(value) in _NUMBERS and 0 <= value < math.inf)
 
 
-def _are_counts(value: object) -> bool:
-    return isinstance(value, list) and all(type(v) is int and 0 <= v < _COUNT_LIMIT for v in value)
-
-
-def _is_segmentation(value: Any) -> bool:
-    """Tell whether a value is polygons, a run-length encoding, or nothing."""
-    if isinstance(value, list):
-        return all(map(_are_numbers, value))
-    if not isinstance(value, dict):
-        return value is None
-    counts, size = value.get("counts"), value.get("size")
-    is_encoded = isinstance(counts, str) or _are_counts(counts)
-    return not value or (is_encoded and _are_counts(size) and len(size or ()) == 2)
-
-
 CATEGORY_RULE = Rule(
     "bad_category",
     "categories without an integer 'id' and a 'name'",
@@ -167,8 +136,6 @@ ANNOTATION_RULES = (
     ),
     _optional("iscrowd", "0 or 1", lambda value: value in (0, 1), default=0),
     _optional("area", "a number of 0 or more", _is_area),
-    _optional("segmentation", "polygons or a run-length encoding", _is_segmentation),
-    _optional("keypoints", "a list of numbers", lambda v: v is None or _are_numbers(v)),
     Rule(
         "marked_ignore",
         "annotations that are marked 'ignore'",

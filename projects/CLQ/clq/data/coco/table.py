@@ -24,9 +24,10 @@ class CocoTable(NamedTuple):
         classes: class index of each annotation, int64 (M,).
         boxes: ``[x, y, width, height]`` in pixels, float64 (M, 4).
         is_crowd: bool (M,).
-        lacks_polygon: has a segmentation none of whose polygons has three points, bool (M,).
         angles: rotation that an annotation states in degrees, which training ignores, (M,).
         errors: of the entries that were left out.
+        is_labelled: False where the json has no list of annotations.
+        left_out: name of a root category, see :mod:`.validate`; empty if there is none.
     """
 
     category_ids: list[int]
@@ -39,9 +40,10 @@ class CocoTable(NamedTuple):
     classes: np.ndarray
     boxes: np.ndarray
     is_crowd: np.ndarray
-    lacks_polygon: np.ndarray
     angles: np.ndarray
     errors: list[Finding]
+    is_labelled: bool = True
+    left_out: str = ""
 
     @property
     def objects(self) -> np.ndarray:
@@ -56,12 +58,11 @@ class CocoTable(NamedTuple):
     def is_trained_on(self) -> np.ndarray:
         """Mask of the annotations that training uses, bool (M,).
 
-        They are not crowds, have a positive area at least partly inside their image, and are kept
-        by Detectron2's loader.
+        They are not crowds and have a positive area at least partly inside their image.
         """
         corners = self.corners()
         inside = (corners[:, 2:] > corners[:, :2]).all(axis=1)  # False where a side is not positive
-        return inside & ~self.is_crowd & ~self.lacks_polygon
+        return inside & ~self.is_crowd
 
     def image_example(self, index: int, predicate: str) -> Example:
         """Describe an image."""

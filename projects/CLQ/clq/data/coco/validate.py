@@ -5,7 +5,6 @@ Letters: N images, M annotations.
 
 import contextlib
 import gc
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .dialect import read_coco_json
 from .findings import Example, Finding, make_findings, short_repr
 from .schema import (
     ANNOTATION_RULES,
@@ -20,7 +20,6 @@ from .schema import (
     IMAGE_RULE,
     Entry,
     Rule,
-    lacks_polygon,
     reference_rule,
     rotation_of,
 )
@@ -31,11 +30,12 @@ _REQUIRED = ("category", "image")  # at least one of each
 _SUBJECTS = {"category": "a category", "image": "an image", "annotation": "annotation {}"}
 
 
-def load_and_validate(json_file: str | Path) -> CocoTable:
+def load_and_validate(json_file: str | Path, *, needs_labels: bool = True) -> CocoTable:
     """Read and validate a COCO json; the last two results are cached.
 
     Args:
         json_file: annotations in COCO's format.
+        needs_labels: a json without a list of annotations is an error.
 
     Returns:
         The usable entries, and the errors of the file and of all other entries.
@@ -45,7 +45,8 @@ def load_and_validate(json_file: str | Path) -> CocoTable:
         stat = path.stat()
     except (OSError, ValueError):  # ValueError: a null byte in the name
         return _unusable("missing_json", "annotation files that do not exist", "does not exist")
-    return _read_version(path, stat.st_mtime_ns, stat.st_size)
+    table = _read_version(path, stat.st_mtime_ns, stat.st_size)
+    return table if table.is_labelled or not needs_labels else _not_coco("annotations")
 
 
 @lru_cache(maxsize=2)
@@ -56,10 +57,10 @@ def _read_version(path: Path, mtime_ns: int, size: int) -> CocoTable:
         return _unusable("missing_json", "annotation files that do not exist", "does not exist")
     with without_garbage_collection():
         try:
-            content = json.loads(path.read_bytes().decode("utf-8"))
+            content = read_coco_json(path)
         except OSError as error:
             return unusable(f"can't be read: {error.strerror or error}")
-        except ValueError as error:  # not UTF-8, or not json
+        except ValueError as error:  # not of Unicode, or not json
             return unusable(f"is not valid json: {' '.join(str(error).split())}")
         except RecursionError:
             return unusable("is not valid json: it is nested too deeply")
@@ -80,15 +81,15 @@ def without_garbage_collection() -> Iterator[None]:
 
 def check_content(content: Any) -> CocoTable:
     """Validate the content of a json, which may be of any type."""
+    is_labelled = not isinstance(content, dict) or "annotations" in content
+    content = content if is_labelled else {**content, "annotations": []}
     for key in _LISTS:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            return _unusable(
-                "not_coco",
-                "annotation files that are not in COCO's format",
-                f"is not in COCO's format: it has no list of '{key}'",
-            )
+            return _not_coco(key)
     categories, category_errors = _apply_rules("category", content["categories"], [CATEGORY_RULE])
+    root = _root_category(categories, content["annotations"])
+    categories = [entry for entry in categories if entry is not root]
     images, image_errors = _apply_rules("image", content["images"], [IMAGE_RULE])
     categories.sort(key=lambda entry: entry["id"])
     index_of = {
@@ -115,14 +116,36 @@ def check_content(content: Any) -> CocoTable:
         _integers(index_of["category_id"][entry["category_id"]] for entry in annotations),
         np.array([entry["bbox"] for entry in annotations], dtype=np.float64).reshape(-1, 4),
         np.array([entry.get("iscrowd", 0) for entry in annotations], dtype=bool),
-        np.array([lacks_polygon(entry.get("segmentation")) for entry in annotations], dtype=bool),
         np.array([rotation_of(entry) for entry in annotations], dtype=np.float64),
         category_errors + image_errors + errors,
+        is_labelled,
+        root["name"] if root else "",
     )
+
+
+def _root_category(categories: list[Entry], annotations: list[Entry]) -> Entry | None:
+    """Find the category without annotations that is the supercategory of all others.
+
+    Roboflow's exports begin with one, which is no class.
+    """
+    used = [entry.get("category_id") for entry in annotations]
+    for root in categories if len(categories) > 1 else ():
+        others = (entry.get("supercategory") for entry in categories if entry is not root)
+        if root["name"] and all(name == root["name"] for name in others) and root["id"] not in used:
+            return root
+    return None
 
 
 def _integers(values: Iterable[int]) -> np.ndarray:
     return np.fromiter(values, dtype=np.int64)
+
+
+def _not_coco(key: str) -> CocoTable:
+    return _unusable(
+        "not_coco",
+        "annotation files that are not in COCO's format",
+        f"is not in COCO's format: it has no list of '{key}'",
+    )
 
 
 def _unusable(kind: str, what: str, predicate: str) -> CocoTable:

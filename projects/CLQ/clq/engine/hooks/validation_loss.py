@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import get_detection_dataset_dicts
 from detectron2.data.detection_utils import build_augmentation
 from detectron2.evaluation import inference_context
 from detectron2.utils import comm
 from torch import nn
 
 from ...data import CLQMapper, TestLoader
+from ...data.records import load_records
 from ...modeling.loss_normalizer import LossAccumulator
 
 
@@ -21,7 +21,7 @@ def validation_batches(cfg: CfgNode) -> TestLoader:
     """Load the images of all ``DATASETS.TEST`` with their objects, resized as for inference."""
     resize = build_augmentation(cfg, is_train=False)
     return TestLoader(
-        get_detection_dataset_dicts(cfg.DATASETS.TEST, filter_empty=False),
+        load_records(cfg.DATASETS.TEST),
         CLQMapper(cfg, is_train=True, augmentations=resize),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         skip_unreadable=cfg.DATALOADER.SKIP_UNREADABLE,

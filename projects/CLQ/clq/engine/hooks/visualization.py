@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import get_detection_dataset_dicts
 from detectron2.data.detection_utils import annotations_to_instances
 from detectron2.engine import HookBase
 from detectron2.evaluation import inference_context
@@ -13,6 +12,7 @@ from torch import nn
 
 from ...data.images import READ_ERRORS
 from ...data.mapped_dataset import Record
+from ...data.records import load_records
 from ...prediction.drawing import draw_detections, draw_ground_truth
 from ...prediction.predictor import Predictor
 
@@ -36,7 +36,7 @@ class VisualizationHook(HookBase):
         """
         self._period = cfg.VIS_PERIOD
         self._predictor = Predictor(model, cfg, class_names)
-        records = get_detection_dataset_dicts(cfg.DATASETS.TEST[0], filter_empty=False)
+        records = load_records(cfg.DATASETS.TEST[0])
         self._records = records[:_NUM_IMAGES]
 
     def after_step(self) -> None:

@@ -1,5 +1,6 @@
 """Merge config file, weights' own config and command line into one configuration."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def merge_config(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
     cfg.OUTPUT_DIR = options.output_dir or cfg.OUTPUT_DIR
     with explain_refusals(cfg, keys=list(options.given)):
         cfg.merge_from_list(list(options.opts))
+    _expand_home(cfg)
     return weights
 
 
@@ -68,8 +70,17 @@ def choices_made(options: RunOptions) -> list[str]:
     return notes
 
 
+def _expand_home(cfg: CfgNode) -> None:
+    """Expand ``~`` in all paths, which no shell does in a yaml."""
+    expand = os.path.expanduser
+    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = expand(cfg.OUTPUT_DIR), expand(cfg.MODEL.WEIGHTS)
+    for key in ("TRAIN_JSON", "VAL_JSON"):
+        cfg.DATASETS[key] = tuple(expand(str(path)) for path in cfg.DATASETS[key])
+
+
 def find_config(name: str) -> str:
     """Path of a config: a file, or else one that CLQ ships, by its name without suffix."""
+    name = os.path.expanduser(name)
     if not name or "/" in name or name.endswith((".yaml", ".yml")) or Path(name).is_file():
         return name
     shipped = {path.stem: path for path in CONFIGS.rglob("*.yaml")}

@@ -6,6 +6,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from ...data.coco.register import class_difference
+from ...data.records import check_labels, knows_its_classes, read_data_set
+
 _USUAL_THRESHOLD = 0.05  # MODEL.CLQ.SCORE_THRESH_TEST at its default
 
 
@@ -21,16 +24,52 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
             f"DATASETS.{key} names no data set, or --train and --val replaced it; "
             f"give one by {flag}."
         )
-    for name in _all_datasets(cfg):
+    for name in dict.fromkeys(_all_datasets(cfg)):
         if name not in DatasetCatalog.list():
             raise ValueError(
                 f"there is no data set of the name '{name}'; --train and --val take any COCO json."
             )
+        if name in cfg.DATASETS.TEST or not eval_only:
+            _load_and_check(cfg, name, for_training=not eval_only and name in cfg.DATASETS.TRAIN)
         classes = MetadataCatalog.get(name).get("thing_classes")
         if classes is not None and len(classes) != cfg.MODEL.CLQ.NUM_CLASSES:
             raise ValueError(
                 f"MODEL.CLQ.NUM_CLASSES is {cfg.MODEL.CLQ.NUM_CLASSES}, but the data set '{name}' "
                 f"has {len(classes)} classes."
+            )
+    if not eval_only:
+        _check_same_classes(cfg)
+
+
+def _load_and_check(cfg: CfgNode, name: str, *, for_training: bool) -> None:
+    """Load a data set whose classes only its records tell, and check them."""
+    json_file = MetadataCatalog.get(name).get("json_file")
+    is_missing = json_file is not None and not PathManager.isfile(json_file)
+    if is_missing or knows_its_classes(name):  # check_annotation_files tells of a missing one
+        return
+    records = read_data_set(name)
+    classes = MetadataCatalog.get(name).get("thing_classes")
+    if classes is None or len(classes) == cfg.MODEL.CLQ.NUM_CLASSES:
+        check_labels(name, records, cfg.MODEL.CLQ.NUM_CLASSES, for_training=for_training)
+    is_labelled = all("annotations" in record for record in records)
+    if cfg.TEST.VALIDATION_LOSS and not for_training and not is_labelled:
+        raise ValueError(f"TEST.VALIDATION_LOSS needs annotations, but '{name}' has none.")
+
+
+def _check_same_classes(cfg: CfgNode) -> None:
+    """
+    Raises:
+        ValueError: two data sets give the same class index to classes of other names.
+    """
+    names = dict.fromkeys(_all_datasets(cfg))
+    named = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
+    first, *others = [name for name in names if named[name]] or [""]
+    for other in others:
+        difference = class_difference(named[first], named[other])
+        if difference:
+            raise ValueError(
+                f"the classes of the data sets '{first}' (training) and '{other}' (evaluation) "
+                f"differ in {difference}; register both with the same, in the same order."
             )
 
 

@@ -13,6 +13,7 @@ from detectron2.utils.logger import setup_logger
 
 from ...config import check_config, check_training_config, check_unread_by_run, get_clq_cfg
 from ...data import register_json_datasets
+from ...data.records import default_class_names
 from ...data_report import check_training_data
 from ...modeling.compile import check_backend
 from ..distributed.elastic_restart import is_elastic_restart, record_launch_id
@@ -92,7 +93,7 @@ def device_of(options: RunOptions) -> str:
 def names_of_training(cfg: CfgNode) -> list[str]:
     """Class names of the first data set that is trained on, by index."""
     names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
-    return list(names or (f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)))
+    return list(names or default_class_names(cfg.MODEL.CLQ.NUM_CLASSES))
 
 
 def _build_config(options: RunOptions) -> tuple[CfgNode, list[str]]:

@@ -36,7 +36,7 @@ def read_configured_weights(cfg: CfgNode, options: RunOptions) -> WeightsFile | 
     weights = options.given.get("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS)
     if not weights or pixel_settings_of(weights):
         return None
-    plain = normalize_path(weights)
+    plain = normalize_path(os.path.expanduser(weights))
     path = plain if options.config_file else PathManager.get_local_path(plain)
     if not os.path.isfile(path):  # check_source tells of it, if the file is needed
         return None

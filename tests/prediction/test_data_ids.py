@@ -1,0 +1,67 @@
+"""Predictions in the ids of the data's own json, as pycocotools and leaderboards take them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from pycocotools.coco import COCO
+
+from clq.prediction.data_ids import DataIds
+from clq.prediction.inputs import Source
+from clq.prediction.outputs import CocoFile
+
+CONTENT = {
+    "images": [
+        {"id": id_, "file_name": name, "width": 64, "height": 48}
+        for id_, name in ((40, "x/a.png"), (30, "y/a.png"), (7, "b.png"))
+    ],
+    "categories": [{"id": 9, "name": "bar"}, {"id": 4, "name": "dot"}],
+}
+
+
+@pytest.fixture
+def json_file(tmp_path: Path) -> Path:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(CONTENT))
+    return path
+
+
+def source(path: str) -> Source:
+    return Source(Path(path), Path(path).name)
+
+
+def test_loadres_takes_the_predictions(json_file: Path):
+    ids = DataIds(json_file)
+    names = ["bar", "dot"]
+    images = ids.of_images([source("/data/y/a.png")])
+    coco = CocoFile(names, {}, category_ids=ids.of_classes(names), image_ids=images)
+    found = Instances((48, 64), pred_boxes=Boxes(torch.tensor([[1.0, 2, 11, 22]])))
+    found.scores, found.pred_classes = torch.tensor([0.5]), torch.tensor([0])
+    coco.add("a.png", found)
+    results = json_file.with_name("results.json")
+    coco.write_results(results)
+    (loaded,) = COCO(str(json_file)).loadRes(str(results)).anns.values()
+    assert (loaded["image_id"], loaded["category_id"]) == (30, 9)
+    coco.write(results)
+    content = json.loads(results.read_text())
+    assert content["images"][0]["id"] == 30
+    assert content["categories"] == [{"id": 9, "name": "bar"}, {"id": 4, "name": "dot"}]
+    assert content["annotations"][0]["category_id"] == 9
+
+
+@pytest.mark.parametrize("path", ["/data/c.png", "/data/z/a.png"])
+def test_an_input_that_the_json_does_not_list(path: str, json_file: Path):
+    with pytest.raises(ValueError, match="is no image of .*data.json"):
+        DataIds(json_file).of_images([source(path)])
+
+
+def test_other_refusals(json_file: Path):
+    ids = DataIds(json_file)
+    with pytest.raises(ValueError, match="no category of the name 'cat'"):
+        ids.of_classes(["cat"])
+    with pytest.raises(ValueError, match="both image 7"):
+        ids.of_images([source("/data/b.png"), Source(Path("/more/b.png"), "more/b.png")])
+    with pytest.raises(ValueError, match="none.json does not exist"):
+        DataIds(json_file.with_name("none.json"))
