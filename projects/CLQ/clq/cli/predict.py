@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from ..engine import exit_on_user_error, print_output
 from ..prediction import predict_files
+from ..utils.unprintable import escape_unprintable
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -65,4 +66,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             skip_unreadable=options.skip_unreadable,
             pictures=options.pictures,
         )
-        print_output("\n".join(done))
+        print_output("\n".join(map(escape_unprintable, done)))

@@ -12,6 +12,7 @@ import numpy as np
 from detectron2.data import detection_utils
 from PIL import Image, ImageOps
 
+NO_FILE = "it is a FIFO, a socket, a device or a folder"
 ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray
 
 # Raised by Pillow for a file that is missing, truncated, damaged or not an image, and by Detectron2
@@ -21,6 +22,7 @@ READ_ERRORS = (
     SyntaxError,
     ValueError,
     EOFError,
+    MemoryError,
     OverflowError,
     struct.error,
     zlib.error,
@@ -52,6 +54,8 @@ def read_image(source: ImageSource, channels: str = "BGR") -> np.ndarray:
             )
         return source[:, :, ::-1] if channels == "BGR" else source
     if isinstance(source, (str, os.PathLike)):
+        if os.path.exists(source) and not os.path.isfile(source):  # a FIFO would be waited for
+            raise OSError(NO_FILE)
         return detection_utils.read_image(os.fspath(source), channels)
     if not isinstance(source, Image.Image):
         if not hasattr(source, "read"):
@@ -67,5 +71,7 @@ def reason_of(error: BaseException) -> str:
         return "it does not exist"
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is no image"
+    if isinstance(error, MemoryError):
+        return "the memory does not suffice for it"
     text = " ".join(str(error).split()) or type(error).__name__
     return text.rstrip(".")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from ..utils.unprintable import escape_unprintable
 from ..utils.wheel_download import DownloadError
 
 USER_ERRORS = (ValueError, OSError, DownloadError, FloatingPointError)
@@ -48,7 +49,7 @@ def exit_on_user_error(*, debug: bool = False, hint: str = RESUME) -> Iterator[N
         text = _describe(error, hint)
         if debug or text is None:
             raise
-        sys.exit(f"error: {text}")
+        sys.exit(f"error: {escape_unprintable(text)}")
 
 
 def print_output(text: str) -> None:

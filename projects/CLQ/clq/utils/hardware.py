@@ -2,10 +2,23 @@
 
 import os
 import platform
+import re
 import resource
 from pathlib import Path
 
 import torch
+
+_OUT_OF_MEMORY = re.compile(
+    r"allocate memory|not enough memory|out of memory|Insufficient memory", re.I
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether Python, NumPy, PyTorch or OpenCV lacked memory, of the machine or the GPU."""
+    if isinstance(error, MemoryError):
+        return True
+    is_of_library = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
+    return is_of_library and bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def cpu_seconds() -> float:

@@ -15,6 +15,7 @@ from ...config import check_config, check_training_config, get_clq_cfg
 from ...data import register_json_datasets
 from ...data_report import check_training_data
 from ...modeling.compile import check_backend
+from ...utils.unprintable import escape_log_record
 from ..distributed.elastic_restart import is_elastic_restart, record_launch_id
 from ..hooks.wandb_writer import check_wandb
 from ..user_errors import suppress_user_error_tracebacks
@@ -54,6 +55,9 @@ def setup(options: RunOptions) -> CfgNode:
         record_launch_id(options.place, Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="clq")
     default_setup(cfg, dataclasses.replace(options, config_file=find_config(options.config_file)))
+    for name in ("clq", "detectron2", "fvcore"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(escape_log_record)
     prepare_device(cfg)
     if not options.debug:
         suppress_user_error_tracebacks()
