@@ -264,3 +264,15 @@ def test_weights_that_do_not_fit(weights: dict[str, Tensor]) -> None:
 def test_counters_are_ignored(weights: dict[str, Tensor]) -> None:
     counted = {**weights, "features.0.1.num_batches_tracked": torch.tensor(3)}
     assert list(pretrained._rename(counted)) == list(weights)
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_damaged_weights_of_the_cache_are_made_again(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = pretrained.fetch_mobilenet_v2()
+    monkeypatch.setattr(pretrained, "cache_dir", lambda: tmp_path)
+    (tmp_path / source.name).write_bytes(source.read_bytes()[:size])
+    again = torch.load(pretrained.fetch_mobilenet_v2(), weights_only=True)["model"]
+    intact = torch.load(source, weights_only=True)["model"]
+    assert again.keys() == intact.keys() and all(torch.equal(again[k], intact[k]) for k in intact)

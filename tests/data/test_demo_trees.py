@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -150,7 +151,8 @@ def test_ensure_ready_follows_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_pat
     prepare_split(name)
     assert MetadataCatalog.get(name).json_file == str(tmp_path / "trees-v1" / "test.json")
     assert Path(MetadataCatalog.get(name).json_file).read_bytes() == Path(before).read_bytes()
-    assert [path.name for path in tmp_path.iterdir() if path.name != "wheels"] == ["trees-v1"]
+    made = {path.name for path in tmp_path.iterdir()} - {"wheels"}
+    assert made == {"trees-v1", "trees-v1.sha256"}
     monkeypatch.undo()
     prepare_split(name)
     assert MetadataCatalog.get(name).json_file == before
@@ -169,3 +171,24 @@ def test_a_failed_build_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(TypeError):
         prepare_trees()
     assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
+
+
+@pytest.mark.parametrize("damage", ["train.json", "a tile", "a missing tile", "no digest"])
+def test_damaged_files_of_the_cache_are_made_again(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_trees()
+    shutil.copytree(demo_trees.cache_dir(), tmp_path / "cache")
+    monkeypatch.setenv("CLQ_CACHE", str(tmp_path / "cache"))
+    files = prepare_trees()["train"]
+    tile = sorted(files.image_root.iterdir())[0]
+    path = files.json_file if damage == "train.json" else tile
+    intact = path.read_bytes()
+    if damage == "a missing tile":
+        path.unlink()
+    else:
+        path.write_bytes(b"{")
+    if damage == "no digest":
+        (tmp_path / "cache" / "trees-v1.sha256").unlink()
+    prepare_trees()
+    assert path.read_bytes() == intact

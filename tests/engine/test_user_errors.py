@@ -53,7 +53,7 @@ def failed_process(error: Exception) -> ProcessRaisedException:
         (DownloadError("no network"), "no network"),
         (
             FloatingPointError("Loss became NaN!\nloss_dict = {}"),
-            "Loss became NaN!\nloss_dict = {}",
+            r"Loss became NaN!\nloss_dict = {}",
         ),
     ],
 )
@@ -90,7 +90,7 @@ def test_the_exit_of_another_process_is_one_line(error: Exception, message: str)
 
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("out of memory"), ProcessExitedException("left", 1, 12345, 3)],
+    [RuntimeError("wrong shape"), ProcessExitedException("left", 1, 12345, 3)],
 )
 def test_other_failures_keep_their_traceback(error: Exception):
     with pytest.raises(type(error)), exit_on_user_error():
@@ -185,7 +185,35 @@ def test_the_log_has_the_traceback_of_a_bug(lines: pytest.LogCaptureFixture):
     suppress_user_error_tracebacks()
     log_failure(TypeError("bug"))
     assert "Exception during training:" in lines.text and "TypeError: bug" in lines.text
-    log_failure(RuntimeError("out of memory"))
-    assert "RuntimeError: out of memory" in lines.text
+    log_failure(RuntimeError("wrong shape"))
+    assert "RuntimeError: wrong shape" in lines.text
     TRAIN_LOOP.warning("no error")
     assert lines.records[-1].getMessage() == "no error"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "NUM_WORKERS"),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "NUM_WORKERS"),
+        (
+            RuntimeError(
+                "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback:\n"
+                "RuntimeError: unable to write to file </torch_1_2_3>: No space left on device (28)"
+            ),
+            "NUM_WORKERS",
+        ),
+        (RuntimeError("received 0 items of ancdata"), "NUM_WORKERS"),
+        (OSError(24, "Too many open files"), "ulimit -n"),
+        (MemoryError(), "IMS_PER_BATCH"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "IMS_PER_BATCH"),
+    ],
+)
+def test_what_memory_and_descriptors_decide_is_said_with_how_to_go_on(error: Exception, said: str):
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise error
+    sentence = str(leaving.value.code)
+    assert sentence.startswith("error: ") and said in sentence and "\n" not in sentence
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        raise failed_process(error)
+    assert "DataLoader" not in str(error) or said in str(leaving.value.code)

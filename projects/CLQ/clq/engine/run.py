@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 from ..checkpoint import CompleteCheckpointer
 from ..modeling import fast_inference_model
+from .run_config.folder_lock import unlock_folders
 from .run_config.options import RunOptions
 from .run_config.setup import setup
 from .trainer import CLQTrainer
@@ -24,6 +25,13 @@ def run_in_process(options: RunOptions) -> OrderedDict:
         OSError: a file can't be read or written.
         ValueError: see :func:`clq.engine.setup`.
     """
+    try:
+        return _run(options)
+    finally:
+        unlock_folders()
+
+
+def _run(options: RunOptions) -> OrderedDict:
     cfg = setup(options)
     if not options.eval_only:
         trainer = CLQTrainer(cfg)

@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
+from ..utils.hardware import is_out_of_memory
+from ..utils.unprintable import escape_unprintable
 from ..utils.wheel_download import DownloadError
 
 USER_ERRORS = (ValueError, OSError, DownloadError, FloatingPointError)
@@ -21,6 +24,10 @@ _ERROR = re.compile(r".*^(?:\w+\.)*(?P<name>\w+): (?P<text>.+)", re.MULTILINE | 
 # Messages of gloo, NCCL and the rendezvous store when a peer has exited.
 _PEER_FAILURE = re.compile(
     r"(?:closed|reset) by peer|broken pipe|remote process exited|connection was likely closed", re.I
+)
+# Messages of PyTorch's DataLoader and of its workers' shared memory.
+_WORKER_FAILURE = re.compile(
+    r"DataLoader worker \(pid[^\n]*|[^\n]*(?:shared memory|/torch_\d+|/dev/shm|ancdata)[^\n]*"
 )
 _PEER_ENDED = "another process of the run ended; its log may tell why."
 # Seconds in which the launcher terminates a process whose error another one reports. A process
@@ -48,7 +55,7 @@ def exit_on_user_error(*, debug: bool = False, hint: str = RESUME) -> Iterator[N
         text = _describe(error, hint)
         if debug or text is None:
             raise
-        sys.exit(f"error: {text}")
+        sys.exit(f"error: {escape_unprintable(text)}")
 
 
 def print_output(text: str) -> None:
@@ -102,17 +109,39 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, USER_ERRORS):
         record.msg, record.args, record.exc_info = "The training ended: %s", (error,), None
+    elif error and _describe_resources(error, RESUME):
+        record.msg, record.exc_info = "The training ended for lack of a resource.", None
     elif is_peer_failure(error):
         record.msg, record.exc_info = _PEER_ENDED.capitalize(), None
     return True
 
 
+def _describe_resources(error: BaseException, hint: str) -> str | None:
+    """Describe a lack of memory or of descriptors, or a lost worker; None for any other error."""
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return f"{error}; raise the limit with `ulimit -n 4096`, or lower DATALOADER.NUM_WORKERS."
+    is_of_torch = isinstance(error, (RuntimeError, ProcessRaisedException))
+    failure = _WORKER_FAILURE.search(str(error)) if is_of_torch else None
+    if failure:
+        reason = failure[0].strip().rstrip(".")
+        return (
+            f"the workers that read images failed ({reason}), mostly for lack of memory or shared "
+            f"memory; lower DATALOADER.NUM_WORKERS, 0 needs none; {hint}."
+        )
+    if is_out_of_memory(error):
+        return f"the memory does not suffice; lower SOLVER.IMS_PER_BATCH or INPUT's sizes; {hint}."
+    return None
+
+
 def _describe(error: Exception, hint: str) -> str | None:
     """Describe a user error; None for any other."""
-    if isinstance(error, USER_ERRORS):
+    if isinstance(error, USER_ERRORS) and getattr(error, "errno", None) != errno.EMFILE:
         return str(error)
     if is_peer_failure(error):
         return _PEER_ENDED
+    resources = _describe_resources(error, hint)
+    if resources:
+        return resources
     if isinstance(error, ProcessExitedException) and error.signal_name:
         return f"a process of the run was ended by {error.signal_name}; {hint}."
     if isinstance(

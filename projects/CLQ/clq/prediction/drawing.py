@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from detectron2.structures import Boxes, Instances
 
+from ..utils.unprintable import escape_unprintable
+
 if TYPE_CHECKING:
     from detectron2.utils.visualizer import VisImage
 
 
 _MIN_SIDE = 800  # pixels; smaller images are enlarged to about this, to leave room for labels
 _MIN_FONT_SIZE = 8  # points
+_MAX_NAME_LENGTH = 60  # characters
 
 
 def draw_detections(
@@ -36,7 +39,10 @@ def draw_detections(
     """
     found = found[found.scores >= score_threshold]
     classes = found.pred_classes.tolist()
-    labels = [f"{class_names[k]} {score:.2f}" for k, score in zip(classes, found.scores.tolist())]
+    labels = [
+        f"{_name_of(class_names[k])} {score:.2f}"
+        for k, score in zip(classes, found.scores.tolist())
+    ]
     return _draw(image, found.pred_boxes, classes, labels)
 
 
@@ -51,7 +57,13 @@ def draw_ground_truth(
         class_names: by class index.
     """
     classes = objects.gt_classes.tolist()
-    return _draw(image, objects.gt_boxes, classes, [class_names[k] for k in classes])
+    return _draw(image, objects.gt_boxes, classes, [_name_of(class_names[k]) for k in classes])
+
+
+def _name_of(name: str) -> str:
+    """Return a class name in one line of bounded length."""
+    name = escape_unprintable(name)
+    return name if len(name) <= _MAX_NAME_LENGTH else f"{name[:_MAX_NAME_LENGTH]}..."
 
 
 def _draw(

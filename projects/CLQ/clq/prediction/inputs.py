@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.images import DEPTH_UNKNOWN, READ_ERRORS, is_deep, read_image, reason_of
+from ..data.images import DEPTH_UNKNOWN, NO_FILE, READ_ERRORS, is_deep, read_image, reason_of
 
 # Files to find in a folder. A file that is named itself may have any suffix.
 IMAGE_SUFFIXES = frozenset(
@@ -96,6 +96,8 @@ def probe(path: Path, root: Path) -> Source:
         UnreadableError: naming the file.
     """
     name = Path(os.path.relpath(path, root)).as_posix()
+    if not path.is_file():  # a FIFO would be waited for
+        raise UnreadableError(f"{path} can't be read ({NO_FILE})")
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return _probe_video(path, name)
@@ -113,6 +115,7 @@ def probe(path: Path, root: Path) -> Source:
 def _probe_video(path: Path, name: str) -> Source:
     import cv2
 
+    cv2.utils.logging.setLogLevel(0)  # its messages have the name as it is
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened() or not capture.grab():  # some text files open as raw streams

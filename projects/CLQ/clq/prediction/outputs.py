@@ -45,12 +45,19 @@ def drawing_writer(source: Source, path: Path) -> Iterator[Write]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not source.is_video:
-            yield lambda drawing: Image.fromarray(drawing).save(path)
+            yield lambda drawing: _write_image(drawing, path)
             return
         with VideoFile(path, source.frame_rate) as video:
             yield video.write
     except OSError as error:
         raise OSError(f"{path} can't be written ({error.strerror or error}).") from error
+
+
+def _write_image(drawing: np.ndarray, path: Path) -> None:
+    suffix = path.suffix.lower()
+    kind = Image.EXTENSION.get(suffix) or Image.registered_extensions()[suffix]
+    with open_atomically(path) as file:
+        Image.fromarray(drawing).save(file, format=kind)
 
 
 class VideoFile:
@@ -82,6 +89,7 @@ class VideoFile:
         if self._writer is None:
             import cv2
 
+            self._scratch.unlink(missing_ok=True)  # OpenCV would follow a link
             height, width = frame.shape[:2]
             code = cv2.VideoWriter.fourcc(*"mp4v")
             size = (width, height)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..utils.hardware import is_out_of_memory
 from .data_ids import DataIds
 from .drawing import draw_detections
 from .inputs import (
@@ -70,6 +71,9 @@ def predict_files(
     sources, root = _probe_all(inputs, output, unreadable)
     targets = _drawing_paths(sources, output) if pictures else {}
     image_ids = ids.of_images(sources) if ids else {}
+    files = [Path(weights), *(source.path for source in sources)]
+    written = [output / name for name in (JSON_NAME, RESULTS_NAME)]
+    _check_targets([*written, *targets.values()], files, output)
     usable = usable_device("cpu" if fast and device is None else device)
     predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
     sources = _readable(sources, predictor.cfg.INPUT.BIT_DEPTH, unreadable)
@@ -80,7 +84,7 @@ def predict_files(
     counts: dict[Source, int] = {}
     with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
         for source in sources:
-            with unreadable.skip_or_raise():
+            with unreadable.skip_or_raise(), _name_too_large(source):
                 counts[source] = _predict(
                     predictor, source, targets.get(source), coco, score_threshold, progress
                 )
@@ -138,17 +142,11 @@ def _drawing_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path
     """Return the path of each input's drawing.
 
     Raises:
-        ValueError: a drawing would replace an input or another drawing.
+        ValueError: a drawing would replace another.
     """
-    inputs = {source.path.resolve() for source in sources}
     owners: dict[Path, Source] = {}
     for source in sources:
         target = output / drawing_name(source)
-        if target.resolve() in inputs:
-            raise ValueError(
-                f"the picture of {source.path} would replace the input {target}; name another "
-                "folder by --output."
-            )
         other = owners.setdefault(target, source)
         if other is not source:
             raise ValueError(
@@ -156,6 +154,26 @@ def _drawing_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path
                 "on one after the other, in two folders."
             )
     return {source: target for target, source in owners.items()}
+
+
+def _check_targets(targets: Sequence[Path], inputs: Sequence[Path], output: Path) -> None:
+    """
+    Raises:
+        ValueError: a file to write would replace an input, lie outside of the output folder because
+            of a symbolic link, or need a folder in the place of another file to write.
+    """
+    used = {path.resolve() for path in inputs}
+    home, names = output.resolve(), set(targets)
+    for target in targets:
+        if target.resolve() in used:
+            problem = f"would replace the input {target}"
+        elif not target.parent.resolve().is_relative_to(home):
+            problem = f"would write {target} outside of {output}, through a symbolic link"
+        elif not names.isdisjoint(target.parents) or target.is_dir():
+            problem = f"can't write {target}, where another output or a folder is"
+        else:
+            continue
+        raise ValueError(f"the prediction {problem}; name another folder by --output.")
 
 
 def _make_folder(output: Path) -> None:
@@ -169,6 +187,20 @@ def _make_folder(output: Path) -> None:
             f"the folder {output} can't be written ({error.strerror or error}); name another by "
             "--output."
         ) from error
+
+
+@contextlib.contextmanager
+def _name_too_large(source: Source) -> Iterator[None]:
+    """
+    Raises:
+        UnreadableError: the memory does not suffice for the input.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UnreadableError(f"{source.path} is too large for the memory") from error
 
 
 def _predict(
@@ -186,9 +218,9 @@ def _predict(
     with writer as write:
         for count, image in enumerate(read_frames(source, bit_depth), start=1):
             found = predictor.detect(image)
-            coco.add(source.name, found, frame=count - 1 if source.is_video else None)
             if write:
                 write(draw_detections(image, found, predictor.class_names, score_threshold))
+            coco.add(source.name, found, frame=count - 1 if source.is_video else None)
             progress.update()
     return count
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,19 +13,20 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """A file to write and read, which gets its name only when all of it is on disk.
 
     Args:
-        path: final name; a file of that name is replaced, missing parent folders are made.
+        path: final name; a file or a symbolic link of that name is replaced, missing parent folders
+            are made. The permissions are those of the umask.
 
     Raises:
         OSError: the file can't be written, which the error names; nothing of it is left.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    scratch = str(path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}"))
+    handle = _create(scratch, path)
     try:
         with os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(scratch, 0o644)  # mkstemp makes it private
         os.replace(scratch, path)
     except BaseException as error:
         Path(scratch).unlink(missing_ok=True)
@@ -39,6 +40,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     """:func:`open_atomically` for a file whose bytes are at hand."""
     with open_atomically(path) as file:
         file.write(content)
+
+
+def _create(scratch: str, path: Path) -> int:
+    try:
+        return os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _sync_folder(folder: Path) -> None:

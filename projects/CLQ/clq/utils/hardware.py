@@ -2,10 +2,26 @@
 
 import os
 import platform
+import re
 import resource
 from pathlib import Path
 
 import torch
+from torch.multiprocessing import ProcessRaisedException
+
+_OUT_OF_MEMORY = re.compile(
+    r"allocate memory|not enough memory|^MemoryError|out of memory|Insufficient memory", re.I | re.M
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether Python, NumPy, PyTorch or OpenCV lacked memory, of the machine or the GPU."""
+    if isinstance(error, MemoryError):
+        return True
+    # Of another process there is only the text of its traceback.
+    is_of_library = isinstance(error, (RuntimeError, ProcessRaisedException))
+    is_of_library |= type(error).__module__ == "cv2"
+    return is_of_library and bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def cpu_seconds() -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
+from ...utils.unprintable import escape_unprintable
 from .findings import add_hint, describe_errors, quote_unprintable
 from .table import CocoTable, evenly_spaced
 from .validate import load_and_validate
@@ -66,7 +67,7 @@ def register_coco_json(
 
 
 def set_coco_metadata(name: str, category_ids: Sequence[int], names: Sequence[str]) -> None:
-    """Replace a data set's metadata.
+    """Replace a data set's metadata; control characters of names become their escapes.
 
     Args:
         name: key in Detectron2's catalogs.
@@ -77,7 +78,7 @@ def set_coco_metadata(name: str, category_ids: Sequence[int], names: Sequence[st
         MetadataCatalog.remove(name)
     MetadataCatalog.get(name).set(
         evaluator_type="coco",
-        thing_classes=list(names),
+        thing_classes=list(map(escape_unprintable, names)),
         thing_dataset_id_to_contiguous_id={id_: k for k, id_ in enumerate(category_ids)},
     )
 

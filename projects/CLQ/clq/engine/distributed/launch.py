@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -21,6 +22,7 @@ from .process_group import process_group
 
 # They end a run after its step: Ctrl-C, and what a cluster sends before it kills.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SAME_SIGNAL_SECONDS = 0.5
 
 
 def launch(
@@ -76,6 +78,8 @@ def launch(
             while not context.join():
                 pass
         except mp.ProcessExitedException as error:
+            if received:
+                sys.exit(128 + received[0])
             if error.exit_code - 128 not in SIGNALS:
                 raise
             sys.exit(error.exit_code)
@@ -153,13 +157,25 @@ def _check_address(
             ) from None
 
 
+def is_second_signal(times: list[float]) -> bool:
+    """Note the time of a signal; tell whether it is a new one, after which a run ends at once.
+
+    Ctrl-C reaches a process of several twice: from the terminal and from the launcher.
+    """
+    times.append(time.monotonic())
+    return times[-1] - times[0] > _SAME_SIGNAL_SECONDS
+
+
 @contextlib.contextmanager
 def _forward_signals(processes: Sequence[BaseProcess]) -> Iterator[list[int]]:
     """Forward SIGINT and SIGTERM to other processes; yields the list of those received."""
     received: list[int] = []
+    times: list[float] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)
+        if is_second_signal(times):
+            number = signal.SIGKILL
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)  # type: ignore[arg-type]  # it runs

@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,9 +15,11 @@ import torch.distributed as dist
 from detectron2.utils import comm
 
 from ...utils.detectron2_private import set_local_process_group
+from ..user_errors import is_peer_failure
 from .cluster_env import RankInfo
 
 _TIMEOUT = timedelta(minutes=30)
+_NOTICE_SECONDS = 10
 _PORT = "clq/port"
 
 
@@ -31,20 +36,56 @@ def process_group(info: RankInfo, gpu: int | None) -> Iterator[None]:
     # Otherwise rank 0 hosts the shared store, which ends with it.
     uses_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     has_agent_store = uses_agent and info.url == "env://"
-    dist.init_process_group(
-        backend="gloo" if gpu is None else "nccl",
-        init_method=None if has_agent_store else info.url,
-        store=_store_of_this_attempt(info) if has_agent_store else None,
-        world_size=info.world_size,
-        rank=info.rank,
-        timeout=_TIMEOUT,
-    )
+    with _meeting(info):
+        dist.init_process_group(
+            backend="gloo" if gpu is None else "nccl",
+            init_method=None if has_agent_store else info.url,
+            store=_store_of_this_attempt(info) if has_agent_store else None,
+            world_size=info.world_size,
+            rank=info.rank,
+            timeout=_TIMEOUT,
+        )
     try:
-        _create_local_process_group(info.node)
-        comm.synchronize()
+        with _meeting(info):
+            _create_local_process_group(info.node)
+            comm.synchronize()
         yield
     finally:
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _meeting(info: RankInfo) -> Iterator[None]:
+    """Wait for the other processes: say so after a while, and end at once on Ctrl-C.
+
+    Raises:
+        TimeoutError: they did not all come.
+    """
+    place = info.url
+    if place == "env://":
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    who = f"process {info.rank} of {info.world_size}"
+    said = f"{who} waits for the others at {place}, {_TIMEOUT} at most; Ctrl-C ends it."
+    notice = threading.Timer(_NOTICE_SECONDS, print, (said,), {"file": sys.stderr, "flush": True})
+    notice.daemon = True
+    notice.start()
+    is_main = threading.current_thread() is threading.main_thread()
+    # PyTorch waits outside of Python, whose own handler would run only after that.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if is_main else None
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if is_peer_failure(error):
+            raise
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise TimeoutError(
+            f"{who} did not meet the others at {place} within {_TIMEOUT} ({reason}); check that "
+            "the first process runs and that its address can be reached from here."
+        ) from error
+    finally:
+        notice.cancel()
+        if is_main:
+            signal.signal(signal.SIGINT, before)
 
 
 def _store_of_this_attempt(info: RankInfo) -> dist.Store:

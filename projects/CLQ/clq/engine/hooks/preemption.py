@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from ..distributed.launch import SIGNALS
+from ..distributed.launch import SIGNALS, is_second_signal
 from ..user_errors import RESUME, is_peer_failure
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 class PreemptionHook(HookBase):
     """Saves a checkpoint after the step in which a signal arrives, and exits.
+
+    A second signal ends the process at once.
 
     All ranks stop after the same step: ``flags`` goes into the reduction of every step, and the
     trainer's ``flag_counts`` is its result.
@@ -31,6 +34,7 @@ class PreemptionHook(HookBase):
     def __init__(self) -> None:
         self.has_stopped = False
         self._received = 0
+        self._times: list[float] = []
         self._stops_immediately = False
         self._last_step: int | None = None  # complete, but maybe not saved
         self._handlers: dict[int, Any] = {}
@@ -75,6 +79,9 @@ class PreemptionHook(HookBase):
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = number
+        if is_second_signal(self._times):
+            os.write(2, f"Stopped at once by a second signal; {RESUME}.\n".encode())
+            os._exit(128 + number)
         if self._stops_immediately:
             self._stops_immediately = False
             self._stop(number)

@@ -16,10 +16,12 @@ from ...data import register_json_datasets
 from ...data.records import default_class_names
 from ...data_report import check_training_data
 from ...modeling.compile import check_backend
+from ...utils.unprintable import escape_log_record
 from ..distributed.elastic_restart import is_elastic_restart, record_launch_id
 from ..hooks.wandb_writer import check_wandb
 from ..user_errors import suppress_user_error_tracebacks
 from .device import prepare_device, resolve_device
+from .folder_lock import lock_folder
 from .frozen_backbone import check_frozen_parts
 from .merge import choices_made, find_config, merge_config
 from .options import RunOptions
@@ -45,17 +47,22 @@ def setup(options: RunOptions) -> CfgNode:
     Raises:
         OSError: a file can't be read, or the output folder not be written.
         ValueError: an unknown key, a value that CLQ can't use, data with errors, or an output
-            folder that holds another training run.
+            folder that holds another training run or in which another process runs.
     """
     cfg, notes = _build_config(options)
     check_annotation_files(cfg, eval_only=options.eval_only)
     if not options.eval_only:
         notes += _check_training(cfg, resume=options.resume)
     check_writable(Path(cfg.OUTPUT_DIR))
+    if comm.is_main_process():
+        lock_folder(Path(cfg.OUTPUT_DIR))
     if not options.eval_only:
         record_launch_id(options.place, Path(cfg.OUTPUT_DIR))
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="clq")
     default_setup(cfg, dataclasses.replace(options, config_file=find_config(options.config_file)))
+    for name in ("clq", "detectron2", "fvcore"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(escape_log_record)
     prepare_device(cfg)
     if not options.debug:
         suppress_user_error_tracebacks()

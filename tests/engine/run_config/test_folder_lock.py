@@ -1,0 +1,71 @@
+"""What two runs do at once in one folder: the second is refused, with who holds it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clq.engine.run_config.folder_lock import LOCK, lock_folder, unlock_folders
+from reference.tiny import process_environment
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from clq.engine.run_config.folder_lock import lock_folder
+lock_folder(Path(sys.argv[1])); print("locked", flush=True); time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def unlocked() -> Iterator[None]:
+    yield
+    unlock_folders()
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen]:
+    """Another process that runs in the folder."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    process = subprocess.Popen(command, env=process_environment(), stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"locked\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_another_process_is_refused_until_the_first_ends(holder: subprocess.Popen, tmp_path: Path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    for folder in (tmp_path, tmp_path / "link"):
+        with pytest.raises(ValueError, match=f"^process {holder.pid} on .* wait for its end"):
+            lock_folder(folder)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert (tmp_path / LOCK).exists(), "a stale file"
+    lock_folder(tmp_path)
+
+
+def test_one_process_may_run_again_and_leaves_nothing(tmp_path: Path):
+    lock_folder(tmp_path)
+    lock_folder(tmp_path)
+    unlock_folders()
+    assert not os.listdir(tmp_path)
+    lock_folder(tmp_path)
+
+
+def test_a_lock_without_a_process_is_no_obstacle(tmp_path: Path):
+    (tmp_path / LOCK).write_text("process 1 on elsewhere, and more")
+    lock_folder(tmp_path)
+    assert (tmp_path / LOCK).read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / LOCK).symlink_to("mine")
+    with pytest.raises(OSError):
+        lock_folder(tmp_path)
+    assert (tmp_path / "mine").read_text() == "mine"
