@@ -49,7 +49,10 @@ def load_configured(
     model = build_detector(weights, cfg, str(path), device=device)
     for note in (*weights.notes, *weights.inferred_keys.values()):
         logger.info(note)
-    return model, cfg, class_names_of(weights, cfg)
+    try:
+        return model, cfg, class_names_of(weights, cfg)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def build_detector(
@@ -87,5 +90,12 @@ def build_detector(
 
 
 def class_names_of(weights: WeightsFile, cfg: CfgNode) -> list[str]:
-    """Names in the file, or ``class_0``, ``class_1`` and so on where it has none."""
+    """Names in the file, or ``class_0``, ``class_1`` and so on where it has none.
+
+    Raises:
+        ValueError: there are more or fewer names than classes.
+    """
+    num_names, num_classes = len(weights.class_names or ()), cfg.MODEL.CLQ.NUM_CLASSES
+    if weights.class_names is not None and num_names != num_classes:
+        raise ValueError(f"the file has {num_names} class names for its {num_classes} classes.")
     return weights.class_names or [f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)]
