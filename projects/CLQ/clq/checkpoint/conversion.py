@@ -13,8 +13,8 @@ from detectron2.utils.file_io import PathManager
 from safetensors.torch import save
 from torch import Tensor
 
-from ..config.read_yaml import check_config_file
 from ..config import get_clq_cfg
+from ..config.read_yaml import check_config_file
 from ..config.serialize import dump_config
 from ..utils.atomic_write import write_atomically
 from .detector import build_detector, class_names_of
