@@ -16,8 +16,9 @@ logger = logging.getLogger(__name__)
 # Keys and sections that describe a detector and the recipe by which it was trained. All others
 # hold for one run on one machine, and a checkpoint is read on another, perhaps by a stranger.
 _TAKEN = re.compile(
-    r"VERSION$|INPUT\.|TEST\.DETECTIONS_PER_IMAGE$"
-    r"|DATALOADER\.(SAMPLER_TRAIN|REPEAT_THRESHOLD|REPEAT_SQRT|FILTER_EMPTY_ANNOTATIONS)$"
+    r"(VERSION|SEED|DETERMINISTIC)$|INPUT\.|TEST\.DETECTIONS_PER_IMAGE$"
+    r"|DATALOADER\.(SAMPLER_TRAIN|REPEAT_THRESHOLD|REPEAT_SQRT)$"
+    r"|DATALOADER\.(ASPECT_RATIO_GROUPING|FILTER_EMPTY_ANNOTATIONS)$"
     r"|MODEL\.(BACKBONE|CLQ|FPN|RESNETS|TORCHVISION)\."
     r"|MODEL\.(META_ARCHITECTURE|PIXEL_MEAN|PIXEL_STD)$"
     r"|SOLVER\.(?!CHECKPOINT_PERIOD$)"
