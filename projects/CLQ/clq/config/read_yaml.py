@@ -73,7 +73,8 @@ def check_config_file(path: str, below: Sequence[str] = ()) -> None:
         ValueError: a file is based on itself, or on an address without ``CLQ_ALLOW_REMOTE_BASE``.
         yaml.YAMLError: as of :func:`parse_yaml`.
     """
-    if below and re.match(r"\w+://", path) and os.environ.get(REMOTE_BASE) != "1":
+    is_address = re.match(r"\w+://", path)
+    if below and is_address and os.environ.get(REMOTE_BASE) != "1":
         raise ValueError(
             f"{below[-1]} is based on the address {path}; download it and name the file in "
             f"{_BASE}, or set the environment variable {REMOTE_BASE}=1 if you trust it."
@@ -82,9 +83,9 @@ def check_config_file(path: str, below: Sequence[str] = ()) -> None:
         raise ValueError(f"{below[-1]} is based on {path}, which is based on it; drop a {_BASE}.")
     if len(below) > _DEEPEST:
         raise ValueError(f"{below[0]} is based on more than {_DEEPEST} files in a row.")
-    if "://" not in path and not os.path.exists(path):
+    if not is_address and not os.path.exists(path):
         return  # Detectron2 tells of it
-    if "://" not in path and not os.path.isfile(path):
+    if not is_address and not os.path.isfile(path):
         raise ValueError(f"{path} is no file, so no config.")
     with PathManager.open(path) as file:
         content = parse_yaml(file.read(_LONGEST + 1))
