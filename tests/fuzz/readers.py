@@ -2,7 +2,8 @@
 
     python tests/fuzz/readers.py TARGETS SEED SECONDS ROUNDS FOLDER
 
-prints, for each of the targets between commas, how many files it read and how many were refused. A file lies in FOLDER while it is read, so
+prints, for each of the targets between commas, how many files it read and how many were
+refused. A file lies in FOLDER while it is read, so
 that one which ends the process is still there.
 """
 

@@ -2,7 +2,9 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
@@ -47,12 +49,25 @@ def load_configured(
     cfg = weights.config.clone()
     cfg.MODEL.DEVICE = device
     model = build_detector(weights, cfg, str(path), device=device)
+    _check_finite(model, str(path))
     for note in (*weights.notes, *weights.inferred_keys.values()):
         logger.info(note)
     try:
         return model, cfg, class_names_of(weights, cfg)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _check_finite(model: Any, path: str) -> None:
+    """Refuse a detector whose predictions overflow, since it would find nothing without a word."""
+    size = max(model.backbone.size_divisibility, 64)
+    pixels = torch.linspace(-2, 2, size, device=model.device).expand(1, 3, size, size)
+    with torch.no_grad():
+        maps = model.backbone(pixels)
+        predictions = model.head([maps[name] for name in model.head_in_features])
+    for levels in predictions:
+        if levels is not None and not all(level.isfinite().all() for level in levels):
+            raise ValueError(f"{path}: the detector's predictions are not finite.")
 
 
 def build_detector(

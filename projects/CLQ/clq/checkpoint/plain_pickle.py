@@ -45,7 +45,8 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: Any) -> None:
         _, shape, kind, is_fortran, content = state
-        super().__setstate__((1, shape, kind.dtype, bool(is_fortran), _bytes(content)))
+        values: Any = (1, shape, kind.dtype, bool(is_fortran), _bytes(content))
+        super().__setstate__(values)
 
 
 def _bytes(content: Any) -> bytes:
@@ -111,6 +112,7 @@ def check_tuples(file: IO[bytes]) -> None:
     mark = -1
     stack: list[int] = []  # parts of each value; a mark is negative
     memo: dict[int, int] = {}
+    argument: Any
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
         if name in ("PUT", "BINPUT", "LONG_BINPUT"):

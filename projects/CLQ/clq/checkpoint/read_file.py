@@ -217,6 +217,8 @@ def validate_tensor(name: str, tensor: Tensor, *, dims: int | None = None) -> No
         raise ValueError(f"the tensor {name} is of {kind}, not of floating point.")
     if not tensor.isfinite().all():
         raise ValueError(f"the tensor {name} has values that are not finite.")
+    if name.endswith("running_var") and (tensor < 0).any():
+        raise ValueError(f"the tensor {name} has variances below 0.")
     if dims is not None and (tensor.dim() != dims or not tensor.numel()):
         raise ValueError(
             f"the tensor {name} has the shape {tuple(tensor.shape)}, but must have {dims} "
