@@ -5,7 +5,7 @@ BASE_PYTHON ?= python3
 SEED ?= 0
 DEVICE ?= cpu
 
-.PHONY: setup demo test lint docs bench
+.PHONY: setup demo test lint docs bench fuzz
 
 setup:
 ifeq ($(PYTHON),.venv/bin/python)
@@ -43,3 +43,8 @@ ifeq ($(DEVICE),cpu)
 else
 	@$(PYTHON) -W ignore::FutureWarning benchmarks/speed_cuda.py --device $(DEVICE)
 endif
+
+# Mutated files for every reader: make fuzz FUZZ_SECONDS=600; an hour by default.
+FUZZ_SECONDS ?= 3600
+fuzz: setup
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) benchmarks/fuzz.py

@@ -100,7 +100,13 @@ def test_other_paths_are_allowed(before: str):
 def test_test_folders_are_those_of_the_package():
     packages = {path.parent.name for path in MODULES if path.parent != PACKAGE}
     folders = {path.parent.name for path in FILES if path.name.startswith("test_")} - {"tests"}
-    assert packages <= folders and folders <= packages | {"tools", "benchmarks", "golden", "cuda"}
+    assert packages <= folders and folders <= packages | {
+        "tools",
+        "benchmarks",
+        "golden",
+        "cuda",
+        "fuzz",
+    }
 
 
 def test_golden_tests_are_there_and_none_is_skipped():

@@ -55,3 +55,31 @@ def test_a_configuration_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="MODEL.CLQ.ALPHA is 2"):
         build_detector(weights, small_config({"MODEL.CLQ.ALPHA": 2.0}), "a.pth")
     assert class_names_of(weights, small_config()) == [f"class_{k}" for k in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("ending", "value", "reason"),
+    [
+        ("running_var", -5.0, "variances below 0"),
+        ("cls_score.weight", 3e38, "predictions are not finite"),
+        ("head.scales", 3e38, "predictions are not finite"),
+    ],
+)
+def test_outputs_that_are_not_finite_are_refused(
+    ending: str, value: float, reason: str, tmp_path: Path
+):
+    state = random_detector(small_config()).state_dict()
+    changed = [name for name in state if name.endswith(ending)]
+    for name in changed:
+        state[name] = torch.full_like(state[name], value)
+    write_detector(tmp_path / "a.pth", state, dump_config(small_config()), list("abcde"))
+    with pytest.raises(ValueError, match=reason):
+        load_detector(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 6])
+def test_names_must_be_as_many_as_classes(count: int, tmp_path: Path):
+    state = random_detector(small_config()).state_dict()
+    write_detector(tmp_path / "a.pth", state, dump_config(small_config()), list("abcdef"[:count]))
+    with pytest.raises(ValueError, match=f"a.pth: the file has {count} class names for its 5"):
+        load_detector(tmp_path / "a.pth")

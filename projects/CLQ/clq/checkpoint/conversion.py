@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..config import get_clq_cfg
+from ..config.read_yaml import check_config_file
 from ..config.serialize import dump_config
 from ..utils.atomic_write import write_atomically
 from .detector import build_detector, class_names_of
@@ -131,12 +132,13 @@ def _config_of(weights: WeightsFile, source: str, config_file: str, opts: Sequen
     given: list[Any] = [part for item in weights.pixel_settings.items() for part in item]
     try:
         if config_file:
-            cfg.merge_from_file(config_file)
+            check_config_file(config_file)
+            cfg.merge_from_file(config_file, allow_unsafe=False)
             cfg.merge_from_list(given)
             if weights.num_classes is not None:
                 cfg.MODEL.CLQ.NUM_CLASSES = weights.num_classes
         cfg.merge_from_list(list(opts))
-    except (AssertionError, KeyError) as error:  # a file or a key that does not exist
+    except (AssertionError, KeyError, ValueError) as error:  # a file or a key that does not exist
         raise ValueError(str(error.args[0] if error.args else error)) from error
     except (AttributeError, TypeError):  # a key below one that is no section
         raise ValueError(f"one of the keys {', '.join(opts[::2])} does not exist.") from None

@@ -2,7 +2,9 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
@@ -47,9 +49,25 @@ def load_configured(
     cfg = weights.config.clone()
     cfg.MODEL.DEVICE = device
     model = build_detector(weights, cfg, str(path), device=device)
+    _check_finite(model, str(path))
     for note in (*weights.notes, *weights.inferred_keys.values()):
         logger.info(note)
-    return model, cfg, class_names_of(weights, cfg)
+    try:
+        return model, cfg, class_names_of(weights, cfg)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _check_finite(model: Any, path: str) -> None:
+    """Refuse a detector whose predictions overflow, since it would find nothing without a word."""
+    size = max(model.backbone.size_divisibility, 64)
+    pixels = torch.linspace(-2, 2, size, device=model.device).expand(1, 3, size, size)
+    with torch.no_grad():
+        maps = model.backbone(pixels)
+        predictions = model.head([maps[name] for name in model.head_in_features])
+    for levels in predictions:
+        if levels is not None and not all(level.isfinite().all() for level in levels):
+            raise ValueError(f"{path}: the detector's predictions are not finite.")
 
 
 def build_detector(
@@ -87,5 +105,12 @@ def build_detector(
 
 
 def class_names_of(weights: WeightsFile, cfg: CfgNode) -> list[str]:
-    """Names in the file, or ``class_0``, ``class_1`` and so on where it has none."""
+    """Names in the file, or ``class_0``, ``class_1`` and so on where it has none.
+
+    Raises:
+        ValueError: there are more or fewer names than classes.
+    """
+    num_names, num_classes = len(weights.class_names or ()), cfg.MODEL.CLQ.NUM_CLASSES
+    if weights.class_names is not None and num_names != num_classes:
+        raise ValueError(f"the file has {num_names} class names for its {num_classes} classes.")
     return weights.class_names or [f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)]

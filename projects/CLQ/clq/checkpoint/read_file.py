@@ -1,8 +1,7 @@
 """Read every file format that holds weights; no file runs code unless it is trusted."""
 
-import _codecs
-import collections
 import hashlib
+import io
 import json
 import pickle
 import re
@@ -11,10 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
+
+from .plain_pickle import (
+    ARRAY_GLOBALS,
+    ArrayUnpickler,
+    UnplainValueError,
+    UnsafePickleError,
+    check_tuples,
+)
 
 DAMAGED = "{} is damaged: its bytes are not those that were written."
 SHA256 = "sha256"  # key of the checksum in the metadata of our .safetensors files
@@ -22,15 +28,12 @@ _TRUST = "--unsafe of tools/convert_checkpoint.py or MODEL.TRUST_WEIGHTS True of
 # Marks a PyTorch file that is no zip archive, near its start; a number as pickles write it.
 _LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 _START = 64
+_LARGEST_HEADER = 100_000_000  # bytes, in safetensors
 _FOLDER = 0x10  # attribute of a member in a zip archive
 
 
 class CorruptedFileError(ValueError):
     """The file is damaged, or of no format that holds weights; the message names it."""
-
-
-class UnsafePickleError(Exception):
-    """A pickle asks for an object that could run code; the message is the object's name."""
 
 
 class _HistoryBuffer:
@@ -41,30 +44,9 @@ def _no_attribute(*_: Any) -> None:
     """Stands in for ``getattr``, by which that log names its own methods."""
 
 
-# What numpy calls to rebuild an array or a number, by the names of its releases 1 and 2.
-_ARRAY_BUILDERS: dict[str, Any] = {
-    f"numpy.{core}.{name}": function
-    for core in ("core", "_core")
-    for name, function in (
-        ("multiarray._reconstruct", np.zeros(1).__reduce__()[0]),
-        ("multiarray.scalar", np.float64(0).__reduce__()[0]),
-        ("numeric._frombuffer", np.zeros(1).__reduce_ex__(5)[0]),
-    )
-}
-# What a pickle of arrays may name.
-_ARRAY_GLOBALS: dict[str, Any] = {
-    **_ARRAY_BUILDERS,
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
-    "_codecs.encode": _codecs.encode,
-    "collections.OrderedDict": collections.OrderedDict,
-}
 # What a PyTorch file may name beside what PyTorch allows; harmless, or replaced by what is.
 _SAFE_GLOBALS: list[Any] = [
-    np.ndarray,
-    np.dtype,
-    *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?")},
-    *((value, name) for name, value in _ARRAY_BUILDERS.items()),
+    *((value, name) for name, value in ARRAY_GLOBALS.items() if name != "_codecs.encode"),
     (_HistoryBuffer, "mmengine.logging.history_buffer.HistoryBuffer"),
     (_no_attribute, "builtins.getattr"),
 ]
@@ -109,6 +91,8 @@ def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
             f"{path} is refused, because it asks for the object {error} and could run code; if "
             f"you trust where it comes from, use {_TRUST}."
         ) from None
+    except UnplainValueError as error:
+        raise ValueError(f"{path} is refused: it holds {error}.") from None
     except (OSError, CorruptedFileError):
         raise
     except ModuleNotFoundError as error:
@@ -127,16 +111,35 @@ def _read(path: Path, *, trusted: bool) -> Any:
         is_legacy = _LEGACY_MAGIC in file.read(_START)
         if not is_legacy and not zipfile.is_zipfile(path):
             file.seek(0)
-            unpickler = pickle.Unpickler if trusted else _ArrayUnpickler
+            if not trusted:
+                check_tuples(file)
+                file.seek(0)
+            unpickler = pickle.Unpickler if trusted else ArrayUnpickler
             return unpickler(file, encoding="latin1").load()  # Python 2 may have written it
     if not is_legacy:
         _verify_archive(path)
+    if not trusted:
+        _check_torch_pickles(path, is_legacy=is_legacy)
     try:
         with torch.serialization.safe_globals(_SAFE_GLOBALS):
             return torch.load(path, map_location="cpu", weights_only=not trusted)
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))  # an object, in PyTorch's words
         raise UnsafePickleError(refused[1]) if refused and not trusted else error from None
+
+
+def _check_torch_pickles(path: Path, *, is_legacy: bool) -> None:
+    """Check the tuples in a PyTorch file, see :func:`check_tuples`."""
+    if is_legacy:
+        with path.open("rb") as file:
+            for _ in range(5):  # magic number, protocol, machine, content, names of the tensors
+                check_tuples(file)
+        return
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".pkl"):
+                with archive.open(name) as member:
+                    check_tuples(io.BytesIO(member.read()))
 
 
 def _verify_archive(path: Path) -> None:
@@ -157,17 +160,17 @@ def _verify_archive(path: Path) -> None:
         raise CorruptedFileError(DAMAGED.format(path))
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickler of arrays, which rejects every other object before anything is called."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        full_name = f"{module}.{name}"
-        if full_name not in _ARRAY_GLOBALS:
-            raise UnsafePickleError(full_name)
-        return _ARRAY_GLOBALS[full_name]
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Object of a json whose names differ; readers disagree on which of two they take."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return dict(pairs)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
+    with path.open("rb") as header:
+        size = int.from_bytes(header.read(8), "little")
+        json.loads(header.read(min(size, _LARGEST_HEADER)), object_pairs_hook=_once)
     with safe_open(path, framework="pt") as file:
         content: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}
         metadata = dict(file.metadata() or {})
@@ -214,6 +217,8 @@ def validate_tensor(name: str, tensor: Tensor, *, dims: int | None = None) -> No
         raise ValueError(f"the tensor {name} is of {kind}, not of floating point.")
     if not tensor.isfinite().all():
         raise ValueError(f"the tensor {name} has values that are not finite.")
+    if name.endswith("running_var") and (tensor < 0).any():
+        raise ValueError(f"the tensor {name} has variances below 0.")
     if dims is not None and (tensor.dim() != dims or not tensor.numel()):
         raise ValueError(
             f"the tensor {name} has the shape {tuple(tensor.shape)}, but must have {dims} "

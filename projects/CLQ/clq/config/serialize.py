@@ -1,29 +1,27 @@
 """Configuration inside a checkpoint: enough to build the detector on any machine."""
 
 import logging
+import re
 from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
 
 from .defaults import get_clq_cfg
+from .read_yaml import parse_yaml
 from .unread import leaves
 
 logger = logging.getLogger(__name__)
 
-# Keys that hold for one run on one machine; a checkpoint is read on another.
-_RUN_SPECIFIC_KEYS = (
-    "DATASETS.TRAIN",
-    "DATASETS.TEST",
-    "DATASETS.TRAIN_JSON",
-    "DATASETS.VAL_JSON",
-    "MODEL.ALLOW_FROZEN_RANDOM",
-    "MODEL.CHANNELS_LAST",
-    "MODEL.DEVICE",
-    "MODEL.FAST_INFERENCE",
-    "MODEL.TRUST_WEIGHTS",
-    "MODEL.WEIGHTS",
-    "OUTPUT_DIR",
+# Keys and sections that describe a detector and the recipe by which it was trained. All others
+# hold for one run on one machine, and a checkpoint is read on another, perhaps by a stranger.
+_TAKEN = re.compile(
+    r"(VERSION|SEED|DETERMINISTIC)$|INPUT\.|TEST\.DETECTIONS_PER_IMAGE$"
+    r"|DATALOADER\.(SAMPLER_TRAIN|REPEAT_THRESHOLD|REPEAT_SQRT)$"
+    r"|DATALOADER\.(ASPECT_RATIO_GROUPING|FILTER_EMPTY_ANNOTATIONS)$"
+    r"|MODEL\.(BACKBONE|CLQ|FPN|RESNETS|TORCHVISION)\."
+    r"|MODEL\.(META_ARCHITECTURE|PIXEL_MEAN|PIXEL_STD)$"
+    r"|SOLVER\.(?!CHECKPOINT_PERIOD$)"
 )
 
 
@@ -35,32 +33,33 @@ class _PlainDumper(yaml.SafeDumper):
 
 
 def dump_config(cfg: CfgNode) -> str:
-    """Dump a configuration as yaml, without the keys of one run: data, folders, device."""
+    """Dump a configuration as yaml, without the keys of one run: data, folders, processes."""
     content = yaml.safe_load(cfg.dump())
-    for key in _RUN_SPECIFIC_KEYS:
+    for key in [key for key, _ in leaves(content) if not _TAKEN.match(key)]:
         *sections, name = key.split(".")
         node = content
         for section in sections:
-            node = node.get(section, {})
-        node.pop(name, None)
+            node = node[section]
+        del node[name]
     return yaml.dump(content, Dumper=_PlainDumper)
 
 
 def parse_config(text: str) -> CfgNode:
     """Parse what :func:`dump_config` wrote; the configuration is not frozen.
 
-    A key of another release of Detectron2 is left out, and one of a single run; one of CLQ must be
-    known.
+    Only what describes the detector and its recipe is taken. A key of another release of Detectron2
+    is left out; one of CLQ must be known.
 
     Raises:
         ValueError: the text is no such configuration.
     """
     cfg = get_clq_cfg()
     try:
-        items = list(leaves(yaml.safe_load(text if isinstance(text, str) else "")))
+        items = list(leaves(parse_yaml(text if isinstance(text, str) else "")))
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, MemoryError, RecursionError):
         raise ValueError("the configuration inside is not valid yaml.") from None
-    known = dict(leaves(yaml.safe_load(cfg.dump())))
+    known = {key: value for key, value in leaves(yaml.safe_load(cfg.dump())) if _TAKEN.match(key)}
+    items = [item for item in items if _TAKEN.match(item[0])]
     unknown = [key for key, _ in items if key not in known]
     ours = [key for key in unknown if key.startswith("MODEL.CLQ.")]
     if ours:
@@ -68,7 +67,7 @@ def parse_config(text: str) -> CfgNode:
     if unknown:
         logger.info("The configuration inside has keys unknown here: %s.", ", ".join(unknown))
     for key, value in items:
-        if key in known and key not in _RUN_SPECIFIC_KEYS:
+        if key in known:
             try:
                 cfg.merge_from_list([key, value])
             except (AssertionError, KeyError, ValueError):

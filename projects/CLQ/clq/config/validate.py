@@ -15,6 +15,7 @@ __all__ = ["check_training_config", "check_values"]
 
 _CHOICES: dict[str, Collection[Any]] = {
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
+    "INPUT.FORMAT": ("RGB", "BGR"),
     "DATALOADER.SAMPLER_TRAIN": (
         "TrainingSampler",
         "RepeatFactorTrainingSampler",
@@ -48,6 +49,30 @@ _LEAST = {
     "TEST.DETECTIONS_PER_IMAGE": 1,
 }
 
+# The smallest and the largest value that makes sense, for keys that memory or time grow with and
+# for those that a network can't compute with; a list of values has the range for each.
+_RANGES: dict[str, tuple[float, float]] = {
+    "DATALOADER.NUM_WORKERS": (0, 1024),
+    "INPUT.MAX_SIZE_TEST": (1, 65536),
+    "INPUT.MAX_SIZE_TRAIN": (1, 65536),
+    "INPUT.MIN_SIZE_TEST": (0, 65536),
+    "INPUT.MIN_SIZE_TRAIN": (0, 65536),
+    "MODEL.CLQ.NMS_THRESH_TEST": (0, 1),
+    "MODEL.CLQ.NUM_CLASSES": (1, 100_000),
+    "MODEL.CLQ.NUM_CONVS": (0, 64),
+    "MODEL.CLQ.REG_MAX": (1, 1024),
+    "MODEL.CLQ.TOPK_CANDIDATES_TEST": (1, 10_000_000),
+    "MODEL.FPN.OUT_CHANNELS": (1, 8192),
+    "MODEL.PIXEL_MEAN": (-1e6, 1e6),
+    "MODEL.PIXEL_STD": (1e-6, 1e6),
+    "MODEL.RESNETS.NUM_GROUPS": (1, 8192),
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": (1, 8192),
+    "MODEL.RESNETS.RES5_DILATION": (1, 2),
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": (1, 8192),
+    "MODEL.RESNETS.WIDTH_PER_GROUP": (1, 8192),
+    "SOLVER.IMS_PER_BATCH": (1, 1_000_000),
+}
+
 # Keys of earlier releases, and why they went.
 REMOVED_KEYS = {
     "SOLVER.ACCUMULATION.NORMALIZERS": (
@@ -74,6 +99,8 @@ def check_values(cfg: CfgNode, defaults: CfgNode) -> None:
     for key, least in _LEAST.items():
         if not values[key] >= least:
             raise ValueError(f"{key} is {values[key]}; it must be at least {least}.")
+    for key, (smallest, largest) in _RANGES.items():
+        _check_range(key, values[key], smallest, largest)
     _check_ranges(cfg)
     _check_network(cfg)
     check_unread(UNREAD_BY_MODEL, values, default_values)
@@ -128,6 +155,13 @@ def _check_choice(key: str, value: Any, choices: Collection[Any]) -> None:
     if value not in choices:
         allowed = " or ".join(map(repr, choices))
         raise ValueError(f"{key} is {value!r}; it must be {allowed}.")
+
+
+def _check_range(key: str, value: Any, smallest: float, largest: float) -> None:
+    """Refuse numbers out of a range, and those that are not a number."""
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    if not all(isinstance(n, (int, float)) and smallest <= n <= largest for n in numbers):
+        raise ValueError(f"{key} is {value!r:.80}; it must lie in [{smallest:g}, {largest:g}].")
 
 
 def _check_ranges(cfg: CfgNode) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from ...checkpoint import WeightsFile
+from ...config.read_yaml import check_config_file
 from .config_errors import explain_refusals
 from .options import RunOptions
 from .weights_config import read_configured_weights
@@ -38,8 +39,10 @@ def merge_config(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
         options.config_file = OWN_DATA_CONFIG
     if options.config_file:
         with explain_refusals(cfg, file=options.config_file):
+            path = find_config(options.config_file)
+            check_config_file(path)
             # A yaml could run code otherwise.
-            cfg.merge_from_file(find_config(options.config_file), allow_unsafe=False)
+            cfg.merge_from_file(path, allow_unsafe=False)
     weights = read_configured_weights(cfg, options)
     if weights and weights.config and not options.config_file:
         with explain_refusals(cfg, file=cfg.MODEL.WEIGHTS):
