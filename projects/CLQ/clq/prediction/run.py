@@ -71,9 +71,8 @@ def predict_files(
     sources, root = _probe_all(inputs, output, unreadable)
     targets = _drawing_paths(sources, output) if pictures else {}
     image_ids = ids.of_images(sources) if ids else {}
-    files = [Path(weights), *(source.path for source in sources)]
     written = [output / name for name in (JSON_NAME, RESULTS_NAME)]
-    _check_targets([*written, *targets.values()], files, output)
+    _check_targets([*written, *targets.values()], weights, sources, output)
     usable = usable_device("cpu" if fast and device is None else device)
     predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
     sources = _readable(sources, predictor.cfg.INPUT.BIT_DEPTH, unreadable)
@@ -156,13 +155,15 @@ def _drawing_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path
     return {source: target for target, source in owners.items()}
 
 
-def _check_targets(targets: Sequence[Path], inputs: Sequence[Path], output: Path) -> None:
+def _check_targets(
+    targets: Sequence[Path], weights: str | Path, sources: Sequence[Source], output: Path
+) -> None:
     """
     Raises:
         ValueError: a file to write would replace an input, lie outside of the output folder because
             of a symbolic link, or need a folder in the place of another file to write.
     """
-    used = {path.resolve() for path in inputs}
+    used = {path.resolve() for path in (Path(weights), *(source.path for source in sources))}
     home, names = output.resolve(), set(targets)
     for target in targets:
         if target.resolve() in used:

@@ -78,11 +78,9 @@ def launch(
             while not context.join():
                 pass
         except mp.ProcessExitedException as error:
-            if received:
-                sys.exit(128 + received[0])
-            if error.exit_code - 128 not in SIGNALS:
+            if not received and error.exit_code - 128 not in SIGNALS:
                 raise
-            sys.exit(error.exit_code)
+            sys.exit(128 + received[0] if received else error.exit_code)
     if received:  # before the processes could handle it
         sys.exit(128 + received[0])
     return None
