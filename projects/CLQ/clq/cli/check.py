@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import get_clq_cfg
+from ..config.read_yaml import check_config_file
 from ..data import CocoFiles
 from ..data_report import DataReport, report_data
 from ..data_report.anchor_coverage import DetectorScale
@@ -39,6 +40,7 @@ def check(options: argparse.Namespace) -> list[DataReport]:
     cfg = get_clq_cfg()
     file = find_config(options.config_file)
     with explain_refusals(cfg, file=file):
+        check_config_file(file)
         cfg.merge_from_file(file, allow_unsafe=False)
         scale = DetectorScale.from_config(cfg)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False  # as --train and --val set it
