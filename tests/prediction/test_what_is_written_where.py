@@ -82,10 +82,10 @@ def test_an_image_too_large_for_the_memory_is_named_and_skipped(
     large, small = (write_image(tmp_path / "in" / name) for name in ("a.png", "b.png"))
     read = run.read_frames
 
-    def fail(source):
+    def fail(source, *depth):
         if source.path == large:
             raise error
-        return read(source)
+        return read(source, *depth)
 
     monkeypatch.setattr(run, "read_frames", fail)
     with pytest.raises(ValueError, match=r"a\.png is too large for the memory; --skip-unreadable"):
@@ -96,6 +96,6 @@ def test_an_image_too_large_for_the_memory_is_named_and_skipped(
 
 def test_another_error_stays(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_image(tmp_path / "a.png")
-    monkeypatch.setattr(run, "read_frames", lambda _: 1 / 0)
+    monkeypatch.setattr(run, "read_frames", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predict_files(weights, [tmp_path / "a.png"], tmp_path / "out", skip_unreadable=True)

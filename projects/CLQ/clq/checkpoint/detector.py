@@ -111,6 +111,6 @@ def class_names_of(weights: WeightsFile, cfg: CfgNode) -> list[str]:
         ValueError: there are more or fewer names than classes.
     """
     num_names, num_classes = len(weights.class_names or ()), cfg.MODEL.CLQ.NUM_CLASSES
-    if weights.class_names is not None and num_names != num_classes:
+    if num_names and num_names != num_classes:
         raise ValueError(f"the file has {num_names} class names for its {num_classes} classes.")
     return weights.class_names or [f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)]

@@ -71,6 +71,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "MODEL.RESNETS.STEM_OUT_CHANNELS": (1, 8192),
     "MODEL.RESNETS.WIDTH_PER_GROUP": (1, 8192),
     "SOLVER.IMS_PER_BATCH": (1, 1_000_000),
+    "TEST.DETECTIONS_PER_IMAGE": (-1, 10_000_000),
 }
 
 # Keys of earlier releases, and why they went.

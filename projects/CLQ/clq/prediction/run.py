@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,24 +71,19 @@ def predict_files(
     sources, root = _probe_all(inputs, output, unreadable)
     targets = _drawing_paths(sources, output) if pictures else {}
     image_ids = ids.of_images(sources) if ids else {}
-    written = [output / name for name in (JSON_NAME, RESULTS_NAME)]
-    _check_targets([*written, *targets.values()], weights, sources, output)
+    _check_targets(targets.values(), weights, sources, output)
     usable = usable_device("cpu" if fast and device is None else device)
     predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
     sources = _readable(sources, predictor.cfg.INPUT.BIT_DEPTH, unreadable)
     category_ids = ids.of_classes(predictor.class_names) if ids else None
     _make_folder(output)
-    info = {"weights": str(weights), "image_root": str(root)}
-    coco = CocoFile(predictor.class_names, info, category_ids=category_ids, image_ids=image_ids)
-    counts: dict[Source, int] = {}
-    with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
-        for source in sources:
-            with unreadable.skip_or_raise(), _name_too_large(source):
-                counts[source] = _predict(
-                    predictor, source, targets.get(source), coco, score_threshold, progress
-                )
-    if not counts:
-        raise ValueError(f"no input can be read; {unreadable.sentences[0]}.")
+    coco = CocoFile(
+        predictor.class_names,
+        {"weights": str(weights), "image_root": str(root)},
+        category_ids=category_ids,
+        image_ids=image_ids,
+    )
+    counts = _predict_all(predictor, sources, targets, coco, score_threshold, unreadable)
     _write(coco, output, with_results=ids is not None)
     return _report(coco.num_detections, counts, unreadable, output, pictures=pictures)
 
@@ -156,14 +151,16 @@ def _drawing_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path
 
 
 def _check_targets(
-    targets: Sequence[Path], weights: str | Path, sources: Sequence[Source], output: Path
+    drawings: Iterable[Path], weights: str | Path, sources: Sequence[Source], output: Path
 ) -> None:
-    """
+    """Check the files to write: the drawings and those of the boxes.
+
     Raises:
         ValueError: a file to write would replace an input, lie outside of the output folder because
             of a symbolic link, or need a folder in the place of another file to write.
     """
     used = {path.resolve() for path in (Path(weights), *(source.path for source in sources))}
+    targets = [output / JSON_NAME, output / RESULTS_NAME, *drawings]
     home, names = output.resolve(), set(targets)
     for target in targets:
         if target.resolve() in used:
@@ -202,6 +199,31 @@ def _name_too_large(source: Source) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise UnreadableError(f"{source.path} is too large for the memory") from error
+
+
+def _predict_all(
+    predictor: Predictor,
+    sources: Sequence[Source],
+    targets: dict[Source, Path],
+    coco: CocoFile,
+    score_threshold: float,
+    unreadable: _Unreadable,
+) -> dict[Source, int]:
+    """Predict on all inputs; returns the number of frames of each that can be read.
+
+    Raises:
+        ValueError: none can.
+    """
+    counts: dict[Source, int] = {}
+    with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
+        for source in sources:
+            with unreadable.skip_or_raise(), _name_too_large(source):
+                counts[source] = _predict(
+                    predictor, source, targets.get(source), coco, score_threshold, progress
+                )
+    if not counts:
+        raise ValueError(f"no input can be read; {unreadable.sentences[0]}.")
+    return counts
 
 
 def _predict(
