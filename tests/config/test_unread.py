@@ -100,7 +100,7 @@ def test_what_no_run_does_is_refused(key: str, value: Any, reason: str, eval_onl
             {"MODEL.BACKBONE.NAME": "build_clq_resnet_fpn_backbone"},
             *("MODEL.TORCHVISION.FREEZE_NORM", False),
         ),
-        ({}, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 2.0),
+        ({}, "MODEL.COMPILE.BACKEND", "eager"),
         ({}, "SOLVER.AMP.PRECISION", "bfloat16"),
         ({}, "INPUT.CROP.SIZE", [0.5, 0.5]),
         ({}, "MODEL.RESNETS.DEFORM_NUM_GROUPS", 2),
@@ -126,3 +126,13 @@ def test_what_a_checkpoint_was_trained_with_is_no_fault_of_the_user():
     cfg = get_clq_cfg()
     cfg.merge_from_list(["SOLVER.OPTIMIZER", "AdamW", "SOLVER.MOMENTUM", 0.8])
     check_unread_by_run(cfg, cfg, (), eval_only=False)
+
+
+def test_what_the_command_line_switches_off_a_config_file_may_have_set_up():
+    keys = {"INPUT.CROP.ENABLED": False, "INPUT.CROP.TYPE": "absolute"}
+    switch, set_up = keys
+    cfg = get_clq_cfg()
+    cfg.merge_from_list([part for item in keys.items() for part in item])
+    check_unread_by_run(cfg, get_clq_cfg(), [switch], eval_only=False)
+    for given in ([], [set_up], [switch, set_up]):
+        assert f"{set_up} is 'absolute', but nothing reads it" in refusal(keys, given)

@@ -20,6 +20,7 @@ from reference.tiny import KEYS, ROOT, TinyData, free_url, options, parse, start
 RUN_KEYS = {
     **KEYS,
     "MODEL.RESNETS.NORM": "FrozenBN",
+    "MODEL.ALLOW_FROZEN_RANDOM": True,
     "SOLVER.MAX_ITER": 30,
     "SOLVER.CHECKPOINT_PERIOD": 5,
 }

@@ -26,6 +26,7 @@ SAME_STEPS: dict[str, Any] = {
     "SOLVER.MAX_ITER": 3,
     "SOLVER.IMS_PER_BATCH": 4,
     "MODEL.RESNETS.NORM": "FrozenBN",
+    "MODEL.ALLOW_FROZEN_RANDOM": True,
     "INPUT.RANDOM_FLIP": "none",
     "DATALOADER.ASPECT_RATIO_GROUPING": False,
 }

@@ -113,6 +113,9 @@ _INHERITED = (
     "INPUT.MAX_SIZE_TEST",
     "MODEL.RESNETS.OUT_FEATURES",
     "MODEL.RESNETS.STRIDE_IN_1X1",
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE",
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE",
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE",
     "SOLVER.GAMMA",
     "SOLVER.STEPS",
     "SOLVER.WARMUP_FACTOR",
@@ -141,14 +144,28 @@ def check_other_architectures(values: dict[str, Any], defaults: dict[str, Any]) 
         raise ValueError(f"{key} is set to {values[key]!r}, but CLQ ignores it; {instead}.")
 
 
-def check_unread(table: Table, values: dict[str, Any], defaults: dict[str, Any]) -> None:
-    """
+def check_unread(
+    table: Table,
+    values: dict[str, Any],
+    defaults: dict[str, Any],
+    given: Collection[str] = (),
+) -> None:
+    """Refuse keys that have no effect.
+
+    Args:
+        table: which keys nothing reads where another key has some value.
+        values: of all keys.
+        defaults: likewise.
+        given: keys of the command line. What it switches off, a config file may have set up.
+
     Raises:
         ValueError: a key was changed that another key takes the effect from.
     """
     for (chooser, part), names in table.items():
         is_chosen = _plain(values[chooser]) == _plain(part)
         for key in _changed(names, values, defaults) if is_chosen else ():
+            if chooser in given and key not in given:
+                continue
             raise ValueError(
                 f"{key} is {values[key]!r}, but nothing reads it where {chooser} is {part!r}; "
                 f"leave it at {defaults[key]!r}."
@@ -177,7 +194,7 @@ def check_unread_by_run(
             )
     if not eval_only:
         kept = {key: values[key] for key in _INHERITED if key not in given}
-        check_unread(UNREAD_BY_RUN, values, before | kept)
+        check_unread(UNREAD_BY_RUN, values, before | kept, given)
 
 
 def _changed(
