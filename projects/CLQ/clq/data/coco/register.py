@@ -126,6 +126,7 @@ def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list
                 "iscrowd": int(table.is_crowd[row]),
             }
         )
+    logger.info("Loaded %d images with %d boxes from %s.", len(records), kept.sum(), json_file)
     if not kept.all():
         text = "%s: left out %d boxes without a positive width and height"
         logger.warning(text, name, np.count_nonzero(~kept))
