@@ -47,4 +47,4 @@ endif
 # Mutated files for every reader: make fuzz FUZZ_SECONDS=600; an hour by default.
 FUZZ_SECONDS ?= 3600
 fuzz: setup
-	@FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTHON) benchmarks/fuzz.py
+	@$(PYTHON) benchmarks/fuzz.py --seconds $(FUZZ_SECONDS)

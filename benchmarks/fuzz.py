@@ -1,5 +1,14 @@
-"""Fuzz every reader for FUZZ_SECONDS (an hour) and write what was found to results/fuzz.md."""
+#!/usr/bin/env python
+"""Do files of strangers crash, stop or bloat a reader?
 
+Mutates files for the readers of weights, json, yaml and images, in processes of limited memory,
+and writes what was found to benchmarks/results/fuzz.md. The exit code is 1 if a reader failed.
+
+  for an hour     python benchmarks/fuzz.py
+  for a minute    python benchmarks/fuzz.py --seconds 60
+"""
+
+import argparse
 import os
 import platform
 import subprocess
@@ -17,7 +26,11 @@ _KEEP = 20  # findings that are listed
 
 def main() -> int:
     """Fuzz the readers in turn; the exit code is 1 where one failed."""
-    seconds = float(os.environ.get("FUZZ_SECONDS", "3600"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=3600, help="default: 3600, an hour")
+    seconds = parser.parse_args().seconds
     start, seed, found = time.monotonic(), 0, []
     totals = {target: [0, 0, 0] for target in TARGETS}  # read or refused, refused, failed
     length = min(_ROUND, seconds / len(TARGETS))

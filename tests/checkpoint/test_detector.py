@@ -77,7 +77,7 @@ def test_outputs_that_are_not_finite_are_refused(
         load_detector(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("count", [0, 1, 4, 6])
+@pytest.mark.parametrize("count", [1, 4, 6])
 def test_names_must_be_as_many_as_classes(count: int, tmp_path: Path):
     state = random_detector(small_config()).state_dict()
     write_detector(tmp_path / "a.pth", state, dump_config(small_config()), list("abcdef"[:count]))
