@@ -54,8 +54,7 @@ def drawing_writer(source: Source, path: Path) -> Iterator[Write]:
 
 
 def _write_image(drawing: np.ndarray, path: Path) -> None:
-    suffix = path.suffix.lower()
-    kind = Image.EXTENSION.get(suffix) or Image.registered_extensions()[suffix]
+    kind = Image.registered_extensions()[path.suffix.lower()]
     with open_atomically(path) as file:
         Image.fromarray(drawing).save(file, format=kind)
 
