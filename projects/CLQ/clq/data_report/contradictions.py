@@ -38,7 +38,7 @@ def check_repeated_images(
         image_root: folder that their names start from.
         by_content: look for copies under other names, too.
     """
-    paths = image_paths(table, image_root)
+    paths = table.image_paths(image_root)
     first = _first_equal(map(os.path.abspath, paths))
     if by_content:
         fingerprints = _fingerprints(paths)
@@ -73,7 +73,7 @@ def check_shared_images(
         train_paths: files to train on.
         by_content: look for copies under other names, too.
     """
-    paths = image_paths(table, image_root)
+    paths = table.image_paths(image_root)
     known = {os.path.abspath(path) for path in train_paths}
     is_shared = np.array([os.path.abspath(path) in known for path in paths], dtype=bool)
     if by_content:
@@ -89,11 +89,6 @@ def check_shared_images(
         total=len(paths),
         consequence="AP is higher than on images that the detector has not seen",
     )
-
-
-def image_paths(table: CocoTable, image_root: str | Path) -> list[str]:
-    """Return the path of every image."""
-    return [os.path.join(image_root, name) for name in table.file_names]
 
 
 def _first_equal(keys: Iterable[Hashable]) -> np.ndarray:

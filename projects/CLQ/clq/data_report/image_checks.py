@@ -83,7 +83,7 @@ def check_images(
             "missing_folder", "image folders that do not exist", [0], lambda _: missing_folder
         )
         return ImageChecks(findings, rows[:0], 0)
-    paths = [os.path.join(image_root, name) for name in table.file_names]
+    paths = table.image_paths(image_root)
     is_missing = ~_are_files(paths)
     rows = rows[~is_missing[rows]]
     outcomes = dict(zip(rows.tolist(), _read_all(paths, rows, read_facts)))

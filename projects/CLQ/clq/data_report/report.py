@@ -19,12 +19,7 @@ from ..data.coco.table import CocoTable, evenly_spaced
 from ..data.coco.validate import load_and_validate
 from .anchor_coverage import DetectorScale, check_matches, check_scale, scale_objects
 from .annotation_health import check_health
-from .contradictions import (
-    check_contradictions,
-    check_repeated_images,
-    check_shared_images,
-    image_paths,
-)
+from .contradictions import check_contradictions, check_repeated_images, check_shared_images
 from .image_checks import check_images, decode, read_header
 
 
@@ -115,8 +110,8 @@ def report_data(
 
     Args:
         files: of the data set.
-        cfg: reads ``DATALOADER.SKIP_UNREADABLE``, ``FILTER_EMPTY_ANNOTATIONS`` and
-            ``TEST.DETECTIONS_PER_IMAGE``.
+        cfg: reads ``DATALOADER.SKIP_UNREADABLE``, ``FILTER_EMPTY_ANNOTATIONS``,
+            ``INPUT.BIT_DEPTH`` and ``TEST.DETECTIONS_PER_IMAGE``.
         scale: of the detector.
         scope: part of the data set to check.
         for_training: False for a data set that is only evaluated.
@@ -154,7 +149,7 @@ def report_data(
         files,
         table.class_names,
         np.bincount(table.classes[table.objects], minlength=len(table.class_names)).tolist(),
-        image_paths(table, files.image_root),
+        table.image_paths(files.image_root),
         images.num_read,
         num_matched,
         sorted(findings, key=lambda finding: not finding.is_error),

@@ -3,6 +3,8 @@
 Letters: K categories, N images, M annotations.
 """
 
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +51,10 @@ class CocoTable(NamedTuple):
     def objects(self) -> np.ndarray:
         """Indices of the annotations that are not crowds."""
         return np.flatnonzero(~self.is_crowd)
+
+    def image_paths(self, image_root: str | Path) -> list[str]:
+        """Return the N paths of the images below a folder."""
+        return [os.path.join(image_root, name) for name in self.file_names]
 
     def corners(self) -> np.ndarray:
         """The boxes as xyxy in pixels, clipped to their images, (M, 4)."""
