@@ -29,6 +29,7 @@ READ_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
+    TypeError,  # of a forged header
     EOFError,
     MemoryError,
     OverflowError,
