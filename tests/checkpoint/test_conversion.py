@@ -155,7 +155,7 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path):
     (tmp_path / "file").write_text("")
     for name in ("out.pth", "out.safetensors"):
         path = tmp_path / "file" / name
-        assert f"{path} can't be written: " in refusal(source, path)
+        assert f"{path} can't be written (" in refusal(source, path)
 
 
 def test_keys_that_give_no_model(tmp_path: Path):

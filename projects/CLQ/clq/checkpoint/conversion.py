@@ -16,7 +16,7 @@ from torch import Tensor
 from ..config import get_clq_cfg
 from ..config.read_yaml import check_config_file
 from ..config.serialize import dump_config
-from ..utils.atomic_write import write_atomically
+from ..utils.atomic_write import explain_write_errors, write_atomically
 from .detector import build_detector, class_names_of
 from .identify import read_weights
 from .mmdet import Spare
@@ -99,16 +99,15 @@ def write_detector(
         ValueError: the path ends in something else.
     """
     _check_format(path)
-    try:
-        if path.suffix == ".safetensors":
-            write_atomically(path, _safetensors(tensors, config, class_names))
-            return
+    if path.suffix == ".safetensors":
+        file = _safetensors(tensors, config, class_names)
+    else:
         buffer = io.BytesIO()
         content = {"model": dict(tensors), "config": config, "class_names": list(class_names)}
         torch.save(content, buffer)
-        write_atomically(path, buffer.getvalue())
-    except OSError as error:
-        raise OSError(f"{path} can't be written: {error.strerror or error}.") from error
+        file = buffer.getvalue()
+    with explain_write_errors(path):
+        write_atomically(path, file)
 
 
 def _safetensors(tensors: Mapping[str, Tensor], config: str, class_names: Sequence[str]) -> bytes:
