@@ -11,8 +11,6 @@ from detectron2.config import CfgNode
 
 from ...config.validate import REMOVED_KEYS
 
-__all__ = ["explain_refusals", "with_nearest_key"]
-
 # How yacs names a key that does not exist: "Non-existent key: A.B" or "... config key: A.B".
 _UNKNOWN = re.compile(r"Non-existent (?:config )?key: (?P<key>\S+)")
 # And a value of another type, here "many" for a key of integers.
