@@ -67,14 +67,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "TEST.DETECTIONS_PER_IMAGE": (1, 10_000_000),
 }
 
-# Keys of earlier releases, and why they went.
-REMOVED_KEYS = {
-    "SOLVER.ACCUMULATION.NORMALIZERS": (
-        "was removed, since 'accumulated' ran the network twice; leave it out: the box losses of "
-        "each micro-batch are divided by its own weight."
-    ),
-}
-
 
 def check_config(cfg: CfgNode) -> None:
     """Refuse values that no detector and no run could use, before anything is built.
