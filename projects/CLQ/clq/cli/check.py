@@ -70,9 +70,7 @@ def _count(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = OnceParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OnceParser(prog=prog, description=__doc__)
     parser.add_argument("json_file", metavar="JSON", type=Path, help="annotations to train on")
     parser.add_argument(
         "image_root", metavar="IMAGES", type=Path, help="folder that its file names start from"
