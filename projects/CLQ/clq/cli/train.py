@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 
 from ..engine import (
-    RunOptions,
     build_config,
     clq_argument_parser,
     defer_peer_errors,
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     program, evaluates = (prog or "python train_net.py"), prog == "clq eval"
     evaluation = "clq eval" if prog else f"{program} --eval-only"
     epilog = EPILOG.replace("PROG", program).replace("EVAL", evaluation)
-    options = clq_argument_parser(epilog, prog=prog).parse_args(argv, RunOptions())
+    options = clq_argument_parser(epilog, prog=prog).parse_args(argv)
     options.eval_only |= evaluates
     with (
         exit_on_user_error(debug=options.debug),

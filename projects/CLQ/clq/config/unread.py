@@ -3,16 +3,6 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = [
-    "NOT_AVAILABLE",
-    "UNREAD_BY_MODEL",
-    "UNREAD_BY_RUN",
-    "check_other_architectures",
-    "check_unread",
-    "check_unread_by_run",
-    "leaves",
-]
-
 # Parts of Detectron2's configuration that belong to other architectures; CLQ never reads them.
 SECTIONS_OF_OTHERS = (
     "MODEL.ANCHOR_GENERATOR",

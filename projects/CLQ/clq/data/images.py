@@ -19,6 +19,7 @@ DEPTH_UNKNOWN = (
 )
 # Pillow's modes of more than 8 bits per channel.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations
 
 NO_FILE = "it is a FIFO, a socket, a device or a folder"
 ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray
@@ -110,6 +111,14 @@ def check_depth(image: Image.Image, bit_depth: int) -> None:
     """
     if bit_depth == 8 and is_deep(image):
         raise ValueError(DEPTH_UNKNOWN)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Read width and height from a header, as they are once the EXIF orientation is applied."""
+    # The base class's method, since that of PNG decodes all pixels.
+    orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+    width, height = image.size
+    return (height, width) if orientation in _TRANSPOSED else (width, height)
 
 
 def _to_array(image: Image.Image, channels: str, bit_depth: int) -> np.ndarray:

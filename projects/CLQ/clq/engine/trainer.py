@@ -40,7 +40,7 @@ from .hooks.validation_loss import validation_batches, validation_losses
 from .hooks.visualization import VisualizationHook
 from .hooks.wandb_writer import WandbWriter
 from .rng_state import get_rng_state, set_rng_state
-from .run_config.setup import names_of_training
+from .run_config.setup import train_class_names
 from .train_step import TrainingStep, broadcast_buffers, wrap_ddp
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -82,7 +82,7 @@ class CLQTrainer(DefaultTrainer):
             folder=Path(cfg.OUTPUT_DIR),
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self._class_names = names_of_training(cfg)
+        self._class_names = train_class_names(cfg)
         self.checkpointer = CLQCheckpointer(
             model,
             cfg.OUTPUT_DIR,

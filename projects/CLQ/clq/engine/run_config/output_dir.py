@@ -8,8 +8,6 @@ from ...checkpoint import dump_config, find_last, list_checkpoints, parse_config
 from ...config import leaves
 from ...utils.atomic_write import write_atomically
 
-__all__ = ["check_output_folder", "check_writable"]
-
 _LEAST_SPACE = 1 << 20  # bytes; a detector of any use takes more
 # Keys of the model that may change when a training goes on; those that end in _TEST may, too.
 _FREE = (

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -17,6 +16,7 @@ from ...checkpoint import (
     pixel_settings_of,
     read_weights,
 )
+from ...config import leaves
 from .options import RunOptions
 
 
@@ -94,18 +94,13 @@ def match_input_format(
         settings = contents.pixel_settings
     else:
         settings = pixel_settings_of(cfg.MODEL.WEIGHTS)
-    changed = []
-    for key, value in settings.items():
-        *sections, name = key.split(".")
-        node: Any = cfg
-        for section in sections:
-            node = node[section]
-        if key not in given and node[name] != value:
-            node[name] = value
-            changed.append(f"{key} {value}")
+    before = dict(leaves(cfg))
+    changed = {k: v for k, v in settings.items() if k not in given and before[k] != v}
+    cfg.merge_from_list([part for item in changed.items() for part in item])
     notes = []
     if changed:
-        notes.append(f"Set to what {cfg.MODEL.WEIGHTS} was trained with: {', '.join(changed)}.")
+        listed = ", ".join(f"{key} {value}" for key, value in changed.items())
+        notes.append(f"Set to what {cfg.MODEL.WEIGHTS} was trained with: {listed}.")
     is_caffe2 = contents and contents.kind == "zoo" and contents.metadata["author"] == "Caffe2"
     keys = [key for key in PIXEL_KEYS if key not in given]
     if is_caffe2 and keys:
