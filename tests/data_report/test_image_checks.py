@@ -107,15 +107,17 @@ def test_images_of_another_size(tmp_path: Path):
 
 @pytest.mark.parametrize("form", ["jpeg", "png", "webp", "tiff"])
 @pytest.mark.parametrize("orientation", [None, *range(10)])
-def test_the_orientation_is_that_of_detectron2(form: str, orientation: int | None, tmp_path: Path):
+def test_a_header_and_pixels_are_of_one_orientation(
+    form: str, orientation: int | None, tmp_path: Path
+):
     exif = Image.Exif()
     if orientation is not None:
         exif[0x0112] = orientation
     path = str(save(tmp_path / f"a.{form}", 60, 40, exif=exif))
-    height, width = read_image(path, format="BGR").shape[:2]
-    if form == "jpeg":
-        assert (width, height) == ((40, 60) if orientation in (5, 6, 7, 8) else (60, 40))
-    assert read_header(path)[:2] == decode(path)[:2] == (width, height)
+    size = (40, 60) if orientation in (5, 6, 7, 8) else (60, 40)
+    assert read_header(path)[:2] == decode(path)[:2] == size
+    if form != "tiff":  # of which Detectron2 turns what Pillow has turned
+        assert read_image(path, format="BGR").shape[1::-1] == size
 
 
 def test_a_header_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -17,12 +17,9 @@ from PIL import Image
 
 from ..data.coco.findings import Example, Finding, make_findings, quote_unprintable
 from ..data.coco.table import CocoTable
-from ..data.images import READ_ERRORS, check_depth, read_image, reason_of
+from ..data.images import READ_ERRORS, check_depth, read_image, reason_of, upright_size
 
 _MANY_FILES = 100  # in one folder, which is then listed instead of checking each file
-_EXIF_ORIENTATION = 0x0112
-_TRANSPOSED = (5, 6, 7, 8)
-
 _NARROW = 16  # grey levels of 256
 
 
@@ -168,10 +165,7 @@ def read_header(path: str, bit_depth: int = 8) -> ImageFacts:
     """
     with Image.open(path) as image:
         check_depth(image, bit_depth)
-        # The base class's method, since that of PNG decodes all pixels.
-        orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION)
-        width, height = image.size
-    return ImageFacts(height, width) if orientation in _TRANSPOSED else ImageFacts(width, height)
+        return ImageFacts(*upright_size(image))
 
 
 def decode(path: str, bit_depth: int = 8) -> ImageFacts:
