@@ -63,8 +63,8 @@ def test_files_that_are_not_there(tmp_path: Path):
     assert told(checks.findings) == {
         "missing_image": [
             "image b.png does not exist",
-            "image sub is a folder",
-            "image no/a.png does not exist",
+            "image sub can't be read (it is a FIFO, a socket, a device or a folder)",
+            "image no/a.png does not exist; if it is a.png, write that as its file_name",
             r"image 'a\x00.png' does not exist",
             r"image '\ud800.png' does not exist",
         ]
@@ -169,6 +169,9 @@ def test_a_large_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.Monke
     table = table_of(*names, "sub", "link.png")
     checks = check_images(table, tmp_path, np.zeros(0, dtype=int), read_header)
     assert told(checks.findings) == {
-        "missing_image": ["image 0.png does not exist", "image sub is a folder"]
+        "missing_image": [
+            "image 0.png does not exist",
+            "image sub can't be read (it is a FIFO, a socket, a device or a folder)",
+        ]
     }
     assert [Path(path).name for path in asked] == ["0.png", "sub"]

@@ -17,6 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ...utils.unprintable import escape_unprintable
+from .file_names import hint_at_file
 from .findings import add_hint, describe_errors, quote_unprintable
 from .table import CocoTable, evenly_spaced
 from .validate import load_and_validate
@@ -177,4 +178,5 @@ def _check_folder(table: CocoTable, json_file: Path, image_root: Path) -> None:
     if not any(os.path.isfile(image_root / name) for name in sample):
         raise ValueError(
             f"image folder {folder} has no {quote_unprintable(names[0])}, which {file} lists first"
+            + hint_at_file(image_root, names[0])
         )
