@@ -3,7 +3,7 @@
 from ..config.serialize import dump_config, parse_config
 from .checkpointer import CLQCheckpointer, CompleteCheckpointer
 from .conversion import convert, write_detector
-from .detector import load_detector
+from .detector import check_finite, load_detector
 from .identify import read_weights
 from .mmdet import Spare
 from .output_dir import (
@@ -14,7 +14,7 @@ from .output_dir import (
 )
 from .pixel_settings import PIXEL_KEYS, pixel_settings_of
 from .pretrained import register_path_handler
-from .read_file import normalize_path
+from .read_file import no_weights, normalize_path
 from .weights_file import WeightsFile
 
 __all__ = [
@@ -23,11 +23,13 @@ __all__ = [
     "PIXEL_KEYS",
     "Spare",
     "WeightsFile",
+    "check_finite",
     "convert",
     "dump_config",
     "find_last",
     "list_checkpoints",
     "load_detector",
+    "no_weights",
     "normalize_path",
     "parse_config",
     "pixel_settings_of",

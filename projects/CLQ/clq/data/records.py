@@ -12,6 +12,12 @@ from .images import upright_size
 
 _NAME_CLASSES = "MetadataCatalog.get('{0}').thing_classes = [...] names the classes"
 
+# Of a function that a user has registered.
+_LOAD_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(OSError, TypeError, ValueError),
+)
+
 
 def knows_its_classes(name: str) -> bool:
     """Tell whether a data set's classes are known, and checked, before it is loaded."""
@@ -49,7 +55,7 @@ def read_data_set(name: str) -> list[dict[str, Any]]:
     """
     try:
         records = list(DatasetCatalog.get(name))
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
+    except _LOAD_ERRORS as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"the data set '{name}' can't be loaded ({reason}).") from error
     if not records:

@@ -159,13 +159,13 @@ def _check_targets(
         ValueError: a file to write would replace an input, lie outside of the output folder because
             of a symbolic link, or need a folder in the place of another file to write.
     """
-    used = {path.resolve() for path in (Path(weights), *(source.path for source in sources))}
+    used = {os.path.realpath(path) for path in (weights, *(source.path for source in sources))}
     targets = [output / JSON_NAME, output / RESULTS_NAME, *drawings]
-    home, names = output.resolve(), set(targets)
+    home, names = os.path.realpath(output), set(targets)
     for target in targets:
-        if target.resolve() in used:
+        if os.path.realpath(target) in used:
             problem = f"would replace the input {target}"
-        elif not target.parent.resolve().is_relative_to(home):
+        elif not Path(os.path.realpath(target.parent)).is_relative_to(home):
             problem = f"would write {target} outside of {output}, through a symbolic link"
         elif not names.isdisjoint(target.parents) or target.is_dir():
             problem = f"can't write {target}, where another output or a folder is"

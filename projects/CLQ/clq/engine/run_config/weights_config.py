@@ -12,6 +12,7 @@ from ...checkpoint import (
     PIXEL_KEYS,
     WeightsFile,
     list_checkpoints,
+    no_weights,
     normalize_path,
     pixel_settings_of,
     read_weights,
@@ -60,7 +61,7 @@ def check_source(cfg: CfgNode, contents: WeightsFile | None, options: RunOptions
     is_missing = bool(path) and "://" not in path and not os.path.isfile(path)
     replaced = options.resume and not options.eval_only and list_checkpoints(Path(cfg.OUTPUT_DIR))
     if is_missing and not replaced:
-        raise ValueError(f"the weights {weights} do not exist.")
+        raise ValueError(no_weights(weights))
     if cfg.MODEL.META_ARCHITECTURE == "CLQ":
         return
     if not weights or options.config_file or (contents and contents.config):
@@ -69,7 +70,7 @@ def check_source(cfg: CfgNode, contents: WeightsFile | None, options: RunOptions
             "name a config of CLQ by --config-file, or a checkpoint with one by MODEL.WEIGHTS."
         )
     if contents is None and not pixel_settings_of(weights):
-        raise ValueError(f"the weights {weights} do not exist.")
+        raise ValueError(no_weights(weights))
     if contents is None or contents.kind != "detector":
         raise ValueError(
             f"{weights} is a backbone, which does not tell the detector: use --config-file."
