@@ -4,8 +4,10 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ...checkpoint import dump_config, find_last, list_checkpoints, parse_config, read_weights
+from ...checkpoint import read_weights
+from ...checkpoint.output_dir import find_last, list_checkpoints
 from ...config import leaves
+from ...config.serialize import dump_config, parse_config
 from ...utils.atomic_write import write_atomically
 
 _LEAST_SPACE = 1 << 20  # bytes; a detector of any use takes more

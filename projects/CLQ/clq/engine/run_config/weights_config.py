@@ -8,14 +8,10 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ...checkpoint import (
-    PIXEL_KEYS,
-    WeightsFile,
-    list_checkpoints,
-    normalize_path,
-    pixel_settings_of,
-    read_weights,
-)
+from ...checkpoint import WeightsFile, read_weights
+from ...checkpoint.output_dir import list_checkpoints
+from ...checkpoint.pixel_settings import PIXEL_KEYS, pixel_settings_of
+from ...checkpoint.read_file import normalize_path
 from ...config import leaves
 from .options import RunOptions
 
