@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from ..engine import build_config, clq_argument_parser, exit_on_user_error, launch
+from ..engine import RunOptions, build_config, clq_argument_parser, exit_on_user_error, launch
 from ..engine.distributed.cluster_env import detect_launcher, is_local_rank_zero
 from ..engine.distributed.launch import run_in_process_group
 from ..engine.run import run_in_process
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     program, evaluates = (prog or "python train_net.py"), prog == "clq eval"
     evaluation = "clq eval" if prog else f"{program} --eval-only"
     epilog = EPILOG.replace("PROG", program).replace("EVAL", evaluation)
-    options = clq_argument_parser(epilog, prog=prog).parse_args(argv)
+    options = clq_argument_parser(epilog, prog=prog).parse_args(argv, RunOptions())
     options.eval_only |= evaluates
     with (
         exit_on_user_error(debug=options.debug),
