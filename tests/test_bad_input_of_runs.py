@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import train_net
-from clq.checkpoint import find_last
+from clq.checkpoint.output_dir import find_last
 from clq.modeling.criterion import CLQCriterion
 from reference.refusal import check_not_started, check_nothing_left, refusal
 from reference.spoiling import change, cut_short, flip, largest_file, rename_class

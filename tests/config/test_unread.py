@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from detectron2.config import CfgNode
 
-from clq.config import check_unread_by_run, get_clq_cfg, leaves
+from clq.config import check_unread_by_run, flatten, get_clq_cfg
 from clq.config.unread import NOT_AVAILABLE, SECTIONS_OF_OTHERS, UNREAD_BY_MODEL, UNREAD_BY_RUN
 from clq.engine import CLQTrainer, setup
 from reference.tiny import TinyData, command_line, parse
@@ -61,7 +61,7 @@ def test_every_key_is_read_refused_or_listed(tiny_data: TinyData, tmp_path: Path
     trainer = CLQTrainer(recorder(cfg, read))
     trainer.resume_or_load(resume=False)
     trainer.train()
-    unread = {key for key, _ in leaves(cfg)} - read
+    unread = {key for key, _ in flatten(cfg)} - read
     refused = [*SECTIONS_OF_OTHERS, *NOT_AVAILABLE]
     for table in (UNREAD_BY_MODEL, UNREAD_BY_RUN):
         refused += [name for names in table.values() for name in names]

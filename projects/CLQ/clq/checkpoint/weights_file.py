@@ -7,7 +7,7 @@ from typing import Any, Literal
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from ..config import leaves
+from ..config import flatten
 from .pixel_settings import PIXEL_KEYS
 
 
@@ -41,4 +41,4 @@ class WeightsFile:
     @property
     def pixel_settings(self) -> dict[str, Any]:
         """Input format and normalization by key, where the file has a configuration."""
-        return {key: value for key, value in leaves(self.config or {}) if key in PIXEL_KEYS}
+        return {key: value for key, value in flatten(self.config or {}) if key in PIXEL_KEYS}

@@ -114,11 +114,11 @@ _INHERITED = (
 )
 
 
-def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All keys that are no section, by their full name, with their values."""
     for name, value in node.items():
         if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 
@@ -176,7 +176,7 @@ def check_unread_by_run(
     Raises:
         ValueError: naming the key and its value.
     """
-    values, before = dict(leaves(cfg)), dict(leaves(defaults))
+    values, before = dict(flatten(cfg)), dict(flatten(defaults))
     for name, reason in NOT_AVAILABLE.items():
         for key in _changed([name], values, before):
             raise ValueError(

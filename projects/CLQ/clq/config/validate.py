@@ -11,7 +11,7 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from ..modeling.candidates import CANDIDATE_RULES
 from ..modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
 from .defaults import get_clq_cfg
-from .unread import UNREAD_BY_MODEL, check_other_architectures, check_unread, leaves
+from .unread import UNREAD_BY_MODEL, check_other_architectures, check_unread, flatten
 
 _CHOICES: dict[str, Collection[Any]] = {
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
@@ -75,7 +75,7 @@ def check_config(cfg: CfgNode) -> None:
         ValueError: a key of another architecture was changed, a value is out of its range, or
             nothing reads it.
     """
-    values, default_values = dict(leaves(cfg)), dict(leaves(get_clq_cfg()))
+    values, default_values = dict(flatten(cfg)), dict(flatten(get_clq_cfg()))
     check_other_architectures(values, default_values)
     for key, choices in _CHOICES.items():
         _check_choice(key, values[key], choices)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,8 +22,8 @@ LOSS_NAMES = ("total_loss", "loss_cls", "loss_box_reg", "loss_dfl", "loss_qualit
 MATCH_IOU = 0.5
 
 # Colours seldom found in photographs; solid and dashed tells them apart without colour vision.
-_MATCHED = {"color": "#29d3ff", "linestyle": "-"}
-_UNMATCHED = {"color": "#ff4fd0", "linestyle": "--"}
+_MATCHED: dict[str, Any] = {"color": "#29d3ff", "linestyle": "-"}
+_UNMATCHED: dict[str, Any] = {"color": "#ff4fd0", "linestyle": "--"}
 _PANEL = 8  # inches that an image takes
 _MAX_SAMPLES = 6
 

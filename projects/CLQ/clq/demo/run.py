@@ -15,7 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
-from ..checkpoint import remove_checkpoints
+from ..checkpoint.output_dir import remove_checkpoints
 from ..data.demo_trees import TREE_SPLITS
 from ..data.images import read_image
 from ..engine.run_config.options import RunOptions

@@ -25,7 +25,9 @@ from detectron2.utils.events import EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
-from ..checkpoint import CLQCheckpointer, dump_config, remove_partial_files
+from ..checkpoint import CLQCheckpointer
+from ..checkpoint.output_dir import remove_partial_files
+from ..config.serialize import dump_config
 from ..data import CLQMapper, TestLoader, TrainLoader, build_train_augmentations
 from ..evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
 from ..modeling.compile import compile_network

@@ -84,7 +84,7 @@ def build_config(options: RunOptions) -> CfgNode:
     return _build_config(options)[0]
 
 
-def device_of(options: RunOptions) -> str:
+def find_device(options: RunOptions) -> str:
     """``MODEL.DEVICE`` of a run, found without looking at its data.
 
     Raises:

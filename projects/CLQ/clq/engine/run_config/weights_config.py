@@ -8,16 +8,11 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ...checkpoint import (
-    PIXEL_KEYS,
-    WeightsFile,
-    list_checkpoints,
-    no_weights,
-    normalize_path,
-    pixel_settings_of,
-    read_weights,
-)
-from ...config import leaves
+from ...checkpoint import WeightsFile, read_weights
+from ...checkpoint.output_dir import list_checkpoints
+from ...checkpoint.pixel_settings import PIXEL_KEYS, pixel_settings_of
+from ...checkpoint.read_file import no_weights, normalize_path
+from ...config import flatten
 from .options import RunOptions
 
 
@@ -95,7 +90,7 @@ def match_input_format(
         settings = contents.pixel_settings
     else:
         settings = pixel_settings_of(cfg.MODEL.WEIGHTS)
-    before = dict(leaves(cfg))
+    before = dict(flatten(cfg))
     changed = {k: v for k, v in settings.items() if k not in given and before[k] != v}
     cfg.merge_from_list([part for item in changed.items() for part in item])
     notes = []
