@@ -56,10 +56,14 @@ UNREAD_BY_MODEL: Table = {
 # The same, of runs alone: a checkpoint of earlier versions may hold other values of these.
 UNREAD_BY_RUN: Table = {
     ("DATALOADER.SAMPLER_TRAIN", "TrainingSampler"): (
+        "DATALOADER.REPEAT_SQRT",
         "DATALOADER.REPEAT_THRESHOLD",
         "DATALOADER.RANDOM_SUBSET_RATIO",
     ),
-    ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"): ("DATALOADER.REPEAT_THRESHOLD",),
+    ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"): (
+        "DATALOADER.REPEAT_SQRT",
+        "DATALOADER.REPEAT_THRESHOLD",
+    ),
     ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"): (
         "DATALOADER.RANDOM_SUBSET_RATIO",
     ),
