@@ -113,4 +113,4 @@ def class_names_of(weights: WeightsFile, cfg: CfgNode) -> list[str]:
     num_names, num_classes = len(weights.class_names or ()), cfg.MODEL.CLQ.NUM_CLASSES
     if num_names and num_names != num_classes:
         raise ValueError(f"the file has {num_names} class names for its {num_classes} classes.")
-    return weights.class_names or [f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)]
+    return weights.class_names or [f"class_{k}" for k in range(num_classes)]
