@@ -182,16 +182,13 @@ def _apply_rules(
                 rule.predicate.format(short_repr(values[row])),
             ),
         )
-    seen: set[int] = set()
+    first: dict[int, int] = {}  # row by id
     repeated: set[int] = set()
     for row, entry in enumerate(entries):
         id_ = entry.get("id")
-        if type(id_) is not int:
-            continue
-        if id_ in seen:
+        if type(id_) is int and first.setdefault(id_, row) != row:
             repeated.add(id_)
             rejected.add(row)
-        seen.add(id_)
     errors += make_findings(
         f"repeated_{what}_id",
         f"{what} ids that are repeated",
