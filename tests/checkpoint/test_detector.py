@@ -55,7 +55,7 @@ def test_a_configuration_that_does_not_fit_is_refused():
         build_detector(weights, small_config({"MODEL.CLQ.REG_MAX": 8}), "a.pth")
     with pytest.raises(ValueError, match="MODEL.CLQ.ALPHA is 2"):
         build_detector(weights, small_config({"MODEL.CLQ.ALPHA": 2.0}), "a.pth")
-    assert class_names_of(weights, small_config()) == [f"class_{k}" for k in range(5)]
+    assert class_names_of(weights, small_config(), "a.pth") == [f"class_{k}" for k in range(5)]
 
 
 @pytest.mark.parametrize(
@@ -82,5 +82,5 @@ def test_outputs_that_are_not_finite_are_refused(
 def test_names_must_be_as_many_as_classes(count: int, tmp_path: Path):
     state = random_detector(small_config()).state_dict()
     write_detector(tmp_path / "a.pth", state, dump_config(small_config()), list("abcdef"[:count]))
-    with pytest.raises(ValueError, match=f"a.pth: the file has {count} class names for its 5"):
+    with pytest.raises(ValueError, match=f"a.pth has {count} class names for its 5"):
         load_detector(tmp_path / "a.pth")

@@ -103,12 +103,8 @@ class CLQCheckpointer(DetectionCheckpointer):
         file = normalize_path(path)
         if path and not os.path.isfile(self.path_manager.get_local_path(file)):
             raise ValueError(no_weights(path))
-        self._may_change_classes = self._may_change(checkpointables)
+        self._may_change_classes = checkpointables == []  # without the optimizer's state
         return super().load(file, checkpointables, *args, **kwargs)
-
-    def _may_change(self, checkpointables: list[str] | None) -> bool:
-        """Tell whether the class count may differ: not where the optimizer's state is loaded."""
-        return checkpointables == []
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         weights = read_weights(filename, trusted=self._trusted)
@@ -139,9 +135,6 @@ class CompleteCheckpointer(CLQCheckpointer):
         if not path:
             raise ValueError("MODEL.WEIGHTS is empty; name the checkpoint to evaluate.")
         return super().load(path, *args, **kwargs)
-
-    def _may_change(self, checkpointables: list[str] | None) -> bool:
-        return False
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = super()._load_file(filename)

@@ -62,8 +62,9 @@ def convert(
             "train_net.py."
         )
     cfg = _config_of(weights, source, config_file, opts)
+    cfg.MODEL.DEVICE = "cpu"
     model = build_detector(weights, cfg, source)
-    class_names = class_names_of(weights, cfg)
+    class_names = class_names_of(weights, cfg, source)
     write_detector(target, model.state_dict(), dump_config(cfg), class_names)
     options = cfg.MODEL.CLQ
     backbone = f"ResNet-{cfg.MODEL.RESNETS.DEPTH}"

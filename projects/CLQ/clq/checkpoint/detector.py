@@ -46,16 +46,13 @@ def load_configured(
     weights = read_weights(PathManager.get_local_path(str(path)), trusted=trusted)
     if weights.config is None:
         raise ValueError(f"{path} has no configuration of a detector inside.")
-    cfg = weights.config.clone()
+    cfg = weights.config
     cfg.MODEL.DEVICE = device
-    model = build_detector(weights, cfg, str(path), device=device)
+    model = build_detector(weights, cfg, str(path))
     check_finite(model, str(path))
     for note in (*weights.notes, *weights.inferred_keys.values()):
         logger.info(note)
-    try:
-        return model, cfg, class_names_of(weights, cfg)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return model, cfg, class_names_of(weights, cfg, str(path))
 
 
 def check_finite(model: Any, path: str) -> None:
@@ -78,23 +75,17 @@ def check_finite(model: Any, path: str) -> None:
             raise ValueError(f"{path}: the detector's predictions are not finite.")
 
 
-def build_detector(
-    weights: WeightsFile, cfg: CfgNode, path: str, *, device: str = "cpu"
-) -> nn.Module:
+def build_detector(weights: WeightsFile, cfg: CfgNode, path: str) -> nn.Module:
     """Build the detector of a configuration with the tensors of a file, in evaluation mode.
 
     Args:
         weights: of the file.
         cfg: of the detector.
         path: of the file, for messages.
-        device: of the model.
 
     Raises:
         ValueError: naming every tensor that does not fit, or what the configuration lacks.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = device
     try:
         check_config(cfg)
     except ValueError as error:
@@ -112,7 +103,7 @@ def build_detector(
     return model
 
 
-def class_names_of(weights: WeightsFile, cfg: CfgNode) -> list[str]:
+def class_names_of(weights: WeightsFile, cfg: CfgNode, path: str) -> list[str]:
     """Names in the file, or ``class_0``, ``class_1`` and so on where it has none.
 
     Raises:
@@ -120,5 +111,5 @@ def class_names_of(weights: WeightsFile, cfg: CfgNode) -> list[str]:
     """
     num_names, num_classes = len(weights.class_names or ()), cfg.MODEL.CLQ.NUM_CLASSES
     if num_names and num_names != num_classes:
-        raise ValueError(f"the file has {num_names} class names for its {num_classes} classes.")
-    return weights.class_names or [f"class_{k}" for k in range(cfg.MODEL.CLQ.NUM_CLASSES)]
+        raise ValueError(f"{path} has {num_names} class names for its {num_classes} classes.")
+    return weights.class_names or [f"class_{k}" for k in range(num_classes)]

@@ -160,13 +160,8 @@ def as_coco(records: Sequence[dict[str, Any]], class_names: Sequence[str]) -> di
         for annotation in record.get("annotations", ())
     ]
     images = [
-        {
-            "id": r["image_id"],
-            "file_name": r["file_name"],
-            "width": r["width"],
-            "height": r["height"],
-        }
-        for r in records
+        {"id": record["image_id"], **{key: record[key] for key in ("file_name", "width", "height")}}
+        for record in records
     ]
     is_labelled = any("annotations" in record for record in records)
     return {

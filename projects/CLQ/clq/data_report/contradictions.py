@@ -129,25 +129,22 @@ def _check_repeated_objects(table: CocoTable) -> list[Finding]:
     repeated = first != np.arange(len(objects))
     rows, others = objects[repeated], objects[first[repeated]]
     same_class = table.classes[rows] == table.classes[others]
-    findings: list[Finding] = []
-    for kind, what, chosen, consequence in (
-        ("repeated_objects", "objects that are listed twice", rows[same_class], "both are learned"),
-        (
-            "boxes_of_two_classes",
-            "boxes that another class has, too",
-            rows[~same_class],
-            "both classes are learned there",
-        ),
-    ):
-        findings += make_warnings(
-            kind,
-            what,
-            chosen,
-            table.box_example,
-            total=len(objects),
-            consequence=consequence,
-        )
-    return findings
+    findings = make_warnings(
+        "repeated_objects",
+        "objects that are listed twice",
+        rows[same_class],
+        table.box_example,
+        total=len(objects),
+        consequence="both are learned",
+    )
+    return findings + make_warnings(
+        "boxes_of_two_classes",
+        "boxes that another class has, too",
+        rows[~same_class],
+        table.box_example,
+        total=len(objects),
+        consequence="both classes are learned there",
+    )
 
 
 def _check_rotations(table: CocoTable) -> list[Finding]:

@@ -16,7 +16,13 @@ import numpy as np
 from PIL import Image
 
 from ..data.coco.file_names import hint_at_file
-from ..data.coco.findings import Example, Finding, make_findings, make_warnings, quote_unprintable
+from ..data.coco.findings import (
+    Finding,
+    finding_on_file,
+    make_findings,
+    make_warnings,
+    quote_unprintable,
+)
 from ..data.coco.table import CocoTable
 from ..data.images import NO_FILE, READ_ERRORS, check_depth, read_image, reason_of, upright_size
 
@@ -74,13 +80,10 @@ def check_images(
         skips_unreadable: report unusable files as warnings, since training skips them.
     """
     if not os.path.isdir(image_root):
-        missing_folder = Example(
-            "", f"needs the image folder {quote_unprintable(str(image_root))}, which does not exist"
-        )
-        findings = make_findings(
-            "missing_folder", "image folders that do not exist", [0], lambda _: missing_folder
-        )
-        return ImageChecks(findings, rows[:0], 0)
+        folder = quote_unprintable(str(image_root))
+        predicate = f"needs the image folder {folder}, which does not exist"
+        missing = finding_on_file("missing_folder", "image folders that do not exist", predicate)
+        return ImageChecks([missing], rows[:0], 0)
     paths = table.image_paths(image_root)
     is_missing = ~_are_files(paths)
     rows = rows[~is_missing[rows]]

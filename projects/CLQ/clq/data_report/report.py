@@ -13,14 +13,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ..data.coco.findings import (
-    Example,
-    Finding,
-    add_hint,
-    describe_errors,
-    make_findings,
-    make_warnings,
-)
+from ..data.coco.findings import Finding, add_hint, describe_errors, finding_on_file, make_warnings
 from ..data.coco.register import CocoFiles, class_difference
 from ..data.coco.table import CocoTable, evenly_spaced
 from ..data.coco.validate import load_and_validate
@@ -229,13 +222,8 @@ def _check_presence(table: CocoTable, for_training: bool) -> list[Finding]:
     if table.is_trained_on().any() or table.errors:
         return []
     purpose = "train on" if for_training else "find"
-    return make_findings(
-        "no_object",
-        "annotation files without an object",
-        [0],
-        lambda _: Example("", f"has no object to {purpose}"),
-        is_error=for_training,
-    )
+    what, predicate = "annotation files without an object", f"has no object to {purpose}"
+    return [finding_on_file("no_object", what, predicate, is_error=for_training)]
 
 
 def _check_crowded(table: CocoTable, limit: int) -> list[Finding]:
@@ -256,9 +244,8 @@ def _check_classes(table: CocoTable, train_classes: Sequence[str]) -> list[Findi
     if not train_classes or table.errors:
         return []
     difference = class_difference(train_classes, table.class_names)
-    return make_findings(
-        "class_mismatch",
-        "annotation files whose classes are not those of the training data",
-        [0] if difference else [],
-        lambda _: Example("", f"has classes that differ from the training data's in {difference}"),
-    )
+    if not difference:
+        return []
+    what = "annotation files whose classes are not those of the training data"
+    predicate = f"has classes that differ from the training data's in {difference}"
+    return [finding_on_file("class_mismatch", what, predicate)]

@@ -112,13 +112,7 @@ class DeltaBoxTransform:
     """
 
     num_channels = 4
-
-    def __init__(self, weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)) -> None:
-        """
-        Args:
-            weights: what (dx, dy, dw, dh) are multiplied by in the code.
-        """
-        self._coder = Box2BoxTransform(weights)
+    _coder = Box2BoxTransform((10.0, 10.0, 5.0, 5.0))  # factors of dx, dy, dw, dh in the code
 
     def distances(self, pred_deltas: Tensor) -> Tensor:
         rows = pred_deltas.permute(0, 2, 3, 1)  # (N, H, W, 4)

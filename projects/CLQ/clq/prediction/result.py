@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
@@ -104,8 +105,6 @@ class Result:
         )
 
     def _instances(self) -> Instances:
-        import torch
-
         height, width = self.image.shape[:2]
         return Instances(
             (height, width),

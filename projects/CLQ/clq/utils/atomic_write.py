@@ -21,15 +21,15 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = str(path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}"))
-    handle = _create(scratch, path)
     try:
-        with os.fdopen(handle, "w+b") as file:
+        with open(scratch, "x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, path)
     except BaseException as error:
-        Path(scratch).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)
         if isinstance(error, OSError) and error.filename in (None, scratch):
             raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
@@ -49,13 +49,6 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(f"{path} can't be written ({error.strerror or error}).") from error
-
-
-def _create(scratch: str, path: Path) -> int:
-    try:
-        return os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -101,6 +101,17 @@ def make_findings(
 make_warnings = partial(make_findings, is_error=False)
 
 
+def finding_on_file(kind: str, what: str, predicate: str, *, is_error: bool = True) -> Finding:
+    """Make a finding about the annotation file itself, such as one that does not exist.
+
+    Args:
+        predicate: of the sentence whose subject is the file.
+
+    The other arguments are those of :class:`Finding`.
+    """
+    return Finding(kind, what, is_error, 1, (Example("", predicate),))
+
+
 def describe_errors(errors: Sequence[Finding], json_file: str | Path) -> str:
     """Describe all errors of a data set in one sentence, with the first five.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..images import NO_FILE
 from .dialect import read_coco_json
-from .findings import Example, Finding, make_findings, short_repr
+from .findings import Example, Finding, finding_on_file, make_findings, short_repr
 from .schema import (
     ANNOTATION_RULES,
     CATEGORY_RULE,
@@ -151,9 +151,8 @@ def _not_coco(key: str) -> CocoTable:
 
 def _unusable(kind: str, what: str, predicate: str) -> CocoTable:
     """Make the empty table of a file with an error that leaves nothing to validate."""
-    errors = make_findings(kind, what, [0], lambda _: Example("", predicate))
     empty = check_content({key: [] for key in _LISTS})
-    return empty._replace(errors=errors)
+    return empty._replace(errors=[finding_on_file(kind, what, predicate)])
 
 
 def _apply_rules(
@@ -168,10 +167,8 @@ def _apply_rules(
     """
     errors = []
     if what in _REQUIRED and not entries:
-        example = Example("", f"lists no {what}")
-        errors += make_findings(
-            f"no_{what}", f"annotation files without {what}", [0], lambda _: example
-        )
+        files = f"annotation files without {what}"
+        errors.append(finding_on_file(f"no_{what}", files, f"lists no {what}"))
     rejected: set[int] = set()
     for rule in rules:
         values, is_valid = rule.values(entries), rule.is_valid
@@ -186,16 +183,13 @@ def _apply_rules(
                 rule.predicate.format(short_repr(values[row])),
             ),
         )
-    seen: set[int] = set()
+    first: dict[int, int] = {}  # row by id
     repeated: set[int] = set()
     for row, entry in enumerate(entries):
         id_ = entry.get("id")
-        if type(id_) is not int:
-            continue
-        if id_ in seen:
+        if type(id_) is int and first.setdefault(id_, row) != row:
             repeated.add(id_)
             rejected.add(row)
-        seen.add(id_)
     errors += make_findings(
         f"repeated_{what}_id",
         f"{what} ids that are repeated",

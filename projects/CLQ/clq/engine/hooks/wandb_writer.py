@@ -13,6 +13,7 @@ from ...utils.atomic_write import write_atomically
 from ...utils.detectron2_private import stored_images
 
 _ID_FILE = "wandb_id"
+_WINDOW = 20  # values over which a noisy scalar is smoothed, by their median
 
 
 def check_wandb() -> None:
@@ -36,11 +37,10 @@ class WandbWriter(EventWriter):
     must come before ``TensorboardXWriter``, which clears the images.
     """
 
-    def __init__(self, cfg: CfgNode, window_size: int = 20) -> None:
+    def __init__(self, cfg: CfgNode) -> None:
         """
         Args:
             cfg: reads ``OUTPUT_DIR`` and ``WANDB``, and is shown with the run.
-            window_size: number of values over which a noisy scalar is smoothed, by their median.
 
         Raises:
             ValueError: Weights & Biases can't be used, as without an account.
@@ -49,7 +49,6 @@ class WandbWriter(EventWriter):
 
         self._to_image = wandb.Image
         folder = Path(cfg.OUTPUT_DIR)
-        self._window_size = window_size
         try:
             self._run = wandb.init(
                 project=cfg.WANDB.PROJECT,
@@ -70,7 +69,7 @@ class WandbWriter(EventWriter):
     def write(self) -> None:
         storage = get_event_storage()
         by_iteration: dict[int, dict[str, Any]] = defaultdict(dict)
-        scalars = storage.latest_with_smoothing_hint(self._window_size)
+        scalars = storage.latest_with_smoothing_hint(_WINDOW)
         for name, (value, iteration) in scalars.items():
             by_iteration[iteration][name] = value
         for name, image, iteration in stored_images(storage):
