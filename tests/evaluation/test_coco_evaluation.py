@@ -292,12 +292,13 @@ def test_evaluator(registered, backend, tmp_path):
 def test_detections_are_written_whole_and_through_no_link(registered, tmp_path):
     name, ground_truth, detections = registered
     (tmp_path / "precious").write_text("mine")
-    path = tmp_path / "coco_instances_results.json"
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "coco_instances_results.json"
     path.symlink_to(tmp_path / "precious")
-    run(CocoBoxEvaluator(dataset_name=name, output_dir=str(tmp_path)), [])
+    run(CocoBoxEvaluator(dataset_name=name, output_dir=str(tmp_path / "out")), [])
     assert path.read_text() == "[]" and not path.is_symlink()
     assert (tmp_path / "precious").read_text() == "mine"
-    assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, "precious"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_unreadable_images_do_not_count(registered):
