@@ -19,9 +19,9 @@ from ..user_errors import is_peer_failure
 from .cluster_env import Environment, RankInfo
 
 MEETING_SECONDS = "CLQ_MEETING_SECONDS"  # environment variable: longest wait for all processes
-_DEFAULT_MEETING_SECONDS = 600
-_LONGEST_MEETING_SECONDS = 10**9
-_TIMEOUT = timedelta(minutes=30)  # of what the processes do together after that
+_TIMEOUT = timedelta(minutes=10)  # of that wait, by default
+_LONGEST_TIMEOUT = 10**9  # seconds
+_COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # of what the processes do together after that
 _NOTICE_SECONDS = 10
 _PORT = "clq/port"
 
@@ -55,13 +55,13 @@ def process_group(info: RankInfo, gpu: int | None) -> Iterator[None]:
             store=store,
             world_size=info.world_size,
             rank=info.rank,
-            timeout=_TIMEOUT,
+            timeout=_COLLECTIVE_TIMEOUT,
         )
     try:
         with _meeting(info, patience):
             _create_local_process_group(info.node)
             comm.synchronize()
-        store.set_timeout(_TIMEOUT)
+        store.set_timeout(_COLLECTIVE_TIMEOUT)
         yield
     finally:
         dist.destroy_process_group()
@@ -73,8 +73,10 @@ def meeting_timeout(environment: Environment) -> timedelta:
     Raises:
         ValueError: ``CLQ_MEETING_SECONDS`` is no positive whole number.
     """
-    text = environment.get(MEETING_SECONDS, str(_DEFAULT_MEETING_SECONDS))
-    if not text.isdecimal() or not 0 < int(text) < _LONGEST_MEETING_SECONDS:
+    text = environment.get(MEETING_SECONDS)
+    if text is None:
+        return _TIMEOUT
+    if not text.isdecimal() or not 0 < int(text) < _LONGEST_TIMEOUT:
         raise ValueError(f"{MEETING_SECONDS} is '{text}'; it must be a positive number of seconds.")
     return timedelta(seconds=int(text))
 
