@@ -9,6 +9,7 @@ from .mmdet import Spare
 from .output_dir import (
     find_last,
     list_checkpoints,
+    list_detectors,
     remove_checkpoints,
     remove_partial_files,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "dump_config",
     "find_last",
     "list_checkpoints",
+    "list_detectors",
     "load_detector",
     "no_weights",
     "normalize_path",
