@@ -276,8 +276,12 @@ def _report(
 
 
 def _notes(counts: dict[Source, int]) -> list[str]:
-    """Describe truncated videos, one sentence each."""
+    """Describe truncated videos and images of several pages, one sentence each."""
     return [
+        f"note: {source.path} has several pages or frames; the first was used"
+        for source in counts
+        if source.has_more
+    ] + [
         f"note: {source.path} gave {count} frames, but its header tells of {source.num_frames}"
         for source, count in counts.items()
         if source.is_video and count < source.num_frames
