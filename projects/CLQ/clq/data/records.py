@@ -173,7 +173,7 @@ def _check_record(record: Any, index: int) -> None:
         ("height", (int, float), "a number of pixels"),
         ("annotations", (list, tuple), "a list"),
     ):
-        value = record.get(key)
+        value: Any = record.get(key)
         value = value.item() if hasattr(value, "item") else value  # of NumPy
         may_lack = key in ("width", "height") and value is None
         if key in record and not may_lack and not isinstance(value, kinds):
