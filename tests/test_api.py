@@ -48,6 +48,29 @@ def test_training_returns_the_metrics_that_an_evaluation_finds(
     np.testing.assert_equal(found, trained)  # for which nan equals nan
 
 
+def test_the_home_folder_needs_no_shell(
+    trained: dict[str, Any],
+    tiny_data: TinyData,
+    photo: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name in ("train.json", "train", "val.json", "val"):
+        (folder / name).symlink_to(tiny_data.train.json_file.parent / name)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir("/")
+    pair = ("~/val.json", "~/val")
+    found = clq.evaluate("~/run/model_final.safetensors", val=pair, output_dir="~/home")
+    np.testing.assert_equal(found, trained)
+    opts = {**OPTS, "SOLVER.MAX_ITER": 1}
+    clq.train(CONFIG, train=("~/train.json", Path("~/train")), output_dir="~/again", opts=opts)
+    assert (folder / "again" / "model_final.safetensors").is_file()
+    detector = clq.load(Path("~/run/model_final.safetensors"), device="cpu")
+    assert len(detector.predict(f"~/val/{photo.name}", threshold=0)) > 0
+    with pytest.raises(ValueError, match=f"^{folder}/none.png can't be read"):
+        detector.predict("~/none.png")
+
+
 def test_every_kind_of_image_gives_the_same(detector: clq.Detector, photo: Path):
     array = np.asarray(Image.open(photo))
     kinds = (photo, str(photo), io.BytesIO(photo.read_bytes()), Image.open(photo), array)

@@ -65,7 +65,8 @@ def test_an_empty_folder_has_none(tmp_path: Path):
 
 def test_removal(folder: Path):
     (folder / ".model_0000015.pth.abc").touch()
-    (folder / "log.txt").touch()
+    for name in ("log.txt", "model_final.safetensors", "model_best.safetensors"):
+        (folder / name).touch()
     remove_partial_files(folder)
     assert not list(folder.glob(".*")) and len(names(folder)) == 3
     remove_checkpoints(folder)

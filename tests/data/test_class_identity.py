@@ -88,3 +88,77 @@ def test_text_ids_and_missing_sizes_are_scored(tmp_path: Path, register):
     ]
     for backend in ("hotcoco", "pycocotools"):
         assert evaluate_boxes(truth, found, backend=backend)["AP"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("bbox", None, "the bbox None instead of 4 numbers"),
+        ("bbox", [1, 2, float("nan"), 4], "the bbox .* instead of 4 numbers"),
+        ("bbox", [1, 2, float("inf"), 4], "the bbox .* instead of 4 numbers"),
+        ("bbox", [1, 2, 3, 4, 45], "the bbox .* instead of 4 numbers"),
+        ("bbox_mode", None, "the bbox_mode None instead of BoxMode.XYXY_ABS or XYWH_ABS"),
+        ("bbox_mode", BoxMode.XYWHA_ABS, "the bbox_mode .* instead of BoxMode.XYXY_ABS"),
+        ("iscrowd", None, "the iscrowd None instead of 0 or 1"),
+        ("iscrowd", "0", "the iscrowd '0' instead of 0 or 1"),  # which Python takes for true
+    ],
+)
+def test_annotations_that_no_box_can_be_read_from(tmp_path: Path, register, key, value, message):
+    content = records(tmp_path, [0, 1])
+    content[0]["annotations"][1][key] = value
+    register("own_train", content)
+    with pytest.raises(ValueError, match=rf"a\.png in the data set 'own_train' has {message}"):
+        check(2)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file_name", None),
+        ("image_id", [1]),
+        ("image_id", None),
+        ("width", "64"),
+        ("annotations", None),
+        ("annotations", {}),
+    ],
+)
+def test_records_of_other_types(tmp_path: Path, register, key: str, value: Any):
+    content = records(tmp_path, [0, 1])
+    content[0][key] = value
+    register("own_train", content)
+    with pytest.raises(ValueError, match=f"^record 0 of a data set, .* has the {key} .* instead"):
+        check(2)
+
+
+def test_numbers_of_numpy_and_strings_of_numbers_are_read(tmp_path: Path, register):
+    (record,) = records(tmp_path, [np.int64(0), 1])
+    record |= {"image_id": np.int64(3), "width": np.int32(64), "height": 48.0}
+    record["annotations"][0] |= {"bbox": ["1", "2", "11", "22"], "iscrowd": np.bool_(False)}
+    register("own_train", [record])
+    check(2)
+
+
+@pytest.mark.parametrize("content", [5, [1, 2], (), iter(())], ids=str)
+def test_functions_that_return_no_list_of_records(content: Any, register):
+    register("own_train", None)
+    DatasetCatalog.remove("own_train")
+    DatasetCatalog.register("own_train", lambda: content)
+    with pytest.raises(ValueError, match="can't be loaded|no dict|no image"):
+        check(2)
+
+
+def test_images_of_one_id_are_trained_on_but_not_evaluated(tmp_path: Path, register):
+    register("own_train", records(tmp_path, [0, 1]) * 2)
+    check(2)
+    with pytest.raises(
+        ValueError, match="2 records .* have the image_id 'a', .* each image its own"
+    ):
+        check(2, test=("own_train",))
+
+
+def test_annotations_are_of_all_images_or_of_none(tmp_path: Path, register):
+    (record,) = records(tmp_path, [0, 1])
+    bare = {key: value for key, value in record.items() if key != "annotations"}
+    register("own_train", [record, {**bare, "image_id": "b"}])
+    with pytest.raises(ValueError, match=r"a\.png .* has no annotations, unlike others; give an"):
+        check(2)

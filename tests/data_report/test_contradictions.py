@@ -176,6 +176,30 @@ def test_boxes_of_another_form_are_told_what_makes_them_valid(
     assert "boxes_of_another_form" not in findings_on(content(LARGE), tmp_path)
 
 
+def scattered(count: int) -> list[list[float]]:
+    """Small boxes anywhere in an image, at a fixed seed."""
+    sides = np.array([16, 8])
+    corners = np.random.default_rng(0).uniform(0, np.array(SIZE) - sides, (count, 2))
+    return [[*corner, *map(float, sides)] for corner in corners.tolist()]
+
+
+def test_few_boxes_beyond_the_border_tell_of_centres(tmp_path: Path):
+    """Centres go beyond the right and lower borders alone; boxes drawn too large beyond all."""
+    boxes = scattered(150)
+    found = findings_on(content([centred(box) for box in boxes]), tmp_path, decodes=False)
+    told = found["boxes_of_another_form"]
+    assert "centre x, centre y" in told.what and 10 <= told.count <= 15
+    too_large = [[x - 2, y - 2, width + 4, height + 4] for x, y, width, height in boxes]
+    found = findings_on(content(too_large), tmp_path, decodes=False)
+    assert found["boxes_beyond_border"].count >= 5 and "boxes_of_another_form" not in found
+
+
+def test_fractions_among_pixels_are_told(tmp_path: Path):
+    found = findings_on(content([*LARGE, fractions(LARGE[0])]), tmp_path)
+    assert found["boxes_of_another_form"].count == 1
+    assert found["boxes_of_another_form"].consequence == "multiply by its width and height"
+
+
 def test_boxes_that_no_form_makes_valid_are_left_to_the_other_warnings(tmp_path: Path):
     found = findings_on(content([[150, 10, 100, 20], [-40, 20, 60, 60]]), tmp_path)
     assert "boxes_beyond_border" in found and "boxes_of_another_form" not in found

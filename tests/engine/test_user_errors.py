@@ -36,6 +36,14 @@ def test_a_user_error_is_one_line(error: Exception):
     assert leaving.value.code == "error: too large"  # Python prints it and exits with 1
 
 
+def test_an_error_of_the_system_names_the_file():
+    with pytest.raises(SystemExit) as leaving, exit_on_user_error():
+        open("/dev/null/results.json")
+    assert leaving.value.code == (
+        "error: /dev/null/results.json can't be read or written (Not a directory)."
+    )
+
+
 def failed_process(error: Exception) -> ProcessRaisedException:
     """Return the error that PyTorch raises when a process that it started has failed."""
     try:

@@ -289,6 +289,18 @@ def test_evaluator(registered, backend, tmp_path):
     assert_same(evaluator.evaluate()["bbox"], expected)  # a second call changes nothing
 
 
+def test_detections_are_written_whole_and_through_no_link(registered, tmp_path):
+    name, ground_truth, detections = registered
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "coco_instances_results.json"
+    path.symlink_to(tmp_path / "precious")
+    run(CocoBoxEvaluator(dataset_name=name, output_dir=str(tmp_path / "out")), [])
+    assert path.read_text() == "[]" and not path.is_symlink()
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_unreadable_images_do_not_count(registered):
     """They are not images without detections."""
     name, ground_truth, detections = registered

@@ -269,3 +269,13 @@ def test_weights_that_are_not_there_are_named(photos: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="nowhere.safetensors"):
         predict_files(tmp_path / "nowhere.safetensors", [photos], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("form", "is_told"), [("gif", True), ("tiff", True), ("mpo", False)])
+def test_pages_behind_the_first_are_told(form: str, is_told: bool, weights: Path, tmp_path: Path):
+    pages = [Image.new("RGB", (40, 40), color) for color in ("red", "blue")]
+    path = tmp_path / f"a.{form}"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    told = predict_files(weights, [path], tmp_path / "out", pictures=False)
+    note = f"note: {path} has several pages or frames; the first was used"
+    assert (note in told) == is_told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -79,10 +80,11 @@ class Detector:
 
     def _read(self, source: ImageSource) -> np.ndarray:
         """Read an image as (H, W, 3) uint8, RGB."""
+        source = os.path.expanduser(source) if isinstance(source, (str, os.PathLike)) else source
         try:
             return self.predictor.read(source, "RGB")
         except READ_ERRORS as error:
-            name = source if isinstance(source, (str, Path)) else "the image"
+            name = source if isinstance(source, str) else "the image"
             raise ValueError(f"{name} can't be read ({reason_of(error)}).") from error
 
 

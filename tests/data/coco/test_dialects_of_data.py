@@ -115,6 +115,18 @@ def test_classes_that_change_after_the_registration_are_refused(tmp_path: Path):
         DatasetCatalog.get("dialect")
 
 
+@pytest.mark.parametrize("section", ["images", "annotations", "categories"])
+def test_a_list_that_stands_twice_is_refused(section: str, tmp_path: Path):
+    """As where two files were joined by hand; the first list would be lost."""
+    text = json.dumps(CONTENT)
+    repeated = f'{text[:-1]}, "{section}": {json.dumps(CONTENT[section])}}}'
+    (tmp_path / "data.json").write_text(repeated)
+    with pytest.raises(ValueError, match=f"it has '{section}' twice; make them one list"):
+        register_coco_json("dialect", tmp_path / "data.json", tmp_path)
+    content = {**CONTENT, "info": {section: f'"{section}"'}}
+    assert read(tmp_path, content) == read(tmp_path, CONTENT)
+
+
 def test_a_root_category_is_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     content = copy.deepcopy(CONTENT)
     for category in content["categories"]:

@@ -187,10 +187,10 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert kind_of_file(path) == "bad_json"
 
 
-def test_duplicate_keys_are_read_as_detectron2_reads_them(tmp_path: Path):
+def test_a_repeated_key_of_an_entry_is_read_as_detectron2_reads_it(tmp_path: Path):
     path = tmp_path / "data.json"
-    path.write_text(json.dumps(CONTENT)[:-1] + ', "categories": [{"id": 90, "name": "last"}]}')
-    assert load_and_validate(path).class_names == ["last"]
+    path.write_text(json.dumps(CONTENT).replace('"id": 90,', '"id": 1, "id": 90,'))
+    assert 90 in load_and_validate(path).category_ids
 
 
 def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -198,7 +198,7 @@ def test_a_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch: pyt
     path.write_text(json.dumps(CONTENT))
     calls = Counter[str]()
     parse = json.loads
-    monkeypatch.setattr(dialect.json, "loads", lambda text: calls.update(n=1) or parse(text))
+    monkeypatch.setattr(dialect.json, "loads", lambda text, **_: calls.update(n=1) or parse(text))
     assert load_and_validate(path) is load_and_validate(str(path))
     assert calls["n"] == 1
     path.write_text(json.dumps({**CONTENT, "annotations": []}))

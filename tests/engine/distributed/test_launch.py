@@ -5,8 +5,9 @@ import re
 import signal
 import socket
 import time
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -81,6 +82,15 @@ def test_a_node_index_out_of_range_is_rejected(machine_rank: int):
         )
 
 
+class Store(NamedTuple):
+    """Fake store of the processes."""
+
+    name: str
+
+    def set_timeout(self, timeout: timedelta) -> None:
+        assert timeout == timedelta(minutes=30)
+
+
 class Group:
     """Fake process group of five processes, three on the first of two nodes."""
 
@@ -88,9 +98,12 @@ class Group:
         self.calls: list[Any] = []
         self.waits: list[float] = []
         monkeypatch.setattr(dist, "init_process_group", self.start)
+        monkeypatch.setattr(
+            dist, "rendezvous", lambda url, *_, timeout: iter([(Store(url), None, None)])
+        )
         monkeypatch.setattr(dist, "destroy_process_group", lambda: self.note("destroy"))
         monkeypatch.setattr(dist, "new_group", tuple)
-        monkeypatch.setattr(process_group, "_store_of_this_attempt", lambda info: "store")
+        monkeypatch.setattr(process_group, "_store_of_this_attempt", lambda *_: Store("store"))
         monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
         monkeypatch.setattr(comm, "all_gather", lambda machine: [0, 1, 0, 1, 0])
         monkeypatch.setattr(comm, "_LOCAL_PROCESS_GROUP", None)
@@ -103,8 +116,7 @@ class Group:
         self.calls.append(call)
 
     def start(self, **how: Any) -> None:
-        where = how["init_method"] or how["store"]
-        self.note((how["backend"], where, how["rank"], how["world_size"]))
+        self.note((how["backend"], how["store"].name, how["rank"], how["world_size"]))
 
     def main(self) -> None:
         self.note(comm._LOCAL_PROCESS_GROUP)

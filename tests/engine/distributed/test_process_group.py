@@ -14,6 +14,7 @@ from clq.engine.distributed.cluster_env import RankInfo
 from reference.tiny import free_url
 
 FIRST = RankInfo("torchrun", 0, 2, local_rank=0, node=0, url="env://")
+PATIENCE = timedelta(minutes=1)
 SECOND = dataclasses.replace(FIRST, rank=1, local_rank=1)
 
 
@@ -30,22 +31,43 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> dist.Store:
 def test_processes_meet_at_a_store_of_their_attempt(shared: dist.Store):
     found: list[dist.Store] = []
     second = threading.Thread(
-        target=lambda: found.append(process_group._store_of_this_attempt(SECOND)), daemon=True
+        target=lambda: found.append(process_group._store_of_this_attempt(SECOND, PATIENCE)),
+        daemon=True,
     )
     second.start()
     time.sleep(0.3)
     assert second.is_alive() and found == [], "it waits for rank 0 of its own attempt"
-    first = process_group._store_of_this_attempt(FIRST)
+    first = process_group._store_of_this_attempt(FIRST, PATIENCE)
     second.join(timeout=30)
     first.set("told", "by the first")
     assert found[0].get("told") == b"by the first"
     assert not shared.check(["told"])
 
 
-def test_waiting_for_rank_0_has_a_timeout(shared: dist.Store, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(process_group, "_TIMEOUT", timedelta(seconds=1))
+def test_waiting_for_rank_0_has_a_timeout(shared: dist.Store):
     with pytest.raises(ConnectionRefusedError):
-        process_group._store_of_this_attempt(SECOND)
+        process_group._store_of_this_attempt(SECOND, timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_waits_no_longer_than_the_environment_says(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+):
+    """The first process waits for the others, and they for the first."""
+    monkeypatch.setenv("CLQ_MEETING_SECONDS", "1")
+    info = RankInfo("--num-gpus", rank, 2, local_rank=0, node=rank, url=free_url())
+    start = time.monotonic()
+    with pytest.raises(TimeoutError, match="within 0:00:01 .* CLQ_MEETING_SECONDS sets how long"):
+        with process_group.process_group(info, None):
+            pass
+    assert time.monotonic() - start < 20
+
+
+def test_the_wait_is_ten_minutes_unless_it_is_a_number_of_seconds():
+    assert process_group.meeting_timeout({}) == timedelta(minutes=10)
+    for text in ("", "0", "-1", "1.5", "soon", "9" * 12):
+        with pytest.raises(ValueError, match=f"^CLQ_MEETING_SECONDS is '{text}'; it must be"):
+            process_group.meeting_timeout({"CLQ_MEETING_SECONDS": text})
 
 
 @pytest.mark.parametrize(
@@ -55,7 +77,7 @@ def test_a_wait_for_nobody_ends_in_a_sentence(error: Exception, capsys, monkeypa
     monkeypatch.setattr(process_group, "_NOTICE_SECONDS", 0.01)
     info = dataclasses.replace(SECOND, url="tcp://nobody:1")
     with pytest.raises(TimeoutError, match="^process 1 of 2 did not meet .* tcp://nobody:1") as end:
-        with process_group._meeting(info):
+        with process_group._meeting(info, PATIENCE):
             assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
             time.sleep(0.2)
             raise error
@@ -65,6 +87,6 @@ def test_a_wait_for_nobody_ends_in_a_sentence(error: Exception, capsys, monkeypa
 
 
 def test_a_meeting_says_nothing(capsys: pytest.CaptureFixture[str]):
-    with process_group._meeting(FIRST):
+    with process_group._meeting(FIRST, PATIENCE):
         pass
     assert capsys.readouterr().err == ""

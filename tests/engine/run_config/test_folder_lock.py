@@ -69,3 +69,14 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path):
     with pytest.raises(OSError):
         lock_folder(tmp_path)
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_folder_that_is_gone_needs_no_unlocking(tmp_path: Path):
+    folder = tmp_path / "output"
+    folder.mkdir()
+    lock_folder(folder)
+    (folder / LOCK).unlink()
+    folder.rmdir()
+    folder.touch()
+    unlock_folders()
+    assert folder.is_file()

@@ -6,11 +6,16 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 
 from clq.checkpoint import CLQCheckpointer
 from clq.config import get_clq_cfg
 from clq.config.serialize import dump_config
-from clq.engine.run_config.output_dir import check_output_folder, check_writable
+from clq.engine.run_config.output_dir import (
+    check_inputs_stay,
+    check_output_folder,
+    check_writable,
+)
 from reference.spoiling import largest_file
 from reference.tiny import CONFIG
 
@@ -41,6 +46,53 @@ def test_a_new_folder(tmp_path: Path):
     (note,) = check_output_folder(cfg, NAMES, resume=True)
     assert note is not None and "no checkpoint" in note and "starts anew" in note
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["model_final.safetensors", "model_best.safetensors"])
+def test_a_finished_detector_is_not_overwritten(name: str, tmp_path: Path):
+    """Also where the checkpoints beside it were deleted for their size."""
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=f"{name} is of an earlier training, .* another OUTPUT"):
+        check_output_folder(config(tmp_path), NAMES, resume=False)
+
+
+@pytest.fixture
+def own_json():
+    yield "own_json"
+    MetadataCatalog.pop("own_json", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_written"),
+    [
+        ("results.json", True),
+        ("metrics.json", True),
+        ("inference/val/coco_instances_results.json", True),
+        ("ema/results.json", True),
+        ("train.json", False),
+        ("data/results.json", False),
+        ("../results.json", False),
+    ],
+)
+def test_a_json_is_not_written_over(name: str, is_written: bool, own_json: str, tmp_path: Path):
+    (tmp_path / "output").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "output")
+    MetadataCatalog.get(own_json).json_file = str(tmp_path / "link" / name)
+    cfg = config(tmp_path / "output", "DATASETS.TRAIN", (), "DATASETS.TEST", (own_json,))
+    for eval_only in (True, False):
+        if not is_written:
+            check_inputs_stay(cfg, eval_only=eval_only, resume=False)
+            continue
+        with pytest.raises(ValueError, match=f"{name} lies in OUTPUT_DIR .* another OUTPUT_DIR"):
+            check_inputs_stay(cfg, eval_only=eval_only, resume=False)
+
+
+def test_weights_are_not_written_over_unless_they_are_only_evaluated(tmp_path: Path):
+    cfg = config(tmp_path, "MODEL.WEIGHTS", str(tmp_path / "model_final.safetensors"))
+    for options in ({"eval_only": True, "resume": False}, {"eval_only": False, "resume": True}):
+        check_inputs_stay(cfg, **options)
+    with pytest.raises(ValueError, match="model_final.safetensors lies in OUTPUT_DIR"):
+        check_inputs_stay(cfg, eval_only=False, resume=False)
 
 
 def test_checkpoints_are_not_overwritten(folder: Path):

@@ -1,6 +1,7 @@
 """Build a detector from its checkpoint alone."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,17 @@ def load_configured(
     path: str | Path, device: str, *, trusted: bool = False
 ) -> tuple[nn.Module, CfgNode, list[str]]:
     """Like :func:`load_detector`, with the configuration between model and class names."""
-    weights = read_weights(PathManager.get_local_path(str(path)), trusted=trusted)
+    path = os.path.expanduser(path)
+    weights = read_weights(PathManager.get_local_path(path), trusted=trusted)
     if weights.config is None:
         raise ValueError(f"{path} has no configuration of a detector inside.")
     cfg = weights.config
     cfg.MODEL.DEVICE = device
-    model = build_detector(weights, cfg, str(path))
-    check_finite(model, str(path))
+    model = build_detector(weights, cfg, path)
+    check_finite(model, path)
     for note in (*weights.notes, *weights.inferred_keys.values()):
         logger.info(note)
-    return model, cfg, class_names_of(weights, cfg, str(path))
+    return model, cfg, class_names_of(weights, cfg, path)
 
 
 def check_finite(model: Any, path: str) -> None:

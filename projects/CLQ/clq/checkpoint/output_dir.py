@@ -8,6 +8,7 @@ from .read_file import DAMAGED, CorruptedFileError, read_file
 
 POINTER = "last_checkpoint"  # the file that names the newest checkpoint
 _FINAL = "model_final.pth"
+_DETECTORS = ("model_final.safetensors", "model_best.safetensors")
 _NUMBERED = re.compile(r"model_\d+\.pth")
 
 
@@ -59,9 +60,18 @@ def find_last(folder: Path, *, trusted: bool = False) -> LastCheckpoint | None:
     return None
 
 
+def list_detectors(folder: Path) -> list[Path]:
+    """List what a training run writes for inference.
+
+    Args:
+        folder: of the training run; need not exist.
+    """
+    return [path for path in map(folder.joinpath, _DETECTORS) if path.exists()]
+
+
 def remove_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a training run that is to start again."""
-    for path in (folder / POINTER, *list_checkpoints(folder)):
+    """Delete checkpoints and detectors of a training run that is to start again."""
+    for path in (folder / POINTER, *list_checkpoints(folder), *list_detectors(folder)):
         path.unlink(missing_ok=True)
 
 

@@ -1,7 +1,10 @@
 """Image records of registered data sets, whoever registered them."""
 
+import math
 import operator
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
@@ -54,11 +57,12 @@ def read_data_set(name: str) -> list[dict[str, Any]]:
         ValueError: the data set can't be loaded or has no image; see also :func:`load_records`.
     """
     try:
-        records = list(DatasetCatalog.get(name))
+        records = DatasetCatalog.get(name)
+        is_empty = len(records) == 0  # Detectron2 takes no generator
     except _LOAD_ERRORS as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"the data set '{name}' can't be loaded ({reason}).") from error
-    if not records:
+    if is_empty:
         raise ValueError(f"the data set '{name}' has no image.")
     return [_completed(record, index) for index, record in enumerate(records)]
 
@@ -77,6 +81,13 @@ def check_labels(
     Raises:
         ValueError: naming the data set and an annotation.
     """
+    is_labelled = ["annotations" in record for record in records]
+    if any(is_labelled) and not all(is_labelled):
+        record = records[is_labelled.index(False)]
+        raise ValueError(
+            f"{record['file_name']} in the data set '{name}' has no annotations, unlike others; "
+            "give an empty list where there is no object."
+        )
     found = set()
     for record in records:
         for annotation in record.get("annotations", ()):
@@ -96,6 +107,21 @@ def check_labels(
         )
 
 
+def check_image_ids(name: str, records: Sequence[dict[str, Any]]) -> None:
+    """Check that each image of a data set to evaluate has an id of its own.
+
+    Raises:
+        ValueError: naming an id that two have.
+    """
+    counts = Counter(record["image_id"] for record in records)
+    image_id, count = counts.most_common(1)[0]
+    if count > 1:
+        raise ValueError(
+            f"{count} records of the data set '{name}' have the image_id {image_id!r}, so that "
+            "their detections can't be told apart; give each image its own."
+        )
+
+
 def _class_of(annotation: dict[str, Any], record: dict[str, Any], name: str, limit: int) -> int:
     place = f"an annotation of {record['file_name']} in the data set '{name}'"
     for key in ("bbox", "bbox_mode", "category_id"):
@@ -111,14 +137,54 @@ def _class_of(annotation: dict[str, Any], record: dict[str, Any], name: str, lim
             f"MODEL.CLQ.NUM_CLASSES {limit} it must be one of 0 .. {limit - 1}; set the key to the "
             "number of classes, or correct the data."
         )
-    if len(annotation["bbox"]) != 4:
-        raise ValueError(f"{place} has the bbox {annotation['bbox']!r} instead of 4 numbers.")
+    for key, expected, is_valid in _ANNOTATION_RULES:
+        if not is_valid(annotation.get(key, 0)):
+            raise ValueError(f"{place} has the {key} {annotation[key]!r} instead of {expected}.")
     return index
 
 
+def _is_box(value: Any) -> bool:
+    try:
+        sides = [float(side) for side in value]
+    except (TypeError, ValueError):
+        return False
+    return len(sides) == 4 and all(map(math.isfinite, sides))
+
+
+_ANNOTATION_RULES: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("bbox", "4 numbers", _is_box),
+    (
+        "bbox_mode",
+        "BoxMode.XYXY_ABS or XYWH_ABS",
+        lambda value: value in (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS),
+    ),
+    ("iscrowd", "0 or 1", lambda value: value in (0, 1)),
+)
+
+
+def _check_record(record: Any, index: int) -> None:
+    """Check the entries of an image beside its annotations' own."""
+    if not isinstance(record, dict) or "file_name" not in record:
+        raise ValueError(f"record {index} of a data set is no dict, or has no file_name.")
+    for key, kinds, expected in (
+        ("file_name", (str, os.PathLike), "a path"),
+        ("image_id", (int, float, str), "a number or a text"),
+        ("width", (int, float), "a number of pixels"),
+        ("height", (int, float), "a number of pixels"),
+        ("annotations", (list, tuple), "a list"),
+    ):
+        value: Any = record.get(key)
+        value = value.item() if hasattr(value, "item") else value  # of NumPy
+        may_lack = key in ("width", "height") and value is None
+        if key in record and not may_lack and not isinstance(value, kinds):
+            raise ValueError(
+                f"record {index} of a data set, {record['file_name']}, has the {key} {value!r} "
+                f"instead of {expected}."
+            )
+
+
 def _completed(record: dict[str, Any], index: int) -> dict[str, Any]:
-    if "file_name" not in record:
-        raise ValueError(f"record {index} of a data set has no file_name.")
+    _check_record(record, index)
     image_id = record.get("image_id", index)
     image_id = image_id.item() if hasattr(image_id, "item") else image_id  # of NumPy
     if record.get("width") is None or record.get("height") is None:

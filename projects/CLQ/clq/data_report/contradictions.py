@@ -16,6 +16,9 @@ from ..data.coco.table import CocoTable
 
 _MIN_WRONG = 0.1  # share of boxes beyond their image, above which another form is looked for
 _MIN_RIGHT = 0.95  # share of boxes that are right in that form
+# With fewer wrong boxes, those that go beyond the right and lower borders alone tell of centres.
+_MIN_BEYOND = 10
+_MAX_SHARE_BEFORE = 0.05  # beyond the left and upper borders as centres, of those beyond as corners
 _TOLERANCE = 1.0  # pixels
 
 
@@ -166,37 +169,42 @@ def _check_box_form(table: CocoTable) -> list[Finding]:
     boxes, sizes = table.boxes[rows], np.tile(table.sizes[table.image_idxs[rows]], 2)
     if len(rows) == 0:
         return []
-    forms = (
-        ("x0, y0, x1, y1", "give x1 - x0 and y1 - y0 as width and height", boxes),
-        (
-            "centre x, centre y, width, height",
-            "give x - width / 2 and y - height / 2 as x and y",
-            _corners(boxes, start=-0.5),
-        ),
-    )
     wrong = ~_are_inside(_corners(boxes), sizes)
-    fractions = ((boxes <= 1).all(axis=1) & (sizes > 2).all(axis=1)).all()
-    if fractions:
-        chosen, form, remedy = rows, "fractions of the image", "multiply by its width and height"
-    elif wrong.mean() <= _MIN_WRONG:
-        return []
+    fractions = (boxes <= 1).all(axis=1) & (sizes > 2).all(axis=1)
+    if fractions.any():
+        chosen, form = fractions, "fractions of the image"
+        remedy = "multiply by its width and height"
+    elif wrong.mean() > _MIN_WRONG and _share_right(boxes, sizes) >= _MIN_RIGHT:
+        chosen, form = wrong, "x0, y0, x1, y1"
+        remedy = "give x1 - x0 and y1 - y0 as width and height"
+    elif _are_centres(boxes, wrong, sizes):
+        chosen, form = wrong, "centre x, centre y, width, height"
+        remedy = "give x - width / 2 and y - height / 2 as x and y"
     else:
-        fitting = [
-            (form, remedy)
-            for form, remedy, corners in forms
-            if _share_right(corners, sizes) >= _MIN_RIGHT
-        ]
-        if not fitting:
-            return []
-        chosen, (form, remedy) = rows[wrong], fitting[0]
+        return []
     return make_warnings(
         "boxes_of_another_form",
         f"boxes that look like {form} instead of x, y, width, height",
-        chosen,
+        rows[chosen],
         table.box_example,
         total=len(rows),
         consequence=remedy,
     )
+
+
+def _are_centres(boxes: np.ndarray, wrong: np.ndarray, sizes: np.ndarray) -> bool:
+    """Tell whether x and y are more likely the centres of boxes than their corners.
+
+    Args:
+        boxes: (M, 4).
+        wrong: mask of those beyond their image as corners, (M,).
+        sizes: width and height of their images, twice, (M, 4).
+    """
+    centred = _corners(boxes, start=-0.5)
+    if wrong.mean() > _MIN_WRONG:
+        return _share_right(centred, sizes) >= _MIN_RIGHT
+    num_before = np.count_nonzero(~_are_inside(centred, sizes))
+    return bool(wrong.sum() >= max(_MIN_BEYOND, num_before / _MAX_SHARE_BEFORE))
 
 
 def _corners(boxes: np.ndarray, start: float = 0.0) -> np.ndarray:

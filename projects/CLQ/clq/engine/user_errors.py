@@ -135,6 +135,8 @@ def _describe_resources(error: BaseException, hint: str) -> str | None:
 
 def _describe(error: Exception, hint: str) -> str | None:
     """Describe a user error; None for any other."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.EMFILE) and error.filename:
+        return f"{error.filename} can't be read or written ({error.strerror})."
     if isinstance(error, USER_ERRORS) and getattr(error, "errno", None) != errno.EMFILE:
         return str(error)
     if is_peer_failure(error):

@@ -9,9 +9,9 @@ import io
 import itertools
 import json
 import logging
-import os
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from tabulate import tabulate
 
 from ..data.coco.dialect import read_coco_json
 from ..data.records import as_coco, default_class_names, load_records
+from ..utils.atomic_write import write_atomically
 from .results import CLASS_AP_PREFIX, METRIC_NAMES, class_aps
 
 logger = logging.getLogger(__name__)
@@ -146,10 +147,8 @@ class CocoBoxEvaluator(DatasetEvaluator):
         by_image = {image_id: found for part in gathered for image_id, found in part.items()}
         detections = self._to_dataset_ids(itertools.chain.from_iterable(by_image.values()))
         if self._output_dir:
-            PathManager.mkdirs(self._output_dir)
-            path = os.path.join(self._output_dir, "coco_instances_results.json")
-            with PathManager.open(path, "w") as file:
-                file.write(json.dumps(detections))  # json.dump takes twice as long
+            path = Path(self._output_dir, "coco_instances_results.json")
+            write_atomically(path, json.dumps(detections).encode())
         if not by_image or "annotations" not in self._ground_truth:
             logger.info("%s has no annotations or no readable image.", self._dataset_name)
             return {}

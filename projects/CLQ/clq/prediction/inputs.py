@@ -38,6 +38,7 @@ class Source:
     num_frames: int = 1  # from the header of a video, 0 if unknown
     frame_rate: float = 25.0  # of a video, in frames per second, if its header states it
     is_deep: bool = False  # an image of more than 8 bits per channel
+    has_more: bool = False  # pages or frames behind the first, of which an image is read
 
 
 def find_files(inputs: Sequence[str | Path], *, ignored: Path) -> list[Path]:
@@ -103,7 +104,9 @@ def probe(path: Path, root: Path) -> Source:
         return _probe_video(path, name)
     try:
         with Image.open(path) as image:
-            return Source(path, name, is_deep=is_deep(image))
+            # MPO, of many phones, has the same picture once more, for depth or preview.
+            has_more = getattr(image, "is_animated", False) and image.format != "MPO"
+            return Source(path, name, is_deep=is_deep(image), has_more=has_more)
     except Image.UnidentifiedImageError as error:
         if suffix in IMAGE_SUFFIXES:
             raise UnreadableError(f"{path} can't be read ({reason_of(error)})") from error

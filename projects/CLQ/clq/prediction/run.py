@@ -242,8 +242,13 @@ def _report(
     *,
     pictures: bool,
 ) -> list[str]:
-    """Describe skipped inputs and truncated videos, and at last the whole, a sentence each."""
+    """Describe skipped inputs, images of several pages, truncated videos, and at last the whole."""
     lines = [f"skipped: {sentence}" for sentence in unreadable.sentences]
+    lines += [
+        f"note: {source.path} has several pages or frames; the first was used"
+        for source in counts
+        if source.has_more
+    ]
     videos = {source: count for source, count in counts.items() if source.is_video}
     lines += [
         f"note: {source.path} gave {count} frames, but its header tells of {source.num_frames}"

@@ -19,10 +19,25 @@ def read_coco_json(path: str | Path) -> Any:
 
     Raises:
         OSError: the file can't be read.
-        ValueError: it is not json.
+        ValueError: it is not json, or has a list twice, of which a reader of json takes the last.
     """
     data = Path(path).read_bytes()
-    return to_coco_notation(json.loads(data.decode(json.detect_encoding(data))))
+    text = data.decode(json.detect_encoding(data))
+    # To look at the keys of every object takes long.
+    may_repeat = any(text.count(f'"{section}"') > 1 for section in _NUMBERS)
+    return to_coco_notation(
+        json.loads(text, object_pairs_hook=_with_one_of_each if may_repeat else None)
+    )
+
+
+def _with_one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        keys = [key for key, _ in pairs]
+        for section in _NUMBERS:
+            if keys.count(section) > 1:
+                raise ValueError(f"it has '{section}' twice; make them one list")
+    return entry
 
 
 def to_coco_notation(content: Any) -> Any:

@@ -46,5 +46,6 @@ def unlock_folders() -> None:
     """Unlock what this process has locked."""
     while _held:
         path, handle = _held.popitem()
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be gone, or read-only by now
+            path.unlink()
         os.close(handle)

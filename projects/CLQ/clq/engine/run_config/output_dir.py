@@ -1,15 +1,23 @@
 """Output-folder checks: refuse to overwrite, verify that a run may resume."""
 
+import os
+import re
 from pathlib import Path
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 
 from ...checkpoint import read_weights
-from ...checkpoint.output_dir import find_last, list_checkpoints
+from ...checkpoint.output_dir import find_last, list_checkpoints, list_detectors
+from ...checkpoint.read_file import normalize_path
 from ...config import flatten
 from ...config.serialize import dump_config, parse_config
 from ...utils.atomic_write import write_atomically
 
+# Files of a run, by their path in OUTPUT_DIR.
+_WRITTEN = re.compile(
+    r"(ema/)?(inference/|model_|(config\.yaml|last_checkpoint|log\.txt|(metrics|results)\.json)$)"
+)
 _LEAST_SPACE = 1 << 20  # bytes; a detector of any use takes more
 # Keys of the model that may change when a training goes on; those that end in _TEST may, too.
 _FREE = (
@@ -51,6 +59,29 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
+def check_inputs_stay(cfg: CfgNode, *, eval_only: bool, resume: bool) -> None:
+    """Refuse inputs in ``OUTPUT_DIR`` that the run would write over.
+
+    Args:
+        cfg: of the run, whose data sets are registered.
+        eval_only: the run writes no weights.
+        resume: the weights are not read.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    names = cfg.DATASETS.TEST if eval_only else (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    inputs = [MetadataCatalog.get(name).get("json_file") for name in names]
+    inputs += [] if eval_only or resume else [normalize_path(cfg.MODEL.WEIGHTS)]
+    home = os.path.realpath(cfg.OUTPUT_DIR)
+    for path in filter(None, inputs):
+        if _WRITTEN.match(os.path.relpath(os.path.realpath(path), home)):
+            raise ValueError(
+                f"{path} lies in OUTPUT_DIR {cfg.OUTPUT_DIR} under a name that the run writes; "
+                "name another OUTPUT_DIR."
+            )
+
+
 def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -> list[str]:
     """Refuse a training that would overwrite another, or go on from one that it is not.
 
@@ -72,6 +103,12 @@ def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -
             raise ValueError(
                 f"{folder} holds checkpoints of an earlier training, such as {found[0].name}; go "
                 "on from them with --resume, or name another OUTPUT_DIR."
+            )
+        finished = list_detectors(folder)
+        if finished:
+            raise ValueError(
+                f"{finished[0]} is of an earlier training, which this one would write over; name "
+                "another OUTPUT_DIR."
             )
         return []
     last = find_last(folder, trusted=cfg.MODEL.TRUST_WEIGHTS)

@@ -7,7 +7,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ...data.coco.register import class_difference, take_over_coco_instances
-from ...data.records import check_labels, knows_its_classes, read_data_set
+from ...data.records import check_image_ids, check_labels, knows_its_classes, read_data_set
 
 _USUAL_THRESHOLD = 0.05  # MODEL.CLQ.SCORE_THRESH_TEST at its default
 
@@ -50,6 +50,8 @@ def _load_and_check(cfg: CfgNode, name: str, *, for_training: bool) -> None:
     if knows_its_classes(name):
         return
     records = read_data_set(name)
+    if name in cfg.DATASETS.TEST:
+        check_image_ids(name, records)
     classes = MetadataCatalog.get(name).get("thing_classes")
     if classes is None or len(classes) == cfg.MODEL.CLQ.NUM_CLASSES:
         check_labels(name, records, cfg.MODEL.CLQ.NUM_CLASSES, for_training=for_training)

@@ -25,7 +25,7 @@ from .folder_lock import lock_folder
 from .frozen_backbone import check_frozen_parts
 from .merge import choices_made, find_config, merge_config
 from .options import RunOptions
-from .output_dir import check_output_folder, check_writable
+from .output_dir import check_inputs_stay, check_output_folder, check_writable
 from .run_checks import check_annotation_files, check_batch_size, check_datasets, weigh_limits
 from .scale_schedule import scale_schedule
 from .weights_config import check_detector, check_source, match_input_format
@@ -51,6 +51,7 @@ def setup(options: RunOptions) -> CfgNode:
     """
     cfg, notes = _build_config(options)
     check_annotation_files(cfg, eval_only=options.eval_only)
+    check_inputs_stay(cfg, eval_only=options.eval_only, resume=options.resume)
     if not options.eval_only:
         notes += _check_training(cfg, resume=options.resume)
     check_writable(Path(cfg.OUTPUT_DIR))
