@@ -6,7 +6,6 @@ of their image.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -22,7 +21,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-LOSS_NAMES = ("total_loss", "loss_cls", "loss_box_reg", "loss_dfl", "loss_quality")
+from ..evaluation.report.history import LOSS_NAMES, metric_key, read_history, series
+
 MATCH_IOU = 0.5
 
 # Colours seldom found in photographs; solid and dashed tells them apart without colour vision.
@@ -74,7 +74,7 @@ def draw_training_curves(
     loss_axes, ap_axes = figure.subplots(2, 1, sharex=True)
 
     for name in LOSS_NAMES:
-        iterations, values = _series(history, name)
+        iterations, values = series(history, name)
         if iterations:
             color, width = ("black", 2.0) if name == "total_loss" else (None, 1.5)
             loss_axes.plot(iterations, values, label=name, color=color, linewidth=width)
@@ -82,8 +82,8 @@ def draw_training_curves(
 
     for i, dataset in enumerate(dataset_names):
         for metric, style in (("AP50", "-"), ("AP", "--")):
-            key = f"bbox/{metric}" if len(dataset_names) == 1 else f"{dataset}/bbox/{metric}"
-            iterations, values = _series(history, key)
+            key = metric_key(metric, dataset, dataset_names)
+            iterations, values = series(history, key)
             if iterations:
                 label = f"{dataset}: {metric} {values[-1]:.1f}"
                 ap_axes.plot(iterations, values, style, color=f"C{i}", marker="o", label=label)
@@ -97,35 +97,6 @@ def draw_training_curves(
         else:
             axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center")
     _save(figure, out)
-
-
-def read_history(metrics_file: str | os.PathLike[str]) -> dict[int, dict[str, float]]:
-    """Read metrics.json as {iteration: {name: value}}, by ascending iteration.
-
-    A run that is resumed, or started again in the same folder, appends to the file. From the
-    iteration on where it takes up, its values replace all that earlier runs wrote. A last line
-    that a killed run left unfinished is skipped.
-    """
-    history: dict[int, dict[str, float]] = {}
-    last_step = -1
-    for line in Path(metrics_file).read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        iteration = record["iteration"]
-        # Evaluations may be written after losses of a later iteration; losses come in order.
-        if "total_loss" in record:
-            if iteration <= last_step:
-                history = {i: values for i, values in history.items() if i < iteration}
-            last_step = iteration
-        history.setdefault(iteration, {}).update(record)
-    return dict(sorted(history.items()))
-
-
-def _series(history: dict[int, dict[str, float]], name: str) -> tuple[list[int], list[float]]:
-    points = [(i, values[name]) for i, values in history.items() if name in values]
-    return [i for i, _ in points], [value for _, value in points]
 
 
 # -------------------------------------------------------------------------------- detections.png
