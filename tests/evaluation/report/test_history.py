@@ -2,7 +2,7 @@
 
 import json
 
-from clq.evaluation.report.history import metric_key, read_history, series
+from clq.evaluation.report.history import accuracy_prefixes, read_history, series
 
 
 def write_lines(path, records):
@@ -51,6 +51,9 @@ def test_series_skips_iterations_without_the_metric(tmp_path):
     assert series(history, "nothing") == ([], [])
 
 
-def test_metrics_of_several_data_sets_have_a_prefix():
-    assert metric_key("AP", "val", ["val"]) == "bbox/AP"
-    assert metric_key("AP50", "b", ["a", "b"]) == "b/bbox/AP50"
+def test_accuracy_is_that_of_one_data_set_or_of_each_by_name(tmp_path):
+    one = [losses(19, 1.0), losses(39, 0.5, **{"bbox/AP": 7.0, "bbox/AP50": 9.0})]
+    two = [losses(19, 1.0, **{"a/bbox/AP": 7.0, "b/bbox/AP": 9.0}), losses(39, 0.5)]
+    for records, prefixes in ((one, [""]), (two, ["a/", "b/"]), ([losses(19, 1.0)], [])):
+        path = write_lines(tmp_path / "metrics.json", records)
+        assert accuracy_prefixes(read_history(path)) == prefixes

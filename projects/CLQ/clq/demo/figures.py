@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from ..evaluation.report.history import LOSS_NAMES, metric_key, read_history, series
+from ..evaluation.report.history import LOSS_NAMES, read_history, series
 
 MATCH_IOU = 0.5
 
@@ -82,7 +82,7 @@ def draw_training_curves(
 
     for i, dataset in enumerate(dataset_names):
         for metric, style in (("AP50", "-"), ("AP", "--")):
-            key = metric_key(metric, dataset, dataset_names)
+            key = f"bbox/{metric}" if len(dataset_names) == 1 else f"{dataset}/bbox/{metric}"
             iterations, values = series(history, key)
             if iterations:
                 label = f"{dataset}: {metric} {values[-1]:.1f}"

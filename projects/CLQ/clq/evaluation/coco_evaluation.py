@@ -30,6 +30,7 @@ from .results import CLASS_AP_PREFIX, METRIC_NAMES, class_aps
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("hotcoco", "pycocotools")
+DETECTIONS_NAME = "coco_instances_results.json"
 COCO_LIMIT = 100  # detections of an image and class that COCO's metrics look at
 
 
@@ -102,8 +103,7 @@ class CocoBoxEvaluator(DatasetEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: registered data set. If its metadata has no json_file, its records are
-                the ground truth, and category ids are class indices.
+            dataset_name: registered data set, see `load_ground_truth`.
             output_dir: folder for coco_instances_results.json with the detections, one per data
                 set; None writes nothing.
             backend: one of `BACKENDS`.
@@ -115,17 +115,7 @@ class CocoBoxEvaluator(DatasetEvaluator):
         self._output_dir = output_dir
         self._backend = backend
         self._max_detections = max(max_detections, COCO_LIMIT)
-        self._metadata = MetadataCatalog.get(dataset_name)
-        json_file = self._metadata.get("json_file")
-        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        if json_file and mapping:
-            self._ground_truth = read_coco_json(PathManager.get_local_path(json_file))
-            known = [c for c in self._ground_truth["categories"] if c["id"] in mapping]
-            self._ground_truth["categories"] = known
-        else:
-            names = self._metadata.get("thing_classes") or default_class_names(num_classes)
-            self._ground_truth = as_coco(load_records(dataset_name), names)
-            mapping = {c["id"]: c["id"] for c in self._ground_truth["categories"]}
+        self._ground_truth, mapping = load_ground_truth(dataset_name, num_classes)
         self._dataset_ids = {index: dataset_id for dataset_id, index in mapping.items()}
         self.reset()
 
@@ -147,7 +137,7 @@ class CocoBoxEvaluator(DatasetEvaluator):
         detections = self._to_dataset_ids(itertools.chain.from_iterable(by_image.values()))
         if self._output_dir:
             PathManager.mkdirs(self._output_dir)
-            path = os.path.join(self._output_dir, "coco_instances_results.json")
+            path = os.path.join(self._output_dir, DETECTIONS_NAME)
             with PathManager.open(path, "w") as file:
                 file.write(json.dumps(detections))  # json.dump takes twice as long
         if not by_image or "annotations" not in self._ground_truth:
@@ -183,6 +173,30 @@ class CocoBoxEvaluator(DatasetEvaluator):
                 )
             renamed.append({**detection, "category_id": dataset_ids[index]})
         return renamed
+
+
+def load_ground_truth(dataset_name: str, num_classes: int) -> tuple[dict[str, Any], dict[Any, int]]:
+    """Load the ground truth of a registered data set.
+
+    Args:
+        dataset_name: key in Detectron2's catalogs.
+        num_classes: of a data set that names none.
+
+    Returns:
+        A COCO dict, without "annotations" where there are none to know of; and class indices by
+        category id. Without a json_file in the metadata, the records are the ground truth, and
+        category ids are class indices.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    json_file = metadata.get("json_file")
+    mapping = metadata.get("thing_dataset_id_to_contiguous_id")
+    if json_file and mapping:
+        truth = read_coco_json(PathManager.get_local_path(json_file))
+        truth["categories"] = [c for c in truth["categories"] if c["id"] in mapping]
+        return truth, mapping
+    names = metadata.get("thing_classes") or default_class_names(num_classes)
+    truth = as_coco(load_records(dataset_name), names)
+    return truth, {category["id"]: category["id"] for category in truth["categories"]}
 
 
 def format_results(results: Mapping[str, float]) -> str:

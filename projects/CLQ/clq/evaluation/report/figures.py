@@ -7,6 +7,7 @@ Letters: K classes.
 """
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,9 @@ Facts = Mapping[str, Any]
 def as_png(figure: Figure) -> bytes:
     """Render a figure."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=_DPI, metadata={"Software": None})
+    with warnings.catch_warnings():  # class names may have letters that the font lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(out, format="png", dpi=_DPI, metadata={"Software": None})
     return out.getvalue()
 
 
@@ -68,7 +71,7 @@ def draw_thresholds(curve: Facts, best: Facts) -> Figure:
         axes.axvline(best["score"], color=ORANGE, linewidth=1.5)
         axes.plot([best["score"]], [best["f1"]], "o", color=ORANGE, label="best F1")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score threshold", ylabel="at IoU 0.5")
-    _put_legend_above(axes)
+    put_legend_above(axes)
     return figure
 
 
@@ -78,7 +81,7 @@ def draw_classes(ap_by_class: Sequence[Facts]) -> Figure:
     rows = sorted(defined, key=lambda row: row["AP"])[:_MAX_BARS][::-1]
     figure, axes = new_axes(max(1.0 + 0.28 * len(rows), 2.0))
     values = [{"value": row["AP"], "low": row["low"], "high": row["high"]} for row in rows]
-    _draw_intervals(axes, [_short(row["name"]) for row in rows], values)
+    _draw_intervals(axes, [short_name(row["name"]) for row in rows], values)
     axes.set(xlim=(0, 100), xlabel="AP, with the 95 % interval")
     return figure
 
@@ -94,7 +97,7 @@ def draw_sizes(metrics: Facts) -> Figure:
     axes.set_xticks(range(3), ["small\n< 32² px", "medium", "large\n> 96² px"])
     axes.set(ylim=(0, 110), ylabel="percent")
     axes.grid(visible=False, axis="x")
-    _put_legend_above(axes)
+    put_legend_above(axes)
     return figure
 
 
@@ -122,7 +125,7 @@ def draw_confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) 
     """Draw a confusion matrix of up to 30 classes: rows are the truth, shaded by their share."""
     counts = np.array(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [*map(_short, class_names), "background"]
+    names = [*map(short_name, class_names), "background"]
     side = max(4.0, 2.0 + 0.32 * len(names))
     figure, axes = new_axes(side, max(side, WIDTH))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -161,7 +164,7 @@ def draw_reliability(bins: Sequence[Facts], key: str, label: str) -> Figure:
             f"{bin_['count']}", at, (0, 11), textcoords="offset points", ha="center", fontsize=8
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="score (numbers: detections)", ylabel=label)
-    _put_legend_above(axes)
+    put_legend_above(axes)
     return figure
 
 
@@ -184,11 +187,12 @@ def _draw_intervals(axes: Axes, names: Sequence[str], values: Sequence[Facts]) -
     axes.grid(visible=False, axis="y")
 
 
-def _put_legend_above(axes: Axes) -> None:
+def put_legend_above(axes: Axes) -> None:
+    """Put the legend in a row above the axes."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
 
 
-def _short(name: str, length: int = 24) -> str:
+def short_name(name: str, length: int = 24) -> str:
     """Return a class name that fits beside an axis, and that matplotlib takes for plain text."""
     name = name if len(name) <= length else f"{name[: length - 1]}…"
     return name.replace("$", r"\$")

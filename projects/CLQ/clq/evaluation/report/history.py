@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 History = Mapping[int, Mapping[str, float]]
@@ -40,12 +40,7 @@ def series(history: History, name: str) -> tuple[list[int], list[float]]:
     return [i for i, _ in points], [value for _, value in points]
 
 
-def metric_key(name: str, dataset: str, datasets: Sequence[str]) -> str:
-    """Return the name in metrics.json of a metric such as AP; that of a single set has no prefix.
-
-    Args:
-        name: of `METRIC_NAMES`.
-        dataset: one of the next.
-        datasets: `DATASETS.TEST`.
-    """
-    return f"bbox/{name}" if len(datasets) == 1 else f"{dataset}/bbox/{name}"
+def accuracy_prefixes(history: History) -> list[str]:
+    """Return what stands before "bbox/AP" in the metrics: nothing, or data sets as "val/"."""
+    names = dict.fromkeys(name for values in history.values() for name in values)
+    return [name.removesuffix("bbox/AP") for name in names if name.endswith("bbox/AP")]
