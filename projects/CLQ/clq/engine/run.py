@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 from ..checkpoint import CompleteCheckpointer
 from ..modeling import fast_inference_model
+from .final_report import write_final_report
 from .run_config.folder_lock import unlock_folders
 from .run_config.options import RunOptions
 from .run_config.setup import setup
@@ -42,4 +43,6 @@ def _run(options: RunOptions) -> OrderedDict:
     CompleteCheckpointer(model, trusted=cfg.MODEL.TRUST_WEIGHTS).load(cfg.MODEL.WEIGHTS)
     if cfg.MODEL.FAST_INFERENCE:
         model = fast_inference_model(model)
-    return CLQTrainer.test(cfg, model)
+    results = CLQTrainer.test(cfg, model)
+    write_final_report(cfg, cfg.MODEL.WEIGHTS, trained=False)
+    return results

@@ -12,6 +12,7 @@ import logging
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from .results import CLASS_AP_PREFIX, METRIC_NAMES, class_aps
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("hotcoco", "pycocotools")
-DETECTIONS_NAME = "coco_instances_results.json"
+_DETECTIONS = "coco_instances_results.json"
 COCO_LIMIT = 100  # detections of an image and class that COCO's metrics look at
 
 
@@ -137,7 +138,7 @@ class CocoBoxEvaluator(DatasetEvaluator):
         detections = self._to_dataset_ids(itertools.chain.from_iterable(by_image.values()))
         if self._output_dir:
             PathManager.mkdirs(self._output_dir)
-            path = os.path.join(self._output_dir, DETECTIONS_NAME)
+            path = os.path.join(self._output_dir, _DETECTIONS)
             with PathManager.open(path, "w") as file:
                 file.write(json.dumps(detections))  # json.dump takes twice as long
         if not by_image or "annotations" not in self._ground_truth:
@@ -173,6 +174,11 @@ class CocoBoxEvaluator(DatasetEvaluator):
                 )
             renamed.append({**detection, "category_id": dataset_ids[index]})
         return renamed
+
+
+def detections_file(output_dir: str | Path, dataset_name: str) -> Path:
+    """Return the file of a run's detections on a data set, COCO results."""
+    return Path(output_dir, "inference", dataset_name, _DETECTIONS)
 
 
 def load_ground_truth(dataset_name: str, num_classes: int) -> tuple[dict[str, Any], dict[Any, int]]:

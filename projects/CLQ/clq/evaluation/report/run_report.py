@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from ..coco_evaluation import DETECTIONS_NAME, load_ground_truth
+from ..coco_evaluation import detections_file, load_ground_truth
 from .gallery import Gallery
 from .labels import count_labels
 from .measure import measure
@@ -57,18 +58,14 @@ def report_run(
     folders = {name: folder / name if i else folder for i, name in enumerate(truths)}
     pages = []
     for name, truth in truths.items():
-        detections = json.loads(detections_file(Path(cfg.OUTPUT_DIR), name).read_text())
+        detections = json.loads(detections_file(cfg.OUTPUT_DIR, name).read_text())
         run = Run(cfg, str(weights), name, truth, detections)
         others = {
-            other: os.path.relpath(place / PAGE, folders[name]) for other, place in folders.items()
+            other: quote(os.path.relpath(place / PAGE, folders[name]))
+            for other, place in folders.items()
         }
         pages.append(_write(run, folders[name], section, others))
     return pages
-
-
-def detections_file(output_dir: Path, dataset_name: str) -> Path:
-    """Return where an evaluation writes its detections."""
-    return output_dir / "inference" / dataset_name / DETECTIONS_NAME
 
 
 @dataclass(frozen=True)
@@ -136,3 +133,7 @@ def _write(run: Run, folder: Path, training: TrainingSection, pages: Mapping[str
         ranking_reading=read_ranking(facts["calibration"]),
         training=training,
     )
+
+
+def report_comparison(first, second, folder):
+    raise NotImplementedError

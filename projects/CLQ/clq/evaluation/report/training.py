@@ -44,10 +44,12 @@ def describe_training(cfg: CfgNode, metrics_file: Path) -> TrainingSection:
         metrics_file: metrics.json of the run.
 
     Returns:
-        The section; without images where the training data can't be read any more, which a note
-        tells.
+        The section; only curves where the training data is not known any more, and a note where
+        it can't be read.
     """
     panels = curve_panels(read_history(metrics_file))
+    if not cfg.DATASETS.TRAIN:
+        return TrainingSection(panels)
     try:
         notes = check_training_data(cfg)
         num_classes = cfg.MODEL.CLQ.NUM_CLASSES
