@@ -78,10 +78,7 @@ def evaluate_boxes(
         (name, _percent(value)) for name, value in zip(METRIC_NAMES, values, strict=True)
     )
     categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
-    counts = Counter(category["name"] for category in categories)
-    for k, category in enumerate(categories):
-        name = category["name"]
-        name = f"{name} ({category['id']})" if counts[name] > 1 else name
+    for k, name in enumerate(unique_class_names(categories)):
         results[f"{CLASS_AP_PREFIX}{name}"] = _percent(precision[:, :, k, 0])
     return results
 
@@ -203,6 +200,13 @@ def load_ground_truth(dataset_name: str, num_classes: int) -> tuple[dict[str, An
     names = metadata.get("thing_classes") or default_class_names(num_classes)
     truth = as_coco(load_records(dataset_name), names)
     return truth, {category["id"]: category["id"] for category in truth["categories"]}
+
+
+def unique_class_names(categories: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name COCO categories in their order; a name that several have is followed by the id."""
+    categories = list(categories)
+    counts = Counter(category["name"] for category in categories)
+    return [f"{c['name']} ({c['id']})" if counts[c["name"]] > 1 else c["name"] for c in categories]
 
 
 def format_results(results: Mapping[str, float]) -> str:

@@ -1,1 +1,5 @@
-"""The report of a run: what a detector gets wrong, on one page."""
+"""What a detector gets wrong: the numbers of a report on its detections, and its page."""
+
+from .measure import measure
+
+__all__ = ["measure"]

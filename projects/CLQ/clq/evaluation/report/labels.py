@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .measure import class_names
+
 
 @dataclass(frozen=True)
 class LabelStatistics:
@@ -33,7 +35,8 @@ class LabelStatistics:
 
 def count_labels(name: str, truth: Mapping[str, Any]) -> LabelStatistics:
     """Count the labels of a COCO dict; one without annotations has none."""
-    names = {category["id"]: category["name"] for category in truth["categories"]}
+    ids = sorted(category["id"] for category in truth["categories"])
+    names = dict(zip(ids, class_names(truth), strict=True))
     objects: Sequence[Mapping[str, Any]] = [
         a for a in truth.get("annotations", ()) if not a.get("iscrowd")
     ]
@@ -43,6 +46,6 @@ def count_labels(name: str, truth: Mapping[str, Any]) -> LabelStatistics:
         name,
         num_images=len(truth["images"]),
         num_empty=len(truth["images"]) - len({a["image_id"] for a in objects}),
-        counts={names[id_]: found[names[id_]] for id_ in sorted(names)},
+        counts={name: found[name] for name in names.values()},
         sides=np.sqrt(np.array(areas, dtype=float)),
     )

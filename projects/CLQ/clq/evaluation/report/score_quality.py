@@ -3,6 +3,7 @@
 import numpy as np
 
 from .matches import Matches
+from .tables import rank_in_group
 
 DETECTIONS_PER_IMAGE = 20
 _BINS = 10
@@ -34,11 +35,8 @@ def calibration_error(matches: Matches) -> float:
 
 
 def best_of_each_image(matches: Matches, limit: int) -> Matches:
-    """The detections of each image that score highest, at most ``limit``; best first as before."""
-    order = np.argsort(matches.image, kind="stable")  # best first inside an image
-    images = matches.image[order]
-    rank = np.arange(len(images)) - np.searchsorted(images, images)
-    return matches[np.sort(order[rank < limit])]
+    """Select the detections of each image that score highest, at most ``limit``; best first."""
+    return matches[rank_in_group(matches.image) < limit]
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:

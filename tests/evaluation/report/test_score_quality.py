@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.accuracy.matches import Matches, match_detections
-from benchmarks.accuracy.scores import (
+from clq.evaluation.report.matches import Matches, match_detections
+from clq.evaluation.report.score_quality import (
     DETECTIONS_PER_IMAGE,
     best_of_each_image,
     calibration_error,
