@@ -56,8 +56,8 @@ def draw_metrics(metrics: Facts) -> Figure:
     return figure
 
 
-def draw_thresholds(curve: Facts, best: Facts) -> Figure:
-    """Draw precision, recall and F1 over the score threshold, and the threshold of the best F1."""
+def draw_thresholds(curve: Facts, best: Facts | None) -> Figure:
+    """Draw precision, recall and F1 over the score threshold, and the best F1 if there is one."""
     figure, axes = new_axes(4)
     for name, color, style in (
         ("precision", BLUE, "--"),
@@ -67,7 +67,7 @@ def draw_thresholds(curve: Facts, best: Facts) -> Figure:
         values = np.array(curve[name], dtype=float)
         label = "F1" if name == "f1" else name
         axes.plot(curve["score"], values, style, color=color, label=label, linewidth=2)
-    if best["score"] is not None:
+    if best:
         axes.axvline(best["score"], color=ORANGE, linewidth=1.5)
         axes.plot([best["score"]], [best["f1"]], "o", color=ORANGE, label="best F1")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score threshold", ylabel="at IoU 0.5")

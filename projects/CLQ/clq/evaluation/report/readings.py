@@ -50,8 +50,8 @@ def read_metrics(facts: Facts) -> str:
     )
 
 
-def read_thresholds(curve: Facts, best: Facts) -> str:
-    if best["score"] is None:
+def read_thresholds(curve: Facts, best: Facts | None) -> str:
+    if not best:
         return "No detection finds an object, so that no threshold is better than another."
     near = [
         score

@@ -5,7 +5,7 @@ import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from detectron2.data import MetadataCatalog
 from ..coco_evaluation import detections_file, load_ground_truth
 from .gallery import Gallery
 from .labels import count_labels
-from .measure import measure
+from .measure import ALL, measure
 from .page import PAGE, write_page
 from .panels import accuracy_panels
 from .readings import read_ranking, read_suspects
@@ -59,7 +59,7 @@ def report_run(
     pages = []
     for name, truth in truths.items():
         detections = json.loads(detections_file(cfg.OUTPUT_DIR, name).read_text())
-        run = Run(cfg, str(weights), name, truth, detections)
+        run = _leave_out_unreadable(Run(cfg, str(weights), name, truth, detections))
         others = {
             other: quote(os.path.relpath(place / PAGE, folders[name]))
             for other, place in folders.items()
@@ -104,6 +104,22 @@ def _labelled_truths(cfg: CfgNode) -> dict[str, Truth]:
     return truths
 
 
+def _leave_out_unreadable(run: Run) -> Run:
+    """Leave out images that the evaluation skipped: without detections, and unreadable."""
+    if not run.cfg.DATALOADER.SKIP_UNREADABLE:
+        return run
+    maker, found = run.thumbnail_maker(), {d["image_id"] for d in run.detections}
+    images = [
+        image
+        for image in run.truth["images"]
+        if image["id"] in found or maker.is_readable(image["file_name"])
+    ]
+    ids = {image["id"] for image in images}
+    annotations = [a for a in run.truth["annotations"] if a["image_id"] in ids]
+    truth = {**run.truth, "images": images, "annotations": annotations}
+    return replace(run, truth=truth)
+
+
 def _write(run: Run, folder: Path, training: TrainingSection, pages: Mapping[str, str]) -> Path:
     """Write the report on one data set."""
     facts = {
@@ -111,7 +127,7 @@ def _write(run: Run, folder: Path, training: TrainingSection, pages: Mapping[str
         "run": {"weights": run.weights},
         **measure(run.truth, run.detections, max_detections=run.cfg.TEST.DETECTIONS_PER_IMAGE),
     }
-    best = facts["thresholds"]["all"]["score"] or 0.0
+    best = (facts["thresholds"][ALL] or {"score": 0.0})["score"]
     gallery = Gallery(
         run.thumbnail_maker(), run.truth, run.detections, facts["class_names"], threshold=best
     )
