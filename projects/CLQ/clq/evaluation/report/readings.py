@@ -76,7 +76,7 @@ def read_classes(facts: Facts) -> str:
         (row for row in facts["ap_by_class"] if row["AP"] is not None), key=lambda row: row["AP"]
     )
     absent = len(facts["ap_by_class"]) - len(rows)
-    note = f" {counted(absent, 'class', 'classes')} have no object here." if absent else ""
+    note = f" {counted(absent, 'class has', 'classes have')} no object here." if absent else ""
     if not rows:
         return "No class has an object here."
     low, high = rows[0], rows[-1]
@@ -109,11 +109,12 @@ def read_ious(ap_by_iou: Sequence[Facts]) -> str:
     if not loose or strict is None:
         return "At IoU 0.5 nothing is found, so that there is no curve to read."
     kept = strict / loose
-    verdict = (
-        "objects are found and boxes fit" if kept > 0.7 else "objects are found, boxes fit so so"
-    )
-    if kept < 0.4:
-        verdict = "objects are found, but their boxes are rough"
+    if kept > 0.7:
+        verdict = "what is found has boxes that fit"
+    elif kept > 0.4:
+        verdict = "many boxes fit loosely"
+    else:
+        verdict = "most boxes are rough"
     return (
         f"AP falls from {number(loose)} where half an overlap is enough to {number(strict)} at IoU "
         f"0.75 and {number(at[0.95])} at 0.95: {verdict}."

@@ -86,6 +86,11 @@ class Run:
     truth: Truth
     detections: Sequence[Mapping[str, Any]]
 
+    @property
+    def json_file(self) -> str | None:
+        """Annotations of the data set; None for one that was registered without a file."""
+        return MetadataCatalog.get(self.dataset).get("json_file")
+
     def thumbnail_maker(self) -> ThumbnailMaker:
         """Return what draws the images of the data set."""
         root = MetadataCatalog.get(self.dataset).get("image_root") or ""
@@ -124,7 +129,7 @@ def _write(run: Run, folder: Path, training: TrainingSection, pages: Mapping[str
     """Write the report on one data set."""
     facts = {
         "data": run.dataset,
-        "run": {"weights": run.weights},
+        "run": {"weights": run.weights, "annotations": run.json_file},
         **measure(run.truth, run.detections, max_detections=run.cfg.TEST.DETECTIONS_PER_IMAGE),
     }
     best = (facts["thresholds"][ALL] or {"score": 0.0})["score"]

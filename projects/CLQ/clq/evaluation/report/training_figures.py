@@ -34,6 +34,7 @@ def draw_accuracy(history: History) -> Figure:
             label = f"{metric} {short_name(prefix.rstrip('/'))}".strip()
             axes.plot(*points, style, color=color, label=label, markersize=4)
     axes.set(xlabel="iteration", ylabel="percent")
+    axes.set_xlim(0, max(history) + 1)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)
     return figure
