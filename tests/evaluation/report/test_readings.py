@@ -76,7 +76,7 @@ def test_sizes():
 
 
 @pytest.mark.parametrize(
-    ("strict", "verdict"), [(60.0, "boxes fit."), (40.0, "loosely"), (10.0, "rough")]
+    ("strict", "verdict"), [(60.0, "that fit."), (40.0, "loosely"), (10.0, "rough")]
 )
 def test_ious(strict, verdict):
     points = [{"iou": iou, "AP": ap} for iou, ap in ((0.5, 80.0), (0.75, strict), (0.95, 1.0))]

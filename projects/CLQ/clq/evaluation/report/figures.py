@@ -188,8 +188,9 @@ def _draw_intervals(axes: Axes, names: Sequence[str], values: Sequence[Facts]) -
 
 
 def put_legend_above(axes: Axes) -> None:
-    """Put the legend in a row above the axes."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
+    """Put the legend, if there is anything to name, in a row above the axes."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False)
 
 
 def short_name(name: str, length: int = 24) -> str:

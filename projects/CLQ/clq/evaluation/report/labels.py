@@ -17,14 +17,12 @@ class LabelStatistics:
     Attributes:
         name: of the data set.
         num_images: all.
-        num_empty: images without an object.
         counts: objects by class name.
         sides: square root of the area of each object, in pixels of its file.
     """
 
     name: str
     num_images: int
-    num_empty: int
     counts: dict[str, int]
     sides: np.ndarray
 
@@ -45,7 +43,6 @@ def count_labels(name: str, truth: Mapping[str, Any]) -> LabelStatistics:
     return LabelStatistics(
         name,
         num_images=len(truth["images"]),
-        num_empty=len(truth["images"]) - len({a["image_id"] for a in objects}),
         counts={name: found[name] for name in names.values()},
         sides=np.sqrt(np.array(areas, dtype=float)),
     )

@@ -57,7 +57,12 @@ def write_page(
 
 
 def render(template: str, **content: Any) -> str:
-    """Render a template of the package; everything in it is escaped."""
+    """Render a template of the package."""
+    return environment().get_template(template).render(version=__version__, **content)
+
+
+def environment() -> jinja2.Environment:
+    """Return Jinja's environment: what a template shows is escaped, and undefined names raise."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("clq.evaluation.report"),
         autoescape=True,
@@ -67,9 +72,8 @@ def render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=readings.number, percent=readings.percent)
-    return environment.get_template(template).render(
-        version=__version__, error_names=readings.ERROR_NAMES, **content
-    )
+    environment.globals.update(error_names=readings.ERROR_NAMES)
+    return environment
 
 
 def _data_uri(image: bytes) -> str:

@@ -131,9 +131,10 @@ def _learning_rate(history: History) -> Panel:
         "Learning rate",
         figures.draw_learning_rate(history),
         listed(
-            "Learning rate", ((f"{i}", f"{rate:.2g}") for i, rate in _sampled(iterations, rates))
+            "Learning rate",
+            ((f"{i + 1}", f"{rate:.2g}") for i, rate in _sampled(iterations, rates)),
         ),
-        f"It is highest at iteration {iterations[peak]}, with {rates[peak]:.2g}, and ends at "
+        f"It is highest at iteration {iterations[peak] + 1}, with {rates[peak]:.2g}, and ends at "
         f"{rates[-1]:.2g}.",
     )
 
