@@ -89,7 +89,7 @@ def match_run(truth: Truth, detections: Detections, *, max_detections: int = 100
     objects = object_table(truth)
     table = detection_table(truth, detections, max_detections)
     is_ignored_object = _is_outside(objects.area) | objects.is_crowd[:, None]  # (M, S)
-    found, iou = _find_objects(table, objects, is_ignored_object)
+    found, iou = _find_objects(table, objects, is_ignored_object, len(truth["images"]))
     is_outside = _is_outside(table.box[:, 2] * table.box[:, 3])  # (D, S)
     num_objects = np.zeros((len(SIZES), len(truth["images"]), len(truth["categories"])), dtype=int)
     by_size = {}
@@ -123,12 +123,15 @@ def _is_outside(areas: np.ndarray) -> np.ndarray:
 
 
 def _find_objects(
-    table: DetectionTable, objects: ObjectTable, is_ignored: np.ndarray
+    table: DetectionTable, objects: ObjectTable, is_ignored: np.ndarray, num_images: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Index of the object that each detection finds, or -1, (D, T, S), and its best IoU, (D,)."""
     found = np.full((len(table), len(IOU_THRESHOLDS), len(SIZES)), -1, dtype=np.int32)
     iou = np.zeros(len(table))
-    for rows, members in rows_by_image(table, objects):
+    images = zip(rows_by_image(table, num_images), rows_by_image(objects, num_images))
+    for rows, members in images:
+        if not len(rows) or not len(members):
+            continue
         is_crowd = objects.is_crowd[members]
         overlap = mask.iou(table.box[rows], objects.box[members], is_crowd)
         overlap[table.label[rows, None] != objects.label[members]] = 0

@@ -5,9 +5,13 @@ from typing import Any
 import numpy as np
 
 from ..coco_evaluation import COCO_LIMIT, unique_class_names
+from .errors import measure_confusion, measure_errors
+from .headroom import measure_headroom
+from .images import measure_images, measure_suspects
 from .matches import IOU_THRESHOLDS, MatchedRun, match_run
 from .metrics import Metrics, compute_metrics, draw_images, interval, mean
 from .operating_points import best_threshold, count, curve
+from .score_quality import calibration_error, rank_correlation, reliability
 from .tables import Detections, Truth
 
 ALL = "all"  # key of what pools all classes
@@ -40,11 +44,13 @@ def measure(
         percent, scores and shares in [0, 1], boxes as (x, y, w, h) in pixels, None where a number
         is undefined. docs/report.md describes them.
     """
-    run = match_run(truth, detections, max_detections=max(max_detections, COCO_LIMIT))
+    limit = max(max_detections, COCO_LIMIT)
+    run = match_run(truth, detections, max_detections=limit)
     names = class_names(truth)
     metrics = compute_metrics(run)
     drawn = compute_metrics(run, report_draws(run, num_draws, seed))
     thresholds = measure_thresholds(run, names)
+    score = thresholds[ALL]["score"] if thresholds[ALL] else 0.0
     return {
         "counts": measure_counts(run, names),
         "class_names": names,
@@ -57,6 +63,22 @@ def measure(
         ],
         "curves": measure_curves(run, names),
         "thresholds": thresholds,
+        "confusion": measure_confusion(truth, detections, run, names, score),
+        "errors": measure_errors(truth, detections, max_detections=limit),
+        "calibration": {
+            "bins": reliability(run.matches),
+            "error_iou": number(calibration_error(run.matches)),
+            "error_correct": number(calibration_error(run.matches, of="correct")),
+            "rank_correlation": number(rank_correlation(run.matches)),
+            "headroom": {
+                name: number(value)
+                for name, value in measure_headroom(
+                    truth, detections, run, max_detections=limit
+                ).items()
+            },
+        },
+        "images": measure_images(truth, run, score),
+        "suspects": measure_suspects(truth, run),
     }
 
 

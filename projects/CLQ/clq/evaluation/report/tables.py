@@ -1,7 +1,6 @@
 """Objects and detections of a test set as arrays."""
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -85,17 +84,10 @@ def detection_table(truth: Truth, detections: Detections, limit: int) -> Detecti
     return table[rank_in_group(table.image, table.label) < limit]
 
 
-def rows_by_image(*tables: Table) -> Iterator[tuple[np.ndarray, ...]]:
-    """The rows of each image in every table, in order; of images that all tables have boxes of."""
-    orders = [np.argsort(table.image, kind="stable") for table in tables]
-    ordered = [table.image[order] for table, order in zip(tables, orders)]
-    common = functools.reduce(np.intersect1d, ordered)
-    ends = [
-        (np.searchsorted(images, common), np.searchsorted(images, common, side="right"))
-        for images in ordered
-    ]
-    for i in range(len(common)):
-        yield tuple(order[start[i] : end[i]] for order, (start, end) in zip(orders, ends))
+def rows_by_image(table: Table, num_images: int) -> list[np.ndarray]:
+    """The rows of each image, in order; N arrays."""
+    order = np.argsort(table.image, kind="stable")
+    return np.split(order, np.searchsorted(table.image[order], np.arange(1, num_images)))
 
 
 def rank_in_group(*keys: np.ndarray) -> np.ndarray:
