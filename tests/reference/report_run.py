@@ -1,10 +1,16 @@
 """Data sets and detections of any size for the report, all of whose images are one file."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from clq.config import get_clq_cfg
+from clq.data import register_coco_json
+from clq.evaluation.coco_evaluation import detections_file
+from clq.evaluation.report.run_report import report_run
 
 SIZE = 320, 240  # width and height
 
@@ -41,3 +47,30 @@ def made_up_data(
             detections.append({**object_, "score": score})
     categories = [{"id": k, "name": name} for k, name in enumerate(class_names, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}, detections
+
+
+def write_made_up_report(
+    folder: Path, *, class_names: list[str], with_detections: bool = True, **sizes: int
+) -> tuple[Path, dict[str, Any]]:
+    """Report on made-up detections.
+
+    Args:
+        folder: to write into.
+        class_names: of the data.
+        with_detections: False for a detector that finds nothing.
+        sizes: of :func:`made_up_data`.
+
+    Returns:
+        The page, and the content of its report.json.
+    """
+    truth, found = made_up_data(folder, class_names=class_names, **sizes)
+    (folder / "val.json").write_text(json.dumps(truth))
+    register_coco_json("made up", folder / "val.json", folder)
+    cfg = get_clq_cfg()
+    cfg.DATASETS.TEST, cfg.OUTPUT_DIR = ("made up",), str(folder)
+    cfg.MODEL.CLQ.NUM_CLASSES = len(class_names)
+    path = detections_file(folder, "made up")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(found if with_detections else []))
+    (page,) = report_run(cfg, "weights of 'mine'.pth", folder / "report")
+    return page, json.loads((page.parent / "report.json").read_text())

@@ -1,19 +1,13 @@
 """The page: that it stands alone, escapes what it shows, and says what report.json says."""
 
-import json
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from clq.data import register_coco_json
-from clq.engine import build_config
-from clq.evaluation.coco_evaluation import detections_file
 from clq.evaluation.report.page import render
-from clq.evaluation.report.run_report import report_run
-from reference.report_run import made_up_data
-from reference.tiny import options, parse
+from reference.report_run import write_made_up_report
 
 NASTY = "<script>alert('x')</script>"
 
@@ -37,29 +31,10 @@ class Tags(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == name]
 
 
-def write_report(folder: Path, *, class_names: list[str], with_detections: bool = True, **sizes):
-    """Report on made-up detections; returns the page and the facts."""
-    truth, found = made_up_data(folder, class_names=class_names, **sizes)
-    (folder / "val.json").write_text(json.dumps(truth))
-    register_coco_json("made up", folder / "val.json", folder)
-    keys = {
-        "DATASETS.TEST": "('made up',)",
-        "MODEL.CLQ.NUM_CLASSES": len(class_names),
-        "MODEL.WEIGHTS": "",
-        "OUTPUT_DIR": folder,
-    }
-    cfg = build_config(parse(["--eval-only", *options(keys)]))
-    path = detections_file(folder, "made up")
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(found if with_detections else []))
-    (page,) = report_run(cfg, "weights of 'mine'.pth", folder / "report")
-    return page, json.loads((page.parent / "report.json").read_text())
-
-
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("report")
-    return write_report(folder, class_names=["cell", NASTY, "all"], num_images=12)
+    return write_made_up_report(folder, class_names=["cell", NASTY, "all"], num_images=12)
 
 
 def test_the_page_stands_alone(report):
@@ -116,7 +91,9 @@ def test_every_figure_is_written_and_shown(report):
 
 
 def test_without_detections_the_page_says_so(tmp_path: Path):
-    page, facts = write_report(tmp_path, class_names=["a"], num_images=3, with_detections=False)
+    page, facts = write_made_up_report(
+        tmp_path, class_names=["a"], num_images=3, with_detections=False
+    )
     assert facts["thresholds"]["all"] is None and facts["metrics"]["AP"]["value"] == 0
     text = Tags(page).text
     assert "No detection finds an object" in text and "clq predict" not in text
@@ -125,4 +102,4 @@ def test_without_detections_the_page_says_so(tmp_path: Path):
 def test_a_failed_write_names_the_file(tmp_path: Path):
     (tmp_path / "report").write_text("in the way")
     with pytest.raises(OSError, match="report"):
-        write_report(tmp_path, class_names=["a"], num_images=1)
+        write_made_up_report(tmp_path, class_names=["a"], num_images=1)
