@@ -9,31 +9,37 @@ from .average_precision import average_precision
 from .matches import Matches
 from .metrics import mean
 
-_CANDIDATES_PER_IMAGE = 5  # images whose loss is computed for each that is wanted
+CANDIDATES = 5  # images whose exact loss is computed for each that is wanted
 
 
 def largest_losses(matches: Matches, number: int) -> dict[int, float]:
     """Find the images without which AP would be highest.
 
-    The losses are exact. They are computed for the images whose first-order loss is largest, five
-    times as many as wanted.
+    Exact losses are computed for the images whose approximate loss is largest.
 
     Args:
         matches: of a run.
         number: of images.
 
     Returns:
-        AP of all other images minus AP, in points, by index of the image; the largest first. Only
-        losses above 0.
+        The loss in points by index of the image, the largest first; only losses above 0.
     """
-    candidates = np.argsort(approximate_losses(matches) * -1, kind="stable")
-    candidates = candidates[: number * _CANDIDATES_PER_IMAGE]
-    weights = np.ones((len(candidates), len(matches.num_objects)), dtype=int)
-    weights[np.arange(len(candidates)), candidates] = 0
-    ap_of_all = mean(mean(average_precision(matches)))
-    losses = mean(mean(average_precision(matches, weights))) - ap_of_all
-    order = np.argsort(-losses, kind="stable")[:number]  # those that are nan last
+    approximate = approximate_losses(matches)
+    candidates = np.argsort(-approximate, kind="stable")[: number * CANDIDATES]
+    losses = exact_losses(matches, candidates)
+    order = np.argsort(-losses, kind="stable")[:number]  # nan last
     return {int(candidates[i]): float(losses[i]) for i in order if losses[i] > 0}
+
+
+def exact_losses(matches: Matches, images: np.ndarray) -> np.ndarray:
+    """AP of all other images minus AP, in points, of some images by index; both (I,).
+
+    nan where no other image has an object.
+    """
+    weights = np.ones((len(images), len(matches.num_objects)), dtype=int)
+    weights[np.arange(len(images)), images] = 0
+    every = mean(mean(average_precision(matches)))
+    return mean(mean(average_precision(matches, weights))) - every
 
 
 def approximate_losses(matches: Matches) -> np.ndarray:

@@ -9,15 +9,13 @@ from .errors import measure_confusion, measure_errors
 from .headroom import measure_headroom
 from .images import measure_images, measure_suspects
 from .matches import IOU_THRESHOLDS, MatchedRun, match_run
-from .metrics import Metrics, compute_metrics, draw_images, interval, mean
+from .metrics import Metrics, affordable_draws, compute_metrics, draw_images, interval, mean
 from .operating_points import best_threshold, count, curve
 from .score_quality import calibration_error, rank_correlation, reliability
 from .tables import Detections, Truth
 
 ALL = "all"  # key of what pools all classes
 _MAX_CURVES = 20  # classes with a curve of their own
-_MIN_DRAWS = 200
-_MAX_DRAWN_DETECTIONS = 200_000_000  # half a minute; more detections get fewer draws
 
 
 def measure(
@@ -48,13 +46,14 @@ def measure(
     run = match_run(truth, detections, max_detections=limit)
     names = class_names(truth)
     metrics = compute_metrics(run)
-    drawn = compute_metrics(run, report_draws(run, num_draws, seed))
+    num_draws = affordable_draws(num_draws, len(run.detections))
+    drawn = compute_metrics(run, draw_images(len(truth["images"]), num_draws, seed))
     thresholds = measure_thresholds(run, names)
     score = thresholds[ALL]["score"] if thresholds[ALL] else 0.0
     return {
         "counts": measure_counts(run, names),
         "class_names": names,
-        "draws": len(drawn.ap),
+        "draws": num_draws,
         "metrics": measure_metrics(metrics, drawn),
         "ap_by_class": measure_classes(run, names, metrics, drawn),
         "ap_by_iou": [
@@ -87,13 +86,6 @@ def class_names(truth: Truth) -> list[str]:
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     names = unique_class_names(categories)
     return [f"{name} ({c['id']})" if name == ALL else name for name, c in zip(names, categories)]
-
-
-def report_draws(run: MatchedRun, num_draws: int, seed: int) -> np.ndarray:
-    """Draw the images of a bootstrap, (B, N); B shrinks with the number of detections."""
-    affordable = _MAX_DRAWN_DETECTIONS // max(len(run.detections), 1)
-    num_images = len(run.matches.num_objects)
-    return draw_images(num_images, min(num_draws, max(affordable, _MIN_DRAWS)), seed)
 
 
 def measure_counts(run: MatchedRun, names: list[str]) -> dict[str, int]:
@@ -157,4 +149,4 @@ def number(value: float) -> float | None:
 
 def _interval(value: float, draws: np.ndarray) -> dict[str, float | None]:
     low, high = interval(value, draws)
-    return {"low": number(low), "high": number(high)}
+    return {"low": number(max(low, 0)), "high": number(min(high, 100))}

@@ -13,7 +13,9 @@ from .average_precision import average_precision
 from .matches import MatchedRun, Matches
 from .tables import rank_in_group
 
-QUANTILES = (0.025, 0.975)  # of a 95 % interval
+_QUANTILES = (0.025, 0.975)  # of a 95 % interval
+_MIN_DRAWS = 200
+_MAX_DRAWN_DETECTIONS = 200_000_000  # half a minute
 
 
 class Metrics(NamedTuple):
@@ -79,8 +81,13 @@ def draw_images(num_images: int, num_draws: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(num_images, shares, size=num_draws)
 
 
+def affordable_draws(num_draws: int, num_detections: int) -> int:
+    """Lower the number of draws where there are many detections, but to no less than 200."""
+    return min(num_draws, max(_MAX_DRAWN_DETECTIONS // max(num_detections, 1), _MIN_DRAWS))
+
+
 def interval(value: float, draws: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of a metric in percent; nan where no draw defines one.
+    """95 % bootstrap interval of a metric; nan where no draw defines one.
 
     An image that is drawn twice agrees with itself, which raises AP in the draws. So they are
     shifted until their mean is the value.
@@ -92,8 +99,8 @@ def interval(value: float, draws: np.ndarray) -> tuple[float, float]:
     known = draws[~np.isnan(draws)]
     if not len(known):
         return np.nan, np.nan
-    low, high = np.quantile(known, QUANTILES) - known.mean() + value
-    return max(float(low), 0.0), min(float(high), 100.0)
+    low, high = np.quantile(known, _QUANTILES) - known.mean() + value
+    return float(low), float(high)
 
 
 def mean(values: np.ndarray) -> np.ndarray:
