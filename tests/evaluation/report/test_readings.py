@@ -132,7 +132,11 @@ def test_ranking():
 
 
 def test_suspects_are_counted_by_kind():
-    suspects = [{"kind": "class"}, {"kind": "box"}, {"kind": "class"}]
+    kinds = ("class", 0.9), ("box", 0.7), ("class", 0.5), ("missing", 0.4)
+    suspects = [{"kind": kind, "score": score} for kind, score in kinds]
     text = readings.read_suspects(suspects)
-    assert text.startswith("3 labels may be wrong: 2 perhaps of another class, 1 perhaps with")
+    assert text.startswith(
+        "3 labels have a suspicion of 0.5 or more: 2 perhaps of another class, 1 perhaps with a"
+    )
+    assert readings.read_suspects(suspects[3:]).startswith("No label has a suspicion of 0.5")
     assert readings.read_suspects([]) == "No label looks wrong."

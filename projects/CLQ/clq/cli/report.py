@@ -28,22 +28,22 @@ def report(options: argparse.Namespace) -> list[Path]:
         OSError: a file can't be read or written.
         ValueError: a source can't be evaluated, or its data has no annotations.
     """
-    from ..evaluation.report.run_report import report_comparison, report_run
+    from ..evaluation.report.comparison import report_comparison
+    from ..evaluation.report.run_report import report_run
+    from ..evaluation.report.runs import load_runs
 
     is_run = options.second is None and Path(options.first).is_dir()
     folder = options.output or Path(options.first if is_run else "", "report")
     found = find_evaluation(options.first, options.val, folder / "evaluation", options.opts)
     if options.second is None:
         metrics_file = Path(options.first, "metrics.json")
-        pages = report_run(
-            found.cfg,
-            found.weights,
-            folder,
-            metrics_file=metrics_file if metrics_file.is_file() else None,
-        )
+        known = metrics_file if metrics_file.is_file() else None
+        pages = report_run(found.cfg, found.weights, folder, metrics_file=known)
     else:
-        other = find_evaluation(options.second, options.val, folder / "evaluation_b", options.opts)
-        pages = [report_comparison(found, other, folder)]
+        first = load_runs(found.cfg, found.weights)  # before another run's data takes its name
+        found = find_evaluation(options.second, options.val, folder / "evaluation_b", options.opts)
+        second = load_runs(found.cfg, found.weights)
+        pages = [report_comparison(a, b, folder) for a, b in zip(first[:1], second)]
     if not pages:
         raise ValueError("the data has no annotations, so that there is nothing to compare with.")
     return pages

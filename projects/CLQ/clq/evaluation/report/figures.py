@@ -86,6 +86,24 @@ def draw_classes(ap_by_class: Sequence[Facts]) -> Figure:
     return figure
 
 
+def draw_differences(rows: Sequence[Facts]) -> Figure:
+    """Draw differences of two runs as dots with their intervals, around 0."""
+    figure, axes = new_axes(max(1.0 + 0.28 * len(rows), 2.0))
+    axes.axvline(0, color=INK, linewidth=1)
+    for row, entry in enumerate(rows):
+        if entry["delta"] is not None:
+            is_clear = entry["low"] is not None and not entry["low"] <= 0 <= entry["high"]
+            color = BLUE if is_clear else GREY
+            if entry["low"] is not None:
+                axes.plot([entry["low"], entry["high"]], [row, row], color=color, alpha=0.4, lw=6)
+            axes.plot([entry["delta"]], [row], "o", color=color)
+    axes.set_yticks(range(len(rows)), [short_name(entry["name"]) for entry in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("points, with the 95 % interval; grey where it has 0")
+    return figure
+
+
 def draw_sizes(metrics: Facts) -> Figure:
     """Draw AP and AR of small, medium and large objects."""
     figure, axes = new_axes(3.4)
@@ -130,10 +148,11 @@ def draw_confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) 
     figure, axes = new_axes(side, max(side, WIDTH))
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.grid(visible=False)
+    size = 11 if len(names) < 9 else 8  # points
     for (row, column), count in np.ndenumerate(counts):
         if count and not row == column == len(names) - 1:
             color = "white" if shares[row, column] > 0.5 else INK
-            axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=8)
+            axes.text(column, row, f"{count}", ha="center", va="center", color=color, fontsize=size)
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="truth")

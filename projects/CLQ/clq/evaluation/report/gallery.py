@@ -55,14 +55,20 @@ class Gallery:
     def worst_images(self, rows: Sequence[Facts]) -> list[Picture]:
         """Draw whole images with ground truth and detections."""
         return [
-            Picture(
-                self._maker.whole(row["file_name"], self._marks(row["image_id"])),
+            self.whole_image(
+                row,
                 f"costs {number(row['loss'], 2)} points of AP",
                 f"{row['file_name']}: {row['found']} found, {row['missed']} missed, "
                 f"{counted(row['false'], 'false detection')}",
             )
             for row in rows
         ]
+
+    def whole_image(self, row: Facts, title: str, caption: str) -> Picture:
+        """Draw a whole image with ground truth and detections."""
+        image_id = row["image_id"]
+        marks = Marks(truth=self._truth[image_id], found=self._found[image_id])
+        return Picture(self._maker.whole(row["file_name"], marks), title, caption)
 
     def missed_objects(self, rows: Sequence[Facts]) -> list[Picture]:
         """Draw missed objects with the detections around."""
@@ -102,9 +108,6 @@ class Gallery:
         if kind == "class" and suggested:
             return f"{name}: perhaps {self._names[suggested['label']]}"
         return f"{name}: {SUSPECT_NAMES[kind]}"
-
-    def _marks(self, image_id: Any) -> Marks:
-        return Marks(truth=self._truth[image_id], found=self._found[image_id])
 
     def _crop(self, row: Facts, marks: Marks) -> Thumbnail | None:
         return self._maker.crop(row["file_name"], marks)

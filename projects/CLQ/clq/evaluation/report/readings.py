@@ -19,6 +19,7 @@ ERROR_NAMES = {
 }
 _SIZES = {"s": "small", "m": "medium", "l": "large"}
 _NEAR_BEST = 0.01  # of F1
+_STRONG = 0.5  # suspicion
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -182,11 +183,18 @@ def read_ranking(calibration: Facts) -> str:
 def read_suspects(suspects: Sequence[Facts]) -> str:
     if not suspects:
         return "No label looks wrong."
-    counts = {kind: sum(s["kind"] == kind for s in suspects) for kind in SUSPECT_NAMES}
-    parts = [f"{count} {SUSPECT_NAMES[kind]}" for kind, count in counts.items() if count]
+    strong = [suspect for suspect in suspects if suspect["score"] >= _STRONG]
+    if not strong:
+        return (
+            f"No label has a suspicion of {_STRONG} or more; of the {len(suspects):,} weaker ones, "
+            "the strongest come first."
+        )
+    counts = {kind: sum(s["kind"] == kind for s in strong) for kind in SUSPECT_NAMES}
+    parts = [f"{count:,} {SUSPECT_NAMES[kind]}" for kind, count in counts.items() if count]
     return (
-        f"{counted(len(suspects), 'label')} may be wrong: {', '.join(parts)}. The most suspicious "
-        "come first; look at these before trusting the numbers above."
+        f"{counted(len(strong), 'label has', 'labels have')} a suspicion of {_STRONG} or more: "
+        f"{', '.join(parts)}. The strongest come first; look at them before you trust the numbers "
+        "above."
     )
 
 

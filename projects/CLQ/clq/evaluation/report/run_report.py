@@ -1,31 +1,20 @@
-"""Report on a run: from its configuration and its folder to a page for each test set."""
+"""Report on a run: a page for each of its test sets."""
 
-import json
-import logging
 import os
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 
-from ..coco_evaluation import detections_file, load_ground_truth
-from .gallery import Gallery
 from .labels import count_labels
 from .measure import ALL, measure
 from .page import PAGE, write_page
 from .panels import accuracy_panels
 from .readings import read_ranking, read_suspects
-from .thumbnails import ThumbnailMaker
+from .runs import Run, load_runs
 from .training import TrainingSection, describe_training, label_panels
-
-logger = logging.getLogger(__name__)
-
-Truth = Mapping[str, Any]
 
 _MAX_SUSPECTS = 1000  # in report.json
 
@@ -51,78 +40,19 @@ def report_run(
         OSError: a file can't be read or written.
         ValueError: the data can't be read.
     """
-    truths = _labelled_truths(cfg)
+    runs = load_runs(cfg, weights)
     section = TrainingSection()
-    if metrics_file is not None and truths:
+    if metrics_file is not None and runs:
         section = describe_training(cfg, metrics_file)
-    folders = {name: folder / name if i else folder for i, name in enumerate(truths)}
+    folders = [folder / run.dataset if i else folder for i, run in enumerate(runs)]
     pages = []
-    for name, truth in truths.items():
-        detections = json.loads(detections_file(cfg.OUTPUT_DIR, name).read_text())
-        run = _leave_out_unreadable(Run(cfg, str(weights), name, truth, detections))
-        others = {
-            other: quote(os.path.relpath(place / PAGE, folders[name]))
-            for other, place in folders.items()
+    for run, own in zip(runs, folders, strict=True):
+        addresses = {
+            other.dataset: quote(os.path.relpath(place / PAGE, own))
+            for other, place in zip(runs, folders, strict=True)
         }
-        pages.append(_write(run, folders[name], section, others))
+        pages.append(_write(run, own, section, addresses))
     return pages
-
-
-@dataclass(frozen=True)
-class Run:
-    """Detections of a run on one data set.
-
-    Attributes:
-        cfg: of the run.
-        weights: that made them.
-        dataset: name of the data set.
-        truth: its COCO dict.
-        detections: COCO results.
-    """
-
-    cfg: CfgNode
-    weights: str
-    dataset: str
-    truth: Truth
-    detections: Sequence[Mapping[str, Any]]
-
-    @property
-    def json_file(self) -> str | None:
-        """Annotations of the data set; None for one that was registered without a file."""
-        return MetadataCatalog.get(self.dataset).get("json_file")
-
-    def thumbnail_maker(self) -> ThumbnailMaker:
-        """Return what draws the images of the data set."""
-        root = MetadataCatalog.get(self.dataset).get("image_root") or ""
-        return ThumbnailMaker(Path(root), bit_depth=self.cfg.INPUT.BIT_DEPTH)
-
-
-def _labelled_truths(cfg: CfgNode) -> dict[str, Truth]:
-    """Load the test sets that have annotations, and log which have none."""
-    truths = {}
-    for name in cfg.DATASETS.TEST:
-        truth, _ = load_ground_truth(name, cfg.MODEL.CLQ.NUM_CLASSES)
-        if "annotations" in truth:
-            truths[name] = truth
-        else:
-            logger.info("%s has no annotations, so there is no report on it.", name)
-    return truths
-
-
-def _leave_out_unreadable(run: Run) -> Run:
-    """Leave out images that the evaluation skipped: without detections, and unreadable."""
-    if not run.cfg.DATALOADER.SKIP_UNREADABLE:
-        return run
-    maker, found = run.thumbnail_maker(), {d["image_id"] for d in run.detections}
-    images = [
-        image
-        for image in run.truth["images"]
-        if image["id"] in found or maker.is_readable(image["file_name"])
-    ]
-    ids = {image["id"] for image in images}
-    annotations = [a for a in run.truth["annotations"] if a["image_id"] in ids]
-    truth = {**run.truth, "images": images, "annotations": annotations}
-    return replace(run, truth=truth)
 
 
 def _write(run: Run, folder: Path, training: TrainingSection, pages: Mapping[str, str]) -> Path:
@@ -130,12 +60,10 @@ def _write(run: Run, folder: Path, training: TrainingSection, pages: Mapping[str
     facts = {
         "data": run.dataset,
         "run": {"weights": run.weights, "annotations": run.json_file},
-        **measure(run.truth, run.detections, max_detections=run.cfg.TEST.DETECTIONS_PER_IMAGE),
+        **measure(run.truth, run.detections, max_detections=run.max_detections),
     }
     best = (facts["thresholds"][ALL] or {"score": 0.0})["score"]
-    gallery = Gallery(
-        run.thumbnail_maker(), run.truth, run.detections, facts["class_names"], threshold=best
-    )
+    gallery = run.gallery(facts["class_names"], best)
     images = facts["images"]
     labels = [*training.labels, count_labels(run.dataset, run.truth)]
     command = f"clq predict --weights {shlex.quote(run.weights)} photos/ --score-threshold {best:g}"
@@ -154,7 +82,3 @@ def _write(run: Run, folder: Path, training: TrainingSection, pages: Mapping[str
         ranking_reading=read_ranking(facts["calibration"]),
         training=training,
     )
-
-
-def report_comparison(first, second, folder):
-    raise NotImplementedError

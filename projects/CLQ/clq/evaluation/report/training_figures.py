@@ -34,7 +34,7 @@ def draw_accuracy(history: History) -> Figure:
             label = f"{metric} {short_name(prefix.rstrip('/'))}".strip()
             axes.plot(*points, style, color=color, label=label, markersize=4)
     axes.set(xlabel="iteration", ylabel="percent")
-    axes.set_xlim(0, max(history) + 1)
+    axes.set_xlim(0, 1.03 * (max(history) + 1))
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)
     return figure
@@ -98,6 +98,9 @@ def draw_object_sizes(sets: Sequence[LabelStatistics]) -> Figure:
                 label=short_name(statistics.name),
             )
     axes.set_xscale("log")
+    ticks = [2**k for k in range(16) if edges[0] <= 2**k <= edges[-1]]
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.set_xticks([], minor=True)
     for side in (32, 96):
         axes.axvline(side, color=GREY, linestyle=":", linewidth=1)
     axes.set(xlabel="square root of the area, pixels", ylabel="percent of the objects")
