@@ -4,8 +4,6 @@ from typing import Any
 
 import numpy as np
 
-NUM_CLASSES = 3
-
 
 def made_up_run(
     num_images: int = 12, seed: int = 0, with_crowds: bool = True
@@ -36,6 +34,15 @@ def made_up_run(
     categories = [{"id": id_, "name": name} for id_, name in ((7, "c"), (2, "a"), (5, "b"))]
     images = [{"id": id_, "file_name": f"{id_}.jpg", "width": 400, "height": 400} for id_ in ids]
     return {"images": images, "categories": categories, "annotations": annotations}, found
+
+
+def iou(box: list[float], other: list[float], is_crowd: bool = False) -> float:
+    """Intersection over union of boxes (x, y, w, h), or over the first's area for a crowd."""
+    width = min(box[0] + box[2], other[0] + other[2]) - max(box[0], other[0])
+    height = min(box[1] + box[3], other[1] + other[3]) - max(box[1], other[1])
+    intersection = max(width, 0) * max(height, 0)
+    area = box[2] * box[3]
+    return intersection / (area if is_crowd else area + other[2] * other[3] - intersection)
 
 
 def _detection(rng: np.random.Generator, ids: dict[str, int], box: np.ndarray) -> dict[str, Any]:
