@@ -43,7 +43,7 @@ def test_page(runs: tuple[Run, Run], tmp_path: Path):
 def test_a_run_beside_itself(runs: tuple[Run, Run], tmp_path: Path):
     text = report_comparison(runs[0], runs[0], tmp_path / "report").read_text()
     assert "differ by 0.0 points of AP, which may be chance" in text
-    assert "No image costs the two runs differently." in text
+    assert "No image makes a difference between the two runs." in text
 
 
 def test_runs_of_other_data_are_refused(runs: tuple[Run, Run], tmp_path: Path):

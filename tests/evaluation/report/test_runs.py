@@ -59,3 +59,12 @@ def test_images_that_were_skipped_do_not_count(tmp_path: Path, skips: bool):
     )
     counted = {annotation["image_id"] for annotation in run.truth["annotations"]}
     assert counted == ({10, 24} if skips else {10, 17, 24})
+
+
+def test_detections_of_other_data_are_refused(tmp_path: Path):
+    pair = write_pair(tmp_path, "val", num_images=2, seed=1)
+    cfg = config(tmp_path, pair)
+    path = detections_file(tmp_path, "val")
+    path.write_text(path.read_text().replace('"image_id": 10', '"image_id": 11'))
+    with pytest.raises(ValueError, match="detections of image_id 11, which its data set does not"):
+        load_runs(cfg, "weights")

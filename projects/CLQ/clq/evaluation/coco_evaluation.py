@@ -190,6 +190,9 @@ def load_ground_truth(dataset_name: str, num_classes: int) -> tuple[dict[str, An
         category id. Without a json_file in the metadata, the records are the ground truth, and
         category ids are class indices.
     """
+    records = None
+    if not MetadataCatalog.get(dataset_name).get("json_file"):
+        records = load_records(dataset_name)  # some data sets know their file only then
     metadata = MetadataCatalog.get(dataset_name)
     json_file = metadata.get("json_file")
     mapping = metadata.get("thing_dataset_id_to_contiguous_id")
@@ -198,7 +201,7 @@ def load_ground_truth(dataset_name: str, num_classes: int) -> tuple[dict[str, An
         truth["categories"] = [c for c in truth["categories"] if c["id"] in mapping]
         return truth, mapping
     names = metadata.get("thing_classes") or default_class_names(num_classes)
-    truth = as_coco(load_records(dataset_name), names)
+    truth = as_coco(load_records(dataset_name) if records is None else records, names)
     return truth, {category["id"]: category["id"] for category in truth["categories"]}
 
 

@@ -55,7 +55,7 @@ def report_comparison(first: Run, second: Run, folder: Path) -> Path:
     pictures: list[Picture] = []
     for row in compared["images"]:
         for name, gallery in zip("AB", galleries):
-            title = f"{name}: costs {number(row[f'loss_{name.lower()}'], 2)} points of AP"
+            title = f"{name}: {row[f'loss_{name.lower()}']:+.2f} points of AP without it"
             pictures.append(gallery.whole_image(row, title, row["file_name"]))
     return write_page(folder, "comparison.html.j2", facts, _panels(compared), pictures=pictures)
 

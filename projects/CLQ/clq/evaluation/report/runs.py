@@ -68,12 +68,28 @@ def load_runs(cfg: CfgNode, weights: str | Path) -> list[Run]:
             dataset=name,
             json_file=metadata.get("json_file"),
             truth=truth,
-            detections=json.loads(detections_file(cfg.OUTPUT_DIR, name).read_text()),
+            detections=_read_detections(detections_file(cfg.OUTPUT_DIR, name), truth),
             maker=ThumbnailMaker(root, bit_depth=cfg.INPUT.BIT_DEPTH),
             max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
         runs.append(_without_skipped(run) if cfg.DATALOADER.SKIP_UNREADABLE else run)
     return runs
+
+
+def _read_detections(path: Path, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    Raises:
+        ValueError: the file has detections of another data set.
+    """
+    detections = json.loads(path.read_text())
+    for key, section in (("image_id", "images"), ("category_id", "categories")):
+        unknown = {d[key] for d in detections} - {entry["id"] for entry in truth[section]}
+        if unknown:
+            raise ValueError(
+                f"{path} has detections of {key} {min(map(str, unknown))}, which its data set does "
+                "not have any more; delete the file to evaluate anew."
+            )
+    return detections
 
 
 def _without_skipped(run: Run) -> Run:
