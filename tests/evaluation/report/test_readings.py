@@ -136,7 +136,7 @@ def test_suspects_are_counted_by_kind():
     suspects = [{"kind": kind, "score": score} for kind, score in kinds]
     text = readings.read_suspects(suspects)
     assert text.startswith(
-        "3 labels have a suspicion of 0.5 or more: 2 perhaps of another class, 1 perhaps with a"
+        "3 suspects reach a suspicion of 0.5: 2 perhaps of another class, 1 perhaps with a wrong"
     )
-    assert readings.read_suspects(suspects[3:]).startswith("No label has a suspicion of 0.5")
+    assert readings.read_suspects(suspects[3:]).startswith("No suspect reaches a suspicion of 0.5")
     assert readings.read_suspects([]) == "No label looks wrong."

@@ -59,16 +59,28 @@ def test_labels_of_train_and_val_are_compared(tiny_data: TinyData):
     train, val = tiny_data.train.content, tiny_data.val.content
     train["annotations"] = [a for a in train["annotations"] if a["category_id"] != 90]
     panels = label_panels([count_labels("train", train), count_labels("val", val)])
-    text = readings(panels)["class_counts"]
-    assert text.startswith("Train has 6 objects in 4 images, val has 6 objects in 3 images.")
-    assert text.endswith("dot has no object in train.")
+    text = readings(panels)
+    assert text["class_counts"] == (
+        "The rarest class of train is bar, with 3 objects (50 %). dot has no object in train."
+    )
+    assert "6 objects in 4 images of train, half of them below 29 pixels; and 6 objects in 3" in (
+        text["object_sizes"]
+    )
     assert "train, bar 3; train, block 3; train, dot 0; val, bar 2" in panels[0].alt
 
 
 def test_a_set_without_objects_can_be_drawn(tiny_data: TinyData):
     empty = {**tiny_data.val.content, "annotations": []}
-    panels = label_panels([count_labels("val", empty)])
-    assert readings(panels)["object_sizes"] == "There are no objects."
+    text = readings(label_panels([count_labels("val", empty)]))
+    assert text["class_counts"] == "val has no object."
+    assert text["object_sizes"].startswith("There are 0 objects in 3 images of val. The")
+
+
+def test_one_class_needs_no_figure_of_classes(tiny_data: TinyData):
+    content = tiny_data.val.content
+    content["categories"] = content["categories"][:1]
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] == 90]
+    assert list(readings(label_panels([count_labels("val", content)]))) == ["object_sizes"]
 
 
 @pytest.mark.usefixtures("cpu_only")

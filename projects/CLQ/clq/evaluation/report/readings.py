@@ -186,13 +186,13 @@ def read_suspects(suspects: Sequence[Facts]) -> str:
     strong = [suspect for suspect in suspects if suspect["score"] >= _STRONG]
     if not strong:
         return (
-            f"No label has a suspicion of {_STRONG} or more; of the {len(suspects):,} weaker ones, "
-            "the strongest come first."
+            f"No suspect reaches a suspicion of {_STRONG}; of the weaker ones, the strongest come "
+            "first."
         )
     counts = {kind: sum(s["kind"] == kind for s in strong) for kind in SUSPECT_NAMES}
     parts = [f"{count:,} {SUSPECT_NAMES[kind]}" for kind, count in counts.items() if count]
     return (
-        f"{counted(len(strong), 'label has', 'labels have')} a suspicion of {_STRONG} or more: "
+        f"{counted(len(strong), 'suspect reaches', 'suspects reach')} a suspicion of {_STRONG}: "
         f"{', '.join(parts)}. The strongest come first; look at them before you trust the numbers "
         "above."
     )

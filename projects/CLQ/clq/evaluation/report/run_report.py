@@ -16,8 +16,6 @@ from .readings import read_ranking, read_suspects
 from .runs import Run, load_runs
 from .training import TrainingSection, describe_training, label_panels
 
-_MAX_SUSPECTS = 1000  # in report.json
-
 
 def report_run(
     cfg: CfgNode, weights: str | Path, folder: Path, *, metrics_file: Path | None = None
@@ -70,7 +68,7 @@ def _write(run: Run, folder: Path, training: TrainingSection, pages: Mapping[str
     return write_page(
         folder,
         "report.html.j2",
-        {**facts, "suspects": facts["suspects"][:_MAX_SUSPECTS]},
+        facts,
         [*accuracy_panels(facts), *training.panels, *label_panels(labels)],
         pages=pages,
         command=command,

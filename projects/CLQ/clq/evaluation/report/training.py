@@ -95,32 +95,30 @@ def curve_panels(history: History) -> list[Panel]:
 
 
 def label_panels(sets: Sequence[LabelStatistics]) -> list[Panel]:
-    """Draw classes and sizes of the labels of several data sets, the training data first."""
-    classes = listed(
-        "Objects",
-        (
-            (f"{s.name}, {name}", f"{count}")
-            for s in sets
-            for name, count in list(s.counts.items())[:30]
-        ),
-    )
+    """Draw classes, if there are several, and sizes of the labels of data sets, training first."""
     medians = [(s.name, f"{np.median(s.sides):.0f} pixels") for s in sets if s.num_objects]
-    return [
-        Panel(
-            "class_counts",
-            "Objects by class",
-            figures.draw_class_counts(sets),
-            classes,
-            _read_class_counts(sets),
-        ),
-        Panel(
-            "object_sizes",
-            "Sizes of objects",
-            figures.draw_object_sizes(sets),
-            listed("Median size", medians),
-            _read_sizes(sets),
-        ),
+    sizes = Panel(
+        "object_sizes",
+        "Sizes of objects",
+        figures.draw_object_sizes(sets),
+        listed("Median size", medians),
+        _read_sizes(sets),
+    )
+    if len(sets[0].counts) < 2:
+        return [sizes]
+    counts = [
+        (f"{s.name}, {name}", f"{count}")
+        for s in sets
+        for name, count in list(s.counts.items())[:30]
     ]
+    classes = Panel(
+        "class_counts",
+        "Objects by class",
+        figures.draw_class_counts(sets),
+        listed("Objects", counts),
+        _read_class_counts(sets),
+    )
+    return [classes, sizes]
 
 
 def _learning_rate(history: History) -> Panel:
@@ -183,12 +181,8 @@ def _read_accuracy(iterations: Sequence[int], values: Sequence[float]) -> str:
 def _read_class_counts(sets: Sequence[LabelStatistics]) -> str:
     first = sets[0]
     counts = {name: count for name, count in first.counts.items() if count}
-    described = ", ".join(
-        f"{s.name} has {counted(s.num_objects, 'object')} in {counted(s.num_images, 'image')}"
-        for s in sets
-    )
-    if len(first.counts) < 2 or not counts:
-        return f"{described[0].upper()}{described[1:]}."
+    if not counts:
+        return f"{first.name} has no object."
     rarest = min(counts, key=counts.__getitem__)
     unseen = [
         name
@@ -197,20 +191,21 @@ def _read_class_counts(sets: Sequence[LabelStatistics]) -> str:
         if count and not first.counts.get(name)
     ]
     note = f" {unseen[0]} has no object in {first.name}." if unseen else ""
-    share = percent(counts[rarest] / first.num_objects)
     return (
-        f"{described[0].upper()}{described[1:]}. The rarest class of {first.name} is {rarest}, "
-        f"with {counted(counts[rarest], 'object')} ({share}).{note}"
+        f"The rarest class of {first.name} is {rarest}, with {counted(counts[rarest], 'object')} "
+        f"({percent(counts[rarest] / first.num_objects)}).{note}"
     )
 
 
 def _read_sizes(sets: Sequence[LabelStatistics]) -> str:
-    medians = [f"{np.median(s.sides):.0f} pixels in {s.name}" for s in sets if s.num_objects]
-    if not medians:
-        return "There are no objects."
+    parts = [
+        f"{counted(s.num_objects, 'object')} in {counted(s.num_images, 'image')} of {s.name}"
+        + (f", half of them below {np.median(s.sides):.0f} pixels" if s.num_objects else "")
+        for s in sets
+    ]
     return (
-        f"Half of the objects are smaller than {' and '.join(medians)}. The dotted lines are "
-        "COCO's limits of small and large, 32 and 96."
+        f"There are {'; and '.join(parts)}. The dotted lines are COCO's limits of small and "
+        "large, 32 and 96."
     )
 
 
