@@ -54,7 +54,7 @@ def run_cell(cell: Cell, data: DataSet, opts: Sequence[str], output: Path) -> di
     """
     keys = member_keys(cell.member)
     made_by = commit()  # at the start: the folder may move on meanwhile
-    options = _options(cell, data, [*opts, "OUTPUT_DIR", str(output)])
+    options = _options(cell, data, [*opts, "OUTPUT_DIR", str(output), "TEST.REPORT", "False"])
     with contextlib.redirect_stdout(io.StringIO()):  # Detectron2 logs to log.txt alone
         cfg = setup(options)
     start, cpu_start = time.perf_counter(), cpu_seconds()

@@ -20,7 +20,7 @@ BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9AA3AD", "#1
 WIDTH = 6.0  # inches
 _DPI = 160
 _MAX_BARS = 30  # classes in a figure
-_STYLE = {"font.size": 11, "axes.edgecolor": GREY, "text.color": INK, "axes.labelcolor": INK}
+_STYLE: Any = {"font.size": 11, "axes.edgecolor": GREY, "text.color": INK, "axes.labelcolor": INK}
 ERRORS = ("classification", "localization", "both", "duplicate", "background", "missed")
 
 Facts = Mapping[str, Any]

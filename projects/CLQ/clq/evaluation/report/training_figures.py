@@ -90,7 +90,7 @@ def draw_object_sizes(sets: Sequence[LabelStatistics]) -> Figure:
             weights = np.full(statistics.num_objects, 100 / statistics.num_objects)
             axes.hist(
                 statistics.sides,
-                edges,
+                edges.tolist(),
                 weights=weights,
                 histtype="step",
                 linewidth=2,
