@@ -63,16 +63,18 @@ def measure_suspects(truth: Truth, run: MatchedRun) -> list[dict[str, Any]]:
     """
     entries = []
     for suspicion, kind, object_row, detection_row in find_suspects(run)[:_NUM_SUSPECTS]:
-        suggested = None
-        if detection_row is not None:
-            suggested = _entry(truth, run.detections, detection_row)
-        label = suggested if object_row is None else _object_entry(truth, run, object_row)
-        assert label is not None, "a suspect has an object or a detection"
+        suggested = {} if detection_row is None else _entry(truth, run.detections, detection_row)
+        if object_row is None:
+            label = {**suggested, "annotation_id": None}
+        else:
+            label = _object_entry(truth, run, object_row)
         entries.append(
             {
                 **label,
                 "kind": kind,
-                "suggested": suggested and {key: suggested[key] for key in ("bbox", "label")},
+                "suggested": (
+                    {key: suggested[key] for key in ("bbox", "label")} if suggested else None
+                ),
                 "score": suspicion,
             }
         )
