@@ -52,7 +52,7 @@ def test_nothing_recorded_is_no_curve(tmp_path: Path):
 def test_alternative_texts_have_the_last_value_of_a_long_curve(tmp_path: Path):
     records = [{"iteration": i, **LOSSES, "total_loss": float(i)} for i in range(99)]
     losses = curve_panels(history(tmp_path, *records))[0]
-    assert losses.alt.endswith("; 99 98.00.") and losses.alt.count(";") == 9
+    assert losses.alt.endswith("; 99: 98.00.") and losses.alt.count(";") == 9
 
 
 def test_labels_of_train_and_val_are_compared(tiny_data: TinyData):
@@ -66,7 +66,7 @@ def test_labels_of_train_and_val_are_compared(tiny_data: TinyData):
     assert "6 objects in 4 images of train, half of them below 29 pixels; and 6 objects in 3" in (
         text["object_sizes"]
     )
-    assert "train, bar 3; train, block 3; train, dot 0; val, bar 2" in panels[0].alt
+    assert "train, bar: 3; train, block: 3; train, dot: 0; val, bar: 2" in panels[0].alt
 
 
 def test_a_set_without_objects_can_be_drawn(tiny_data: TinyData):

@@ -115,5 +115,6 @@ def _is_current(run: Path, dataset_name: str, weights: Path) -> bool:
     """Tell whether a run's detections are younger than its final weights and the labels."""
     made = detections_file(run, dataset_name)
     json_file = MetadataCatalog.get(dataset_name).get("json_file")
-    sources = [weights, *([Path(json_file)] if json_file else [])]
-    return made.is_file() and all(path.stat().st_mtime <= made.stat().st_mtime for path in sources)
+    sources = [weights, Path(json_file or weights)]
+    younger = (p.stat().st_mtime <= made.stat().st_mtime for p in sources if p.exists())
+    return made.is_file() and all(younger)

@@ -140,7 +140,7 @@ def _reliability(calibration: Facts) -> Iterator[Panel]:
             title,
             figures.draw_reliability(calibration["bins"], key, label),
             listed(
-                f"{label.capitalize()} by mean score",
+                f"{label[0].upper()}{label[1:]} by mean score",
                 ((number(b["score"], 2), number(b[key], 2)) for b in filled),
             ),
             readings.read_reliability(calibration, key),
@@ -149,4 +149,4 @@ def _reliability(calibration: Facts) -> Iterator[Panel]:
 
 def listed(title: str, items: Iterable[tuple[str, str]]) -> str:
     """Write a figure's facts as text."""
-    return f"{title}: {'; '.join(f'{name} {value}' for name, value in items)}."
+    return f"{title}. {'; '.join(f'{name}: {value}' for name, value in items)}."

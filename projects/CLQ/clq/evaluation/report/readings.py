@@ -143,6 +143,8 @@ def read_confusion(facts: Facts) -> str:
         f"{counted(missed, 'object')} of {facts['counts']['objects']:,} are missed and "
         f"{counted(false, 'detection')} lie where there is no object."
     )
+    if background == 1:
+        return sentence
     mixed = [(matrix[t][p], t, p) for t in range(background) for p in range(background) if t != p]
     count, truth, predicted = max(mixed, default=(0, 0, 0))
     if not count:
