@@ -16,8 +16,8 @@ _SCRIPT = """
 <script>
 addEventListener("load", () => {
   const blocks = [...document.querySelectorAll(
-    "h1, h2, h3, p, img, figcaption, pre, dt, dd, nav li, .nothing, .scroll, .wide, footer")]
-    .filter(block => !block.parentElement.closest(".scroll, .wide"));
+    "h1, h2, h3, p, img, figcaption, pre, dt, dd, nav li, .nothing, .scroll, .scroll-x, footer")]
+    .filter(block => !block.parentElement.closest(".scroll, .scroll-x"));
   const box = block => block.getBoundingClientRect();
   const name = block =>
     `${block.tagName} ${block.className} ${(block.alt || block.textContent).trim().slice(0, 50)}`;
@@ -38,7 +38,7 @@ addEventListener("load", () => {
     overlaps: overlaps,
     beyond: blocks.filter(b => box(b).left < -1 || box(b).right > innerWidth + 1).map(name),
     cut_off: blocks.filter(b => b.scrollWidth > b.clientWidth + 1 && getComputedStyle(b).display
-      !== "inline" && !b.matches(".scroll, .wide")).map(name),
+      !== "inline" && !b.matches(".scroll, .scroll-x")).map(name),
     unloaded: images.filter(image => !image.complete || !image.naturalWidth).map(name),
     distorted: images.filter(image => Math.abs(image.naturalWidth / image.naturalHeight
       * box(image).height - box(image).width) > 2).map(name),

@@ -98,11 +98,11 @@ def test_confusion_counts_missed_false_and_mixed():
         "confusion": {"score": 0.4, "matrix": [[7, 3, 2], [1, 9, 4], [5, 6, 0]]},
     }
     text = readings.read_confusion(facts)
-    assert "6 objects of 30 are missed and 11 detections lie where there is no object" in text
+    assert "misses 6 of 30 objects; 11 detections are false." in text
     assert text.endswith("a is taken for b most often: 3 times.")
     one = {"score": 0.4, "matrix": [[7, 2], [5, 0]]}
     text = readings.read_confusion({**facts, "class_names": ["a"], "confusion": one})
-    assert text.endswith("5 detections lie where there is no object.")
+    assert text.endswith("; 5 detections are false.")
 
 
 def reliability(score, value, error):

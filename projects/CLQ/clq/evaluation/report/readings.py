@@ -139,9 +139,9 @@ def read_confusion(facts: Facts) -> str:
     missed = sum(row[background] for row in matrix[:background])
     false = sum(matrix[background][:background])
     sentence = (
-        f"At scores of at least {facts['confusion']['score']:.2f}, "
-        f"{counted(missed, 'object')} of {facts['counts']['objects']:,} are missed and "
-        f"{counted(false, 'detection')} lie where there is no object."
+        f"At scores of at least {facts['confusion']['score']:.2f}, the detector misses {missed:,} "
+        f"of {counted(facts['counts']['objects'], 'object')}; {counted(false, 'detection')} "
+        f"{'is' if false == 1 else 'are'} false."
     )
     if background == 1:
         return sentence
