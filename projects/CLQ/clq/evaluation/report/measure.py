@@ -64,18 +64,7 @@ def measure(
         "thresholds": thresholds,
         "confusion": measure_confusion(truth, detections, run, names, score),
         "errors": measure_errors(truth, detections, max_detections=limit),
-        "calibration": {
-            "bins": reliability(run.matches),
-            "error_iou": number(calibration_error(run.matches)),
-            "error_correct": number(calibration_error(run.matches, of="correct")),
-            "rank_correlation": number(rank_correlation(run.matches)),
-            "headroom": {
-                name: number(value)
-                for name, value in measure_headroom(
-                    truth, detections, run, max_detections=limit
-                ).items()
-            },
-        },
+        "calibration": measure_calibration(truth, detections, run, limit),
         "images": measure_images(truth, run, score),
         "suspects": measure_suspects(truth, run),
     }
@@ -140,6 +129,21 @@ def measure_thresholds(run: MatchedRun, names: list[str]) -> dict[str, dict[str,
     """The score threshold of the best F1, of all classes and of each."""
     classes = {name: best_threshold(count(run.matches, k)) for k, name in enumerate(names)}
     return {ALL: best_threshold(count(run.matches)), **classes}
+
+
+def measure_calibration(
+    truth: Truth, detections: Detections, run: MatchedRun, max_detections: int
+) -> dict[str, Any]:
+    """How well scores predict IoU and being right, and the AP of a perfect ranking."""
+    matches = run.matches
+    headroom = measure_headroom(truth, detections, run, max_detections=max_detections)
+    return {
+        "bins": reliability(matches),
+        "error_iou": number(calibration_error(matches)),
+        "error_correct": number(calibration_error(matches, of="correct")),
+        "rank_correlation": number(rank_correlation(matches)),
+        "headroom": {name: number(value) for name, value in headroom.items()},
+    }
 
 
 def number(value: float) -> float | None:
