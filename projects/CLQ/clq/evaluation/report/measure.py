@@ -49,7 +49,8 @@ def measure(
     num_draws = affordable_draws(num_draws, len(run.detections))
     drawn = compute_metrics(run, draw_images(len(truth["images"]), num_draws, seed))
     thresholds = measure_thresholds(run, names)
-    score = thresholds[ALL]["score"] if thresholds[ALL] else 0.0
+    overall = thresholds[ALL]
+    score = overall["score"] if overall else 0.0
     return {
         "counts": measure_counts(run, names),
         "class_names": names,
@@ -146,11 +147,11 @@ def measure_calibration(
     }
 
 
-def number(value: float) -> float | None:
+def number(value: float | np.ndarray) -> float | None:
     """Convert a NumPy number to a plain one, nan to None."""
     return None if np.isnan(value) else float(value)
 
 
-def _interval(value: float, draws: np.ndarray) -> dict[str, float | None]:
+def _interval(value: float | np.ndarray, draws: np.ndarray) -> dict[str, float | None]:
     low, high = interval(value, draws)
     return {"low": number(max(low, 0)), "high": number(min(high, 100))}

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 Truth = Mapping[str, Any]
 Detections = Sequence[Mapping[str, Any]]
+AnyTable = TypeVar("AnyTable", bound="Table")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Table:
     def __len__(self) -> int:
         return len(self.row)
 
-    def __getitem__(self, rows: np.ndarray) -> "Table":
+    def __getitem__(self: AnyTable, rows: np.ndarray) -> AnyTable:
         """Select boxes by index or mask."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
