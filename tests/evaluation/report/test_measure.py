@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from clq.evaluation import METRIC_NAMES, evaluate_boxes
@@ -92,3 +93,45 @@ def test_ids_of_images_may_be_texts():
 def test_the_same_seed_gives_the_same_report():
     first, again, other = (measure(*made_up_run(), seed=s, num_draws=9) for s in (0, 0, 1))
     assert first == again != other
+
+
+@pytest.mark.parametrize("any_found", (False, True), ids=("nothing found", "found"))
+def test_a_single_class(any_found: bool):
+    content, found = made_up_run()
+    content["categories"] = content["categories"][:1]
+    rows, found = (
+        [row for row in each if row["category_id"] == 7] for each in (content["annotations"], found)
+    )
+    report = measure({**content, "annotations": rows}, found if any_found else [], num_draws=5)
+    ap = report["metrics"]["AP"]["value"]
+    assert report["ap_by_class"][0]["AP"] == ap and (ap > 0) == any_found
+    assert np.shape(report["confusion"]["matrix"]) == (2, 2)
+    assert report["thresholds"]["all"] == report["thresholds"]["c"]
+    assert (report["thresholds"]["all"] is None) != any_found
+
+
+def test_the_confusion_is_at_the_best_threshold_of_all_classes():
+    report = measure(*made_up_run(), num_draws=5)
+    assert report["confusion"]["score"] == report["thresholds"]["all"]["score"] > 0
+    content, _ = made_up_run()
+    assert measure(content, [], num_draws=5)["confusion"]["score"] == 0
+
+
+def test_headroom_is_the_share_of_the_best_ranking():
+    """Three boxes of an object, IoU 0.5, 0.8 and 1 by falling score: the best ranks last."""
+    box = [0.0, 0.0, 10.0, 10.0]
+    object_ = {"id": 1, "image_id": 1, "category_id": 1, "bbox": box}
+    truth = {
+        "images": [{"id": 1, "width": 50, "height": 50}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [object_],
+    }
+    found = [
+        {**object_, "bbox": [0.0, 0.0, width, 10.0], "score": score}
+        for width, score in ((5.0, 0.9), (8.0, 0.8), (10.0, 0.7))
+    ]
+    headroom = measure(truth, found, num_draws=2)["calibration"]["headroom"]
+    # First at IoU 0.5, second up to 0.8, third above: precision 1, 1/2 six times, 1/3 three times.
+    assert headroom["AP"] == pytest.approx(10 * (1 + 6 / 2 + 3 / 3))
+    assert headroom["AP_by_iou"] == pytest.approx(100)
+    assert headroom["realised"] == pytest.approx(0.5)

@@ -1,6 +1,7 @@
 """Objects and detections as arrays."""
 
 import numpy as np
+import pytest
 
 from clq.evaluation.report.tables import (
     detection_table,
@@ -56,3 +57,10 @@ def test_ranks_count_in_each_group():
     assert rank_in_group(first).tolist() == [0, 0, 1, 2, 1]
     assert rank_in_group(first, second).tolist() == [0, 0, 1, 0, 1]
     assert rank_in_group(first[:0]).tolist() == []
+
+
+@pytest.mark.parametrize(("key", "value"), [("image_id", 7), ("category_id", "x")])
+def test_detections_of_other_data_are_rejected(key: str, value: object):
+    found = [{"image_id": 9, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 0.5, key: value}]
+    with pytest.raises(ValueError, match=f"the {key} {value!r}, which the ground truth lacks"):
+        detection_table(TRUTH, found, limit=9)

@@ -69,7 +69,7 @@ def compare(
 
 
 def _difference(
-    a: float, b: float, drawn_a: np.ndarray, drawn_b: np.ndarray
+    a: np.ndarray, b: np.ndarray, drawn_a: np.ndarray, drawn_b: np.ndarray
 ) -> dict[str, float | None]:
     """A metric of both runs, and b minus a with its interval from draws of the same images."""
     low, high = interval(b - a, drawn_b - drawn_a)

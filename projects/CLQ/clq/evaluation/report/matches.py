@@ -108,7 +108,9 @@ def match_run(truth: Truth, detections: Detections, *, max_detections: int = 100
             iou=iou,
             num_objects=num_objects[s],
         )
-        by_size[size] = matches if size == "all" else matches[~is_ignored.all(axis=1)]
+        by_size[size] = (
+            matches if size == "all" else matches[np.flatnonzero(~is_ignored.all(axis=1))]
+        )
     return MatchedRun(objects, table, by_size, found[:, 0, 0])
 
 

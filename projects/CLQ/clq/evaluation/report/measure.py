@@ -49,7 +49,8 @@ def measure(
     num_draws = affordable_draws(num_draws, len(run.detections))
     drawn = compute_metrics(run, draw_images(len(truth["images"]), num_draws, seed))
     thresholds = measure_thresholds(run, names)
-    score = thresholds[ALL]["score"] if thresholds[ALL] else 0.0
+    overall = thresholds[ALL]
+    score = overall["score"] if overall else 0.0
     return {
         "counts": measure_counts(run, names),
         "class_names": names,
@@ -64,18 +65,7 @@ def measure(
         "thresholds": thresholds,
         "confusion": measure_confusion(truth, detections, run, names, score),
         "errors": measure_errors(truth, detections, max_detections=limit),
-        "calibration": {
-            "bins": reliability(run.matches),
-            "error_iou": number(calibration_error(run.matches)),
-            "error_correct": number(calibration_error(run.matches, of="correct")),
-            "rank_correlation": number(rank_correlation(run.matches)),
-            "headroom": {
-                name: number(value)
-                for name, value in measure_headroom(
-                    truth, detections, run, max_detections=limit
-                ).items()
-            },
-        },
+        "calibration": measure_calibration(truth, detections, run, limit),
         "images": measure_images(truth, run, score),
         "suspects": measure_suspects(truth, run),
     }
@@ -142,11 +132,26 @@ def measure_thresholds(run: MatchedRun, names: list[str]) -> dict[str, dict[str,
     return {ALL: best_threshold(count(run.matches)), **classes}
 
 
-def number(value: float) -> float | None:
+def measure_calibration(
+    truth: Truth, detections: Detections, run: MatchedRun, max_detections: int
+) -> dict[str, Any]:
+    """How well scores predict IoU and being right, and the AP of a perfect ranking."""
+    matches = run.matches
+    headroom = measure_headroom(truth, detections, run, max_detections=max_detections)
+    return {
+        "bins": reliability(matches),
+        "error_iou": number(calibration_error(matches)),
+        "error_correct": number(calibration_error(matches, of="correct")),
+        "rank_correlation": number(rank_correlation(matches)),
+        "headroom": {name: number(value) for name, value in headroom.items()},
+    }
+
+
+def number(value: float | np.ndarray) -> float | None:
     """Convert a NumPy number to a plain one, nan to None."""
     return None if np.isnan(value) else float(value)
 
 
-def _interval(value: float, draws: np.ndarray) -> dict[str, float | None]:
+def _interval(value: float | np.ndarray, draws: np.ndarray) -> dict[str, float | None]:
     low, high = interval(value, draws)
     return {"low": number(max(low, 0)), "high": number(min(high, 100))}

@@ -86,7 +86,7 @@ def affordable_draws(num_draws: int, num_detections: int) -> int:
     return min(num_draws, max(_MAX_DRAWN_DETECTIONS // max(num_detections, 1), _MIN_DRAWS))
 
 
-def interval(value: float, draws: np.ndarray) -> tuple[float, float]:
+def interval(value: float | np.ndarray, draws: np.ndarray) -> tuple[float, float]:
     """95 % bootstrap interval of a metric; nan where no draw defines one.
 
     An image that is drawn twice agrees with itself, which raises AP in the draws. So they are

@@ -92,8 +92,8 @@ def _suspects_of_image(
     overlap = np.zeros((len(rows), len(members)))
     if overlap.size:
         overlap = mask.iou(found.box, run.objects.box[members], is_crowd)  # (D, M)
-    is_explained = (overlap >= _SAME_PLACE).any(axis=1)  # (D,)
-    for m in np.flatnonzero(~is_crowd):
+    is_explained = overlap.max(axis=1, initial=0) >= _SAME_PLACE  # (D,)
+    for m in np.flatnonzero(~is_crowd).tolist():
         label = int(run.objects.label[members[m]])
         suspicion, kind, d = _suspect_object(agreement, found, overlap, m, label)
         if d is not None:
@@ -101,10 +101,10 @@ def _suspects_of_image(
         yield Suspect(suspicion, kind, int(members[m]), None if d is None else int(rows[d]))
     if not is_explained.all():
         among = mask.iou(found.box, found.box, np.zeros(len(rows), dtype=bool))
-        for d in np.flatnonzero(~is_explained):
-            if among[d, :d].max(initial=0) < _SAME_PLACE:  # no better one is there
-                trust = agreement.trust(found.label[d], found.score[d])
-                yield Suspect(trust**2, "missing", None, int(rows[d]))
+        for i in np.flatnonzero(~is_explained).tolist():
+            if among[i, :i].max(initial=0) < _SAME_PLACE:  # no better one is there
+                trust = agreement.trust(found.label[i], found.score[i])
+                yield Suspect(trust**2, "missing", None, int(rows[i]))
 
 
 def _suspect_object(

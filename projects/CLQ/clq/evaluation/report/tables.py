@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 Truth = Mapping[str, Any]
 Detections = Sequence[Mapping[str, Any]]
+AnyTable = TypeVar("AnyTable", bound="Table")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Table:
     def __len__(self) -> int:
         return len(self.row)
 
-    def __getitem__(self, rows: np.ndarray) -> "Table":
+    def __getitem__(self: AnyTable, rows: np.ndarray) -> AnyTable:
         """Select boxes by index or mask."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
@@ -77,6 +78,9 @@ def detection_table(truth: Truth, detections: Detections, limit: int) -> Detecti
 
     Where scores are equal, the image with the smaller id comes first, then the order of the list,
     as in COCO's metrics.
+
+    Raises:
+        ValueError: a detection is of an image or category that the ground truth lacks.
     """
     scores = np.array([detection["score"] for detection in detections], dtype=float)
     table = DetectionTable(**_columns(truth, detections), score=scores)
@@ -106,10 +110,22 @@ def _columns(truth: Truth, boxes: Sequence[Mapping[str, Any]]) -> dict[str, np.n
     labels = {id_: k for k, id_ in enumerate(sorted(c["id"] for c in truth["categories"]))}
     return {
         "row": np.arange(len(boxes)),
-        "image": np.array([images[box["image_id"]] for box in boxes], dtype=int),
-        "label": np.array([labels[box["category_id"]] for box in boxes], dtype=int),
+        "image": _indices(boxes, "image_id", images),
+        "label": _indices(boxes, "category_id", labels),
         "box": np.array([box["bbox"] for box in boxes], dtype=float).reshape(-1, 4),
     }
+
+
+def _indices(
+    boxes: Sequence[Mapping[str, Any]], key: str, index_of: Mapping[Any, int]
+) -> np.ndarray:
+    try:
+        return np.array([index_of[box[key]] for box in boxes], dtype=int)
+    except KeyError as error:
+        raise ValueError(
+            f"A box has the {key} {error}, which the ground truth lacks: are the detections of "
+            f"another data set?"
+        ) from error
 
 
 def _image_ranks(truth: Truth) -> np.ndarray:
