@@ -45,8 +45,10 @@ def test_an_earlier_best_is_told(tmp_path: Path):
     assert "The last AP is 20.0; the best, 30.0, came at iteration 10" in text["accuracy"]
 
 
-def test_nothing_recorded_is_no_curve(tmp_path: Path):
+def test_what_was_not_recorded_is_no_curve(tmp_path: Path):
     assert curve_panels(history(tmp_path)) == []
+    untimed = {"iteration": 0, "total_loss": 2.0, "data_time": 0.1}
+    assert list(readings(curve_panels(history(tmp_path, untimed)))) == ["losses"]
 
 
 def test_alternative_texts_have_the_last_value_of_a_long_curve(tmp_path: Path):

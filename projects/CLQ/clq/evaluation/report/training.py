@@ -89,8 +89,9 @@ def curve_panels(history: History) -> list[Panel]:
                 _read_accuracy(evaluated, values),
             )
         )
-    if iterations:
-        panels += [_learning_rate(history), _time(history)]
+    for name, draw in (("lr", _learning_rate), ("time", _time)):
+        if series(history, name)[0]:  # the first iterations are not timed
+            panels.append(draw(history))
     return panels
 
 
