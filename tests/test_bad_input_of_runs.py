@@ -1,5 +1,6 @@
 """Weights, folders, losses and disks that do not serve end in one sentence, and code 1."""
 
+import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import train_net
-from clq.checkpoint import find_last
+from clq.checkpoint.output_dir import find_last
 from clq.modeling.criterion import CLQCriterion
 from reference.refusal import check_not_started, check_nothing_left, refusal
 from reference.spoiling import change, cut_short, flip, largest_file, rename_class
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("cpu_only")
 Capture = pytest.CaptureFixture[str]
 KEYS = {"SOLVER.CHECKPOINT_PERIOD": 1, "SOLVER.MAX_ITER": 3}
 NOT_READABLE = "is not a checkpoint that PyTorch can read."
+NO_FILE = "the weights {file} are a FIFO, a socket or a device, not a file."
 DAMAGED = "is damaged: its bytes are not those that were written."
 
 
@@ -59,7 +61,12 @@ WEIGHTS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "empty": ("pth", lambda file: file.write_bytes(b""), "{file} " + NOT_READABLE),
     "cut": ("pth", cut_short, "{file} " + NOT_READABLE),
     "flipped": ("pth", flip, "{file} " + DAMAGED),
-    "folder": ("pth", lambda f: (f.unlink(), f.mkdir()), "the weights {file} do not exist."),
+    "folder": (
+        "pth",
+        lambda f: (f.unlink(), f.mkdir()),
+        "the weights {file} are a folder; name a file.",
+    ),
+    "fifo": ("pth", lambda f: (f.unlink(), os.mkfifo(f)), NO_FILE),
     "text 2": ("safetensors", lambda file: file.write_text("x"), "{file} " + NOT_READABLE),
     "cut 2": ("safetensors", cut_short, "{file} " + NOT_READABLE),
     "flipped 2": ("safetensors", flip, "{file} " + DAMAGED),
@@ -92,6 +99,26 @@ def test_weights_of_another_model(
         "head.bbox_subnet.1.weight, head.bbox_subnet.1.norm.weight, head.bbox_subnet.1.norm.bias, "
         "head.cls_subnet.1.weight, head.cls_subnet.1.norm.weight, head.cls_subnet.1.norm.bias."
     )
+    check_nothing_left(tmp_path / "output")
+
+
+def test_the_folder_of_a_run_is_no_weights(trained: Path, data: TinyData, capsys: Capture):
+    arguments = ["--eval-only", "--weights", str(trained), "--val", *map(str, data.val)]
+    assert refusal(capsys, arguments) == (
+        f"error: the weights {trained} are a folder; name a file, such as "
+        f"{trained}/model_final.safetensors."
+    )
+
+
+def test_evaluating_weights_whose_predictions_overflow(
+    trained: Path, data: TinyData, tmp_path: Path, capsys: Capture
+):
+    checkpoint = torch.load(trained / "model_final.pth")
+    checkpoint["model"]["head.cls_score.weight"].fill_(3e38)
+    torch.save(checkpoint, tmp_path / "a.pth")
+    keys = {"MODEL.WEIGHTS": tmp_path / "a.pth"}
+    message = refusal(capsys, command_line(data, tmp_path / "output", "--eval-only", keys=keys))
+    assert message == f"error: {tmp_path}/a.pth: the detector's predictions are not finite."
     check_nothing_left(tmp_path / "output")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-from clq.config import get_clq_cfg, leaves
+from clq.config import flatten, get_clq_cfg
 
 # Of one run or one machine; where the data lies says nothing of what it is.
 _NOT_SETTINGS = (
@@ -28,11 +28,11 @@ def shared_hash(cfg: CfgNode, member_keys: Iterable[str]) -> str:
         cfg: of a cell, with its data sets registered.
         member_keys: the keys that make the member.
     """
-    defaults = dict(leaves(get_clq_cfg()))
+    defaults = dict(flatten(get_clq_cfg()))
     left_out = {*_NOT_SETTINGS, *member_keys, "MODEL.DEVICE"}
     settings = {
         key: repr(value)
-        for key, value in leaves(cfg)
+        for key, value in flatten(cfg)
         if key not in left_out and value != defaults[key]
     }
     settings["MODEL.DEVICE"] = cfg.MODEL.DEVICE.split(":")[0]

@@ -129,9 +129,8 @@ def test_keys_that_tensors_do_not_show(tmp_path: Path):
     run(source, tmp_path / "out.pth", "MODEL.CLQ.NUM_GROUPS", 16)
     converted, _ = load_detector(tmp_path / "out.pth")
     assert all(map(torch.equal, outputs(converted), outputs(model)))
-    below = "MODEL.CLQ.ALPHA.X"
-    assert f"keys {below} does not exist" in refusal(source, tmp_path / "x.pth", below, 1)
-    assert "Non-existent key: MODEL.NO" in refusal(source, tmp_path / "x.pth", "MODEL.NO", 1)
+    for key in ("MODEL.CLQ.ALPHA.X", "MODEL.NO"):
+        assert f"there is no key {key}" in refusal(source, tmp_path / "x.pth", key, 1)
 
 
 def test_keys_may_follow_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -155,7 +154,7 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path):
     (tmp_path / "file").write_text("")
     for name in ("out.pth", "out.safetensors"):
         path = tmp_path / "file" / name
-        assert f"{path} can't be written: " in refusal(source, path)
+        assert f"{path} can't be written (" in refusal(source, path)
 
 
 def test_keys_that_give_no_model(tmp_path: Path):

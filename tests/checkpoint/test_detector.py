@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from clq.checkpoint import dump_config, load_detector
+from clq.checkpoint import load_detector
 from clq.checkpoint.conversion import write_detector
 from clq.checkpoint.detector import build_detector, class_names_of
 from clq.checkpoint.weights_file import WeightsFile
+from clq.config.serialize import dump_config
 from reference.mmdet_style import mmdet_state, random_detector, small_config
 
 

@@ -250,15 +250,12 @@ def test_the_checkpoint_is_cached(
 
 def test_weights_that_do_not_fit(weights: dict[str, Tensor]) -> None:
     fewer = dict(list(weights.items())[:-1])
-    with pytest.raises(ValueError, match="hold 259 tensors"):
-        pretrained._rename(fewer)
     reshaped = {**weights, "features.0.0.weight": torch.zeros(32, 3, 5, 5)}
-    with pytest.raises(ValueError, match=r"\(32, 3, 5, 5\)"):
-        pretrained._rename(reshaped)
     swapped = list(weights.items())
     swapped[1], swapped[2] = swapped[2], swapped[1]  # same shape, another kind
-    with pytest.raises(ValueError, match="does not fit"):
-        pretrained._rename(dict(swapped))
+    for others in (fewer, reshaped, dict(swapped)):
+        with pytest.raises(ValueError, match="do not fit torchvision's network"):
+            pretrained._rename(others)
 
 
 def test_counters_are_ignored(weights: dict[str, Tensor]) -> None:

@@ -1,28 +1,19 @@
 """The keys that CLQ adds."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import get_cfg
 
 import clq
-from clq.config import add_clq_config, get_clq_cfg
+from clq.config import add_clq_config, flatten, get_clq_cfg
 
 PACKAGE = Path(clq.__file__).parent
 
 
-def leaves(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
 def added_keys() -> list[str]:
-    return sorted(set(leaves(get_clq_cfg())) - set(leaves(get_cfg())))
+    return sorted(dict(flatten(get_clq_cfg())).keys() - dict(flatten(get_cfg())).keys())
 
 
 def test_keys_are_added_to_the_given_configuration_alone():
@@ -35,12 +26,9 @@ def test_keys_are_added_to_the_given_configuration_alone():
 
 
 def test_keys_of_detectron2_keep_their_defaults():
-    cfg, theirs = get_clq_cfg(), get_cfg()
-    for key in leaves(theirs):
-        ours, other = cfg, theirs
-        for part in key.split("."):
-            ours, other = ours[part], other[part]
-        assert ours == other, key
+    ours = dict(flatten(get_clq_cfg()))
+    for key, value in flatten(get_cfg()):
+        assert ours[key] == value, key
 
 
 @pytest.mark.parametrize("key", added_keys())

@@ -11,7 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import train_net
 from benchmarks.common import run_apart
-from clq.checkpoint import dump_config, write_detector
+from clq.checkpoint import write_detector
+from clq.config.serialize import dump_config
 from clq.engine import TrainingStep
 from clq.engine.distributed.cluster_env import RankInfo
 from clq.engine.distributed.process_group import process_group

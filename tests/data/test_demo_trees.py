@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from clq.data import demo_trees
-from clq.data.demo_trees import TREE_SPLITS, prepare_split, prepare_trees, register_trees
+from clq.data.demo_trees import TREE_SPLITS, prepare_trees, register_trees
 from clq.utils.wheel_download import fetch_from_wheel
 
 COUNTS = {"train": (36, 592), "test": (9, 285), "test_other_sites": (2, 98)}
@@ -141,26 +141,21 @@ def test_catalogs(split: str) -> None:
     assert metadata.thing_dataset_id_to_contiguous_id == {1: 0}
 
 
-def test_ensure_ready_follows_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_metadata_follows_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     register_trees()
     name = TREE_SPLITS["test"].dataset
-    prepare_split(name)
+    DatasetCatalog.get(name)
     before = MetadataCatalog.get(name).json_file
     (tmp_path / "wheels").symlink_to(Path(before).parent.parent / "wheels")
     monkeypatch.setenv("CLQ_CACHE", str(tmp_path))
-    prepare_split(name)
+    DatasetCatalog.get(name)
     assert MetadataCatalog.get(name).json_file == str(tmp_path / "trees-v1" / "test.json")
     assert Path(MetadataCatalog.get(name).json_file).read_bytes() == Path(before).read_bytes()
     made = {path.name for path in tmp_path.iterdir()} - {"wheels"}
     assert made == {"trees-v1", "trees-v1.sha256"}
     monkeypatch.undo()
-    prepare_split(name)
+    DatasetCatalog.get(name)
     assert MetadataCatalog.get(name).json_file == before
-
-
-def test_ensure_ready_leaves_other_data_sets_alone() -> None:
-    prepare_split("somebody_elses_data")
-    assert "somebody_elses_data" not in MetadataCatalog.list()
 
 
 def test_a_failed_build_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

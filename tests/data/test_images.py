@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from clq.config import get_clq_cfg
-from clq.data.images import READ_ERRORS, read_image, reason_of
+from clq.data.images import READ_ERRORS, read_image, reason_of, upright_size
 from clq.prediction import Predictor
 
 
@@ -32,6 +32,7 @@ def saved(image: Image.Image, path: Path, orientation: int = 1) -> Path:
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 GREY = PIXELS[:, :, 0]
+FORMS = ("tiff", "png")
 
 
 @pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
@@ -47,6 +48,22 @@ def test_every_source_gives_the_pixels_of_the_training_loader(
             sources = (path, str(path), file, io.BytesIO(path.read_bytes()), image)
             for source in sources:
                 np.testing.assert_array_equal(read_image(source, channels), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_once(orientation: int, tmp_path: Path):
+    """As a PNG of the same orientation; Pillow turns a TIFF by itself, when it is decoded."""
+    tiff, png = (saved(Image.fromarray(PIXELS), tmp_path / f"a.{e}", orientation) for e in FORMS)
+    expected = read_image(png)
+    np.testing.assert_array_equal(read_image(tiff), expected)
+    with Image.open(tiff) as image:
+        assert upright_size(image) == expected.shape[1::-1]
+        np.testing.assert_array_equal(read_image(image), expected)
+
+
+def test_a_damaged_exif_leaves_an_image_as_it_is(tmp_path: Path):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", "RGB"), PIXELS)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,11 @@ def test_detectron2_samplers_can_be_chosen():
     cfg.DATALOADER.REPEAT_THRESHOLD = 1.0
     sampler = _choose_sampler(cfg, records)(3)
     assert isinstance(sampler, RepeatFactorTrainingSampler) and sampler._seed == 3
+    assert (sampler._int_part + sampler._frac_part)[3] == 2  # the root of 1 / 0.25
+    if "REPEAT_SQRT" in cfg.DATALOADER:  # of Detectron2's main
+        cfg.DATALOADER.REPEAT_SQRT = False
+        sampler = _choose_sampler(cfg, records)(3)
+        assert (sampler._int_part + sampler._frac_part)[3] == 4
     cfg.DATALOADER.SAMPLER_TRAIN = "RandomSubsetTrainingSampler"
     indices = _choose_sampler(cfg, records)(3)._infinite_indices()
     assert set(itertools.islice(indices, 4)) == {0, 1, 2, 3}

@@ -84,27 +84,31 @@ def test_demo_writes_numbers_and_pictures_and_prints_them(
 def test_samples_pair_ground_truth_with_detections(
     tiny_data: TinyData, demo_args: RunOptions, tmp_path: Path
 ):
+    truth = tiny_data.val.content["annotations"]
+    first = [a for a in truth if a["image_id"] == truth[0]["image_id"]]
+    wrong = {"bbox": [0, 0, 2, 2], "score": 0.25}
     found = [
-        {"image_id": 17, "category_id": 3, "bbox": [1, 2, 30, 40], "score": 0.75},
-        {"image_id": 24, "category_id": 3, "bbox": [5, 6, 7, 8], "score": 0.25},
-        {"image_id": 17, "category_id": 90, "bbox": [0, 0, 1, 1], "score": 0.5},
+        {"image_id": a["image_id"], "category_id": a["category_id"], **part}
+        for a, part in ((first[0], wrong), (first[1], {"bbox": first[1]["bbox"], "score": 0.75}))
     ]
     folder = tmp_path / "demo" / "inference" / "stand_in_test"
     folder.mkdir(parents=True)
     (folder / "coco_instances_results.json").write_text(json.dumps(found))
-    samples = {
-        sample.name: sample
-        for sample in demo.read_samples(build_config(demo_args), "stand_in_test")
-    }
-    assert list(samples) == ["0", "1", "2"]  # those with most objects first
-    assert [len(sample.gt_boxes) for sample in samples.values()] == [3, 3, 0]
-    assert samples["1"].pred_boxes.tolist() == [[1, 2, 31, 42], [0, 0, 1, 1]]
-    assert samples["1"].scores.tolist() == [0.75, 0.5]
-    assert samples["2"].pred_boxes.tolist() == [[5, 6, 12, 14]]
-    assert samples["0"].pred_boxes.shape == (0, 4)
-    assert samples["0"].image.shape == (64, 96, 3)
-    x, y, w, h = tiny_data.val.content["annotations"][0]["bbox"]
-    assert samples["0"].gt_boxes[0].tolist() == [x, y, x + w, y + h]
+    samples = demo.read_samples(build_config(demo_args), "stand_in_test")
+    assert [len(sample.gt_boxes) for sample in samples] == [
+        3,
+        3,
+        0,
+    ]  # those with most objects first
+    sample, other, empty = samples
+    assert sample.image.shape == (64, 96, 3)
+    assert sample.gt_boxes.tolist() == [a["bbox"] for a in first]
+    assert sample.pred_boxes.tolist() == [entry["bbox"] for entry in found]
+    assert sample.scores.tolist() == [0.25, 0.75]
+    assert sample.is_match.tolist() == [False, True]
+    np.testing.assert_equal(sample.gt_scores, [np.nan, 0.75, np.nan])
+    assert other.pred_boxes.shape == empty.gt_boxes.shape == (0, 4)
+    assert np.isnan(other.gt_scores).all() and not len(empty.scores)
 
 
 def test_demo_config_has_the_test_sets_that_the_demo_reports():

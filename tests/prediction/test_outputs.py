@@ -11,8 +11,10 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from clq.prediction.inputs import Source
-from clq.prediction.outputs import CocoFile, VideoFile, drawing_name, drawing_writer
+from clq.prediction.outputs import CocoFile, drawing_name, drawing_writer
 from reference.prediction import pixels, read_video
+
+VIDEO = Source(Path("a"), "a", is_video=True, frame_rate=10.0)
 
 
 @pytest.mark.parametrize(
@@ -54,16 +56,16 @@ def test_a_video_is_written_frame_by_frame(tmp_path: Path):
 
 
 def test_odd_sizes_are_written(tmp_path: Path):
-    with VideoFile(tmp_path / "a.mp4", 10.0) as video:
+    with drawing_writer(VIDEO, tmp_path / "a.mp4") as write:
         for _ in range(2):
-            video.write(pixels(61, 91))
+            write(pixels(61, 91))
     assert [frame.shape for frame in read_video(tmp_path / "a.mp4")] == [(60, 90, 3)] * 2
 
 
 def test_an_interrupted_video_leaves_nothing_behind(tmp_path: Path):
     (tmp_path / "a.mp4").write_text("earlier")
-    with pytest.raises(KeyboardInterrupt), VideoFile(tmp_path / "a.mp4", 10.0) as video:
-        video.write(pixels())
+    with pytest.raises(KeyboardInterrupt), drawing_writer(VIDEO, tmp_path / "a.mp4") as write:
+        write(pixels())
         raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
     assert (tmp_path / "a.mp4").read_text() == "earlier"
@@ -83,14 +85,12 @@ def test_an_error_names_a_video_that_can_not_be_opened(
 ):
     class NoEncoder:  # not of OpenCV's class, which must not be derived from
         fourcc = cv2.VideoWriter.fourcc
-        isOpened = staticmethod(lambda: False)
+        open = isOpened = staticmethod(lambda *_: False)
         release = staticmethod(lambda: None)
-
-        def __init__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(cv2, "VideoWriter", NoEncoder)
     with pytest.raises(OSError, match=r"a\.mp4 can't be written \(OpenCV can't open it"):
-        with drawing_writer(Source(Path("a"), "a", True), tmp_path / "a.mp4") as write:
+        with drawing_writer(VIDEO, tmp_path / "a.mp4") as write:
             write(pixels())
     assert list(tmp_path.iterdir()) == []
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 
-from clq.checkpoint import dump_config, load_detector, write_detector
+from clq.checkpoint import load_detector, write_detector
+from clq.config.serialize import dump_config
 from clq.data import CLQMapper
 from clq.modeling import fast_inference_model
 from clq.prediction import Predictor

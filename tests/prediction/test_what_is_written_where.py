@@ -50,6 +50,16 @@ def test_a_link_or_hard_link_of_a_pictures_name_is_replaced(weights: Path, tmp_p
     assert not (tmp_path / "out" / "a.png").is_symlink()
 
 
+@pytest.mark.parametrize("name", ["weights", "output"])
+def test_a_link_to_itself_is_refused(name: str, weights: Path, tmp_path: Path):
+    paths = {"weights": weights, "output": tmp_path / "out"}
+    paths[name] = tmp_path / "link"
+    paths[name].symlink_to("link")
+    image = write_image(tmp_path / "a.png")
+    with pytest.raises((OSError, ValueError), match=r"link (do not exist|can't be written)"):
+        predict_files(paths["weights"], [image], paths["output"])
+
+
 def test_names_in_pictures_are_one_line_of_bounded_length():
     found = Instances((40, 60))
     found.pred_boxes = Boxes(torch.tensor([[5.0, 5.0, 30.0, 30.0]]))

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from clq.checkpoint import dump_config, write_detector
+from clq.checkpoint import write_detector
+from clq.config.serialize import dump_config
 from reference.mmdet_style import random_detector, small_config
 
 CLASS_NAMES = ["arc", "bar", "cog", "dot", "elk"]

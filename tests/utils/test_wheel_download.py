@@ -65,13 +65,6 @@ def test_later_runs_need_no_pip(parcel: Path, monkeypatch: pytest.MonkeyPatch) -
     assert fetch_from_wheel(REQUIREMENT, digest, list(MEMBERS)) == first
 
 
-def test_cache_argument_wins_over_the_environment(parcel: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    paths = fetch_from_wheel(REQUIREMENT, sha256(parcel), list(MEMBERS), cache=other)
-    assert all(other in path.parents for path in paths.values())
-    assert not cache_dir().exists()
-
-
 def test_truncated_file_in_the_cache_is_fetched_again(parcel: Path) -> None:
     digest = sha256(parcel)
     member = "clq_parcel/data/a.bin"

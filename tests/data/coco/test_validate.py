@@ -172,7 +172,7 @@ def test_files_that_are_no_coco_json(content: bytes, kind: str, tmp_path: Path):
 
 def test_files_that_are_not_there(tmp_path: Path):
     assert kind_of_file(tmp_path / "none.json") == "missing_json"
-    assert kind_of_file(tmp_path) == "missing_json"
+    assert kind_of_file(tmp_path) == "bad_json"
     assert kind_of_file(Path("a\0b")) == "missing_json"
     assert kind_of_file(Path("x" * 10_000)) == "missing_json"
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import train_net
-from clq.checkpoint import find_last
+from clq.checkpoint.output_dir import find_last
 from clq.engine import launch
 from reference import workers
 from reference.family import MEMBERS

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from detectron2.utils import comm
 
 import train_net
-from clq.checkpoint import find_last
+from clq.checkpoint.output_dir import find_last
 from clq.engine import launch, user_errors
 from clq.engine.distributed import process_group
 from clq.engine.distributed.cluster_env import RankInfo

@@ -1,5 +1,6 @@
 """The losses of a data set are those of one batch with all its images."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from clq.engine.hooks.validation_loss import validation_batches, validation_loss
 from clq.modeling import CLQ
 from clq.modeling.loss_normalizer import LossSums
 from reference.members import build
-from reference.tiny import TinyData, command_line, parse, write_pair
+from reference.tiny import Pair, TinyData, command_line, parse, write_pair
 
 Batches = list[list[dict[str, Any]]]
 
@@ -96,3 +97,13 @@ def test_losses_do_not_depend_on_the_number_of_processes(
 
 def test_no_image_at_all_gives_no_loss(detector: CLQ):
     assert validation_losses(detector, []) == {}
+
+
+def test_images_without_annotations_are_refused(same_size: TinyData, tmp_path: Path):
+    content = same_size.val.content
+    del content["annotations"]
+    val = Pair(tmp_path / "unlabelled.json", same_size.val.images)
+    val.json_file.write_text(json.dumps(content))
+    cfg = build_config(parse(command_line(TinyData(same_size.train, val), tmp_path)))
+    with pytest.raises(ValueError, match=r"VALIDATION_LOSS needs annotations, but .* of .*0\.png"):
+        validation_batches(cfg)

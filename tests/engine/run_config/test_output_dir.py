@@ -7,8 +7,9 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 
-from clq.checkpoint import CLQCheckpointer, dump_config
+from clq.checkpoint import CLQCheckpointer
 from clq.config import get_clq_cfg
+from clq.config.serialize import dump_config
 from clq.engine.run_config.output_dir import check_output_folder, check_writable
 from reference.spoiling import largest_file
 from reference.tiny import CONFIG

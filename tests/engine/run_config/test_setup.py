@@ -9,11 +9,11 @@ import torch
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from clq.checkpoint import list_checkpoints
+from clq.checkpoint.output_dir import list_checkpoints
 from clq.config import check_training_config
 from clq.engine import build_config, setup
 from clq.engine.distributed.cluster_env import RankInfo
-from clq.engine.run_config.setup import device_of
+from clq.engine.run_config.setup import find_device
 from reference.tiny import CLASS_NAMES, CONFIG, KEYS, TinyData, command_line, options, parse
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
@@ -108,9 +108,9 @@ def test_a_gpu_of_many_processes_is_refused(
         if starts == "torchrun":
             args.place = RankInfo(starts, 0, int(number), local_rank=0, node=0, url="env://")
         if device == "cuda" or number == "1":
-            assert build_config(args).MODEL.DEVICE == device_of(args) == device
+            assert build_config(args).MODEL.DEVICE == find_device(args) == device
             continue
-        for build in (build_config, device_of):
+        for build in (build_config, find_device):
             with pytest.raises(ValueError) as error:
                 build(args)
             assert str(error.value) == (
@@ -121,7 +121,7 @@ def test_a_gpu_of_many_processes_is_refused(
 
 def test_the_device_is_known_without_the_data(tmp_path: Path):
     keys = ["OUTPUT_DIR", str(tmp_path), "DATASETS.TRAIN", "('nowhere',)"]
-    assert device_of(parse(["--config-file", str(CONFIG), *keys])) == "cpu"
+    assert find_device(parse(["--config-file", str(CONFIG), *keys])) == "cpu"
 
 
 # -------------------------------------------------------------------------------------- refusals

@@ -10,8 +10,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from clq.checkpoint import WeightsFile, dump_config, write_detector
+from clq.checkpoint import WeightsFile, write_detector
 from clq.config import get_clq_cfg
+from clq.config.serialize import dump_config
 from clq.engine import build_config, setup
 from clq.engine.run_config.weights_config import (
     check_classes,

@@ -14,7 +14,7 @@ from ..utils.atomic_write import open_atomically, write_atomically
 from .identify import read_weights
 from .match_state_dict import match_state_dict
 from .output_dir import POINTER, find_last
-from .read_file import normalize_path
+from .read_file import no_weights, normalize_path
 from .weights_file import WeightsFile
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class CLQCheckpointer(DetectionCheckpointer):
         """
         file = normalize_path(path)
         if path and not os.path.isfile(self.path_manager.get_local_path(file)):
-            raise ValueError(f"the weights {path} do not exist.")
+            raise ValueError(no_weights(path))
         self._may_change_classes = self._may_change(checkpointables)
         return super().load(file, checkpointables, *args, **kwargs)
 

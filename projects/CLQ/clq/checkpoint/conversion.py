@@ -4,19 +4,18 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from safetensors.torch import save
 from torch import Tensor
 
 from ..config import get_clq_cfg
-from ..config.read_yaml import check_config_file
+from ..config.errors import friendly_config_errors
+from ..config.read_yaml import merge_config_file
 from ..config.serialize import dump_config
-from ..utils.atomic_write import write_atomically
+from ..utils.atomic_write import explain_write_errors, write_atomically
 from .detector import build_detector, class_names_of
 from .identify import read_weights
 from .mmdet import Spare
@@ -99,16 +98,15 @@ def write_detector(
         ValueError: the path ends in something else.
     """
     _check_format(path)
-    try:
-        if path.suffix == ".safetensors":
-            write_atomically(path, _safetensors(tensors, config, class_names))
-            return
+    if path.suffix == ".safetensors":
+        file = _safetensors(tensors, config, class_names)
+    else:
         buffer = io.BytesIO()
         content = {"model": dict(tensors), "config": config, "class_names": list(class_names)}
         torch.save(content, buffer)
-        write_atomically(path, buffer.getvalue())
-    except OSError as error:
-        raise OSError(f"{path} can't be written: {error.strerror or error}.") from error
+        file = buffer.getvalue()
+    with explain_write_errors(path):
+        write_atomically(path, file)
 
 
 def _safetensors(tensors: Mapping[str, Tensor], config: str, class_names: Sequence[str]) -> bytes:
@@ -126,24 +124,17 @@ def _check_format(path: Path) -> None:
 
 def _config_of(weights: WeightsFile, source: str, config_file: str, opts: Sequence[str]) -> CfgNode:
     """The configuration inside the file or of the yaml, with the class count of the tensors."""
-    if not config_file and weights.config is None:
+    if config_file:
+        cfg = get_clq_cfg()
+        merge_config_file(cfg, config_file)
+        cfg.merge_from_list([part for item in weights.pixel_settings.items() for part in item])
+        cfg.MODEL.CLQ.NUM_CLASSES = weights.num_classes or cfg.MODEL.CLQ.NUM_CLASSES
+    elif weights.config is not None:
+        cfg = weights.config
+    else:
         raise ValueError(f"{source} has no configuration inside; name its yaml by --config-file.")
-    cfg = get_clq_cfg() if config_file or weights.config is None else weights.config
-    given: list[Any] = [part for item in weights.pixel_settings.items() for part in item]
-    try:
-        if config_file:
-            check_config_file(config_file)
-            cfg.merge_from_file(config_file, allow_unsafe=False)
-            cfg.merge_from_list(given)
-            if weights.num_classes is not None:
-                cfg.MODEL.CLQ.NUM_CLASSES = weights.num_classes
+    with friendly_config_errors(cfg, keys=opts[::2]):
         cfg.merge_from_list(list(opts))
-    except (AssertionError, KeyError, ValueError) as error:  # a file or a key that does not exist
-        raise ValueError(str(error.args[0] if error.args else error)) from error
-    except (AttributeError, TypeError):  # a key below one that is no section
-        raise ValueError(f"one of the keys {', '.join(opts[::2])} does not exist.") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{config_file} is not valid yaml.") from error
     if cfg.MODEL.META_ARCHITECTURE != "CLQ":
         raise ValueError(f"{config_file} is no config of CLQ.")
     return cfg

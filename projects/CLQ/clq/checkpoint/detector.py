@@ -49,7 +49,7 @@ def load_configured(
     cfg = weights.config.clone()
     cfg.MODEL.DEVICE = device
     model = build_detector(weights, cfg, str(path), device=device)
-    _check_finite(model, str(path))
+    check_finite(model, str(path))
     for note in (*weights.notes, *weights.inferred_keys.values()):
         logger.info(note)
     try:
@@ -58,8 +58,16 @@ def load_configured(
         raise ValueError(f"{path}: {error}") from None
 
 
-def _check_finite(model: Any, path: str) -> None:
-    """Refuse a detector whose predictions overflow, since it would find nothing without a word."""
+def check_finite(model: Any, path: str) -> None:
+    """Refuse a detector whose predictions overflow, since it would find nothing without a word.
+
+    Args:
+        model: in evaluation mode.
+        path: of its weights, for the message.
+
+    Raises:
+        ValueError: naming the file.
+    """
     size = max(model.backbone.size_divisibility, 64)
     pixels = torch.linspace(-2, 2, size, device=model.device).expand(1, 3, size, size)
     with torch.no_grad():

@@ -127,18 +127,16 @@ def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         expected = torchvision.models.mobilenet_v2(weights=None).features.state_dict(
             prefix="features."
         )
-    names = [name for name in expected if not name.endswith(_COUNTER)]
-    given = [name for name in weights if not name.endswith(_COUNTER)]
-    if len(given) != len(names):
+    names, given = (
+        [name for name in tensors if not name.endswith(_COUNTER)] for tensors in (expected, weights)
+    )
+    theirs, ours = (
+        [(name.rpartition(".")[2], *tensors[name].shape) for name in keys]
+        for tensors, keys in ((weights, given), (expected, names))
+    )
+    if theirs != ours:
         raise ValueError(
-            f"the MobileNetV2 weights of {_WHEEL} hold {len(given)} tensors, but torchvision's "
-            f"network has {len(names)}: pass other weights in MODEL.WEIGHTS"
+            f"the MobileNetV2 weights of {_WHEEL} do not fit torchvision's network: pass other "
+            "weights in MODEL.WEIGHTS"
         )
-    for old, new in zip(given, names):
-        same_kind = old.rpartition(".")[2] == new.rpartition(".")[2]
-        if not same_kind or weights[old].shape != expected[new].shape:
-            raise ValueError(
-                f"tensor {old} {tuple(weights[old].shape)} of {_WHEEL} does not fit torchvision's "
-                f"{new} {tuple(expected[new].shape)}: pass other weights in MODEL.WEIGHTS"
-            )
     return {new: weights[old] for old, new in zip(given, names)}

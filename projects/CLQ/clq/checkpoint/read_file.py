@@ -64,6 +64,18 @@ def normalize_path(weights: str) -> str:
     return weights.removeprefix("file://").partition("?")[0]
 
 
+def no_weights(path: str | Path) -> str:
+    """Say why a path, which is no file, has no weights, and what to name instead."""
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(file for kind in ("*.safetensors", "*.pth") for file in path.glob(kind))
+        example = f", such as {files[-1]}" if files else ""
+        return f"the weights {path} are a folder; name a file{example}."
+    if path.exists():
+        return f"the weights {path} are a FIFO, a socket or a device, not a file."
+    return f"the weights {path} do not exist."
+
+
 def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
     """Read a ``.safetensors`` file, a PyTorch file or a pickle of arrays to CPU.
 
@@ -83,7 +95,7 @@ def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"the weights {path} do not exist.")
+        raise ValueError(no_weights(path))
     try:
         content = _read(path, trusted=trusted)
     except UnsafePickleError as error:

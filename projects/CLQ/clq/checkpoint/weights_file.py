@@ -7,6 +7,7 @@ from typing import Any, Literal
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from ..config import flatten
 from .pixel_settings import PIXEL_KEYS
 
 
@@ -40,10 +41,4 @@ class WeightsFile:
     @property
     def pixel_settings(self) -> dict[str, Any]:
         """Input format and normalization by key, where the file has a configuration."""
-        found = {}
-        for key in PIXEL_KEYS if self.config is not None else ():
-            node: Any = self.config
-            for part in key.split("."):
-                node = node[part]
-            found[key] = node
-        return found
+        return {key: value for key, value in flatten(self.config or {}) if key in PIXEL_KEYS}

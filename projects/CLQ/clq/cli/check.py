@@ -23,14 +23,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import get_clq_cfg
-from ..config.read_yaml import check_config_file
+from ..config.errors import friendly_config_errors
+from ..config.read_yaml import merge_config_file
 from ..data import CocoFiles
 from ..data_report import DataReport, report_data
 from ..data_report.anchor_coverage import DetectorScale
 from ..data_report.report import ReportScope
 from ..data_report.report_text import as_json, as_text
 from ..engine import exit_on_user_error, print_output
-from ..engine.run_config.config_errors import explain_refusals
 from ..engine.run_config.merge import find_config
 from ..utils.once_parser import OnceParser
 
@@ -39,9 +39,8 @@ def check(options: argparse.Namespace) -> list[DataReport]:
     """Report on the training data and, if given, the evaluation data."""
     cfg = get_clq_cfg()
     file = find_config(options.config_file)
-    with explain_refusals(cfg, file=file):
-        check_config_file(file)
-        cfg.merge_from_file(file, allow_unsafe=False)
+    merge_config_file(cfg, file)
+    with friendly_config_errors(cfg, file=file):
         scale = DetectorScale.from_config(cfg)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False  # as --train and --val set it
     scope = ReportScope(num_images=options.images)
@@ -71,9 +70,7 @@ def _count(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = OnceParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OnceParser(prog=prog, description=__doc__)
     parser.add_argument("json_file", metavar="JSON", type=Path, help="annotations to train on")
     parser.add_argument(
         "image_root", metavar="IMAGES", type=Path, help="folder that its file names start from"

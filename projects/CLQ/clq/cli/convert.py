@@ -16,7 +16,6 @@ says nothing (bias at most -9, weight norm at most a quarter of the median class
 do with it. Keys that tensors do not show may follow at the end, such as MODEL.CLQ.NUM_GROUPS 16.
 """
 
-import argparse
 import os
 from collections.abc import Sequence
 
@@ -27,9 +26,7 @@ from ..utils.once_parser import OnceParser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = OnceParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OnceParser(prog=prog, description=__doc__)
     parser.add_argument("source", metavar="IN", help="file or address of the weights")
     parser.add_argument("target", metavar="OUT", help="file to write, .safetensors or .pth")
     spare = parser.add_mutually_exclusive_group()

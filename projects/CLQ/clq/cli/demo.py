@@ -12,7 +12,6 @@ The same training, without the pictures:
   clq train --config clq_trees
 """
 
-import argparse
 from collections.abc import Sequence
 
 from ..demo.run import run_demo
@@ -21,9 +20,7 @@ from ..utils.once_parser import OnceParser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = OnceParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OnceParser(prog=prog, description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument("--output", default="output/demo", help="folder (default: output/demo)")
     parser.add_argument(

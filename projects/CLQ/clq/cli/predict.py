@@ -15,7 +15,6 @@ meet. All are looked at before the work starts; one that then can't be decoded e
 --skip-unreadable is given. docs/predict.md says more.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from ..engine import exit_on_user_error, print_output
@@ -25,9 +24,7 @@ from ..utils.unprintable import escape_unprintable
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = OnceParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OnceParser(prog=prog, description=__doc__)
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, video or folder")
     parser.add_argument(
         "--weights", required=True, metavar="FILE", help="checkpoint, .safetensors or .pth"

@@ -50,9 +50,7 @@ def report(options: argparse.Namespace) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = OnceParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OnceParser(prog=prog, description=__doc__)
     parser.add_argument(
         "first",
         type=os.path.expanduser,

@@ -3,19 +3,12 @@
 import os
 from collections.abc import Sequence
 
-from ..engine import (
-    RunOptions,
-    build_config,
-    clq_argument_parser,
-    defer_peer_errors,
-    detect_launcher,
-    device_of,
-    exit_on_user_error,
-    is_local_rank_zero,
-    launch,
-    run_in_process_group,
-)
+from ..engine import RunOptions, build_config, clq_argument_parser, exit_on_user_error, launch
+from ..engine.distributed.cluster_env import detect_launcher, is_local_rank_zero
+from ..engine.distributed.launch import run_in_process_group
 from ..engine.run import run_in_process
+from ..engine.run_config.setup import find_device
+from ..engine.user_errors import defer_peer_errors
 
 EPILOG = r"""
 train on COCO    PROG --config clq_R_50_FPN_1x
@@ -49,7 +42,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             os.environ, num_gpus=options.num_gpus, num_machines=options.num_machines
         )
         if options.place is not None:
-            on_cuda = device_of(options).startswith("cuda")
+            on_cuda = find_device(options).startswith("cuda")
             run_in_process_group(run_in_process, options.place, on_cuda=on_cuda, args=(options,))
             return
         on_cuda = False

@@ -1,7 +1,8 @@
 """The configuration: keys and defaults, validation, and its form inside a checkpoint."""
 
-from .defaults import add_clq_config, check_config, check_training_config, get_clq_cfg, leaves
-from .unread import check_unread_by_run
+from .defaults import add_clq_config, get_clq_cfg
+from .unread import check_unread_by_run, flatten
+from .validate import check_config, check_training_config
 
 __all__ = [
     "add_clq_config",
@@ -9,5 +10,5 @@ __all__ = [
     "check_training_config",
     "check_unread_by_run",
     "get_clq_cfg",
-    "leaves",
+    "flatten",
 ]

@@ -2,11 +2,6 @@
 
 from detectron2.config import CfgNode, get_cfg
 
-from .unread import leaves
-from .validate import check_training_config, check_values
-
-__all__ = ["add_clq_config", "check_config", "check_training_config", "get_clq_cfg", "leaves"]
-
 
 def add_clq_config(cfg: CfgNode) -> None:
     """Add the keys of CLQ, with their defaults, to a configuration of Detectron2."""
@@ -37,16 +32,6 @@ def get_clq_cfg() -> CfgNode:
     cfg = get_cfg()
     add_clq_config(cfg)
     return cfg
-
-
-def check_config(cfg: CfgNode) -> None:
-    """Refuse values that CLQ can't use, on whatever machine, before anything is built.
-
-    Raises:
-        ValueError: a key of another architecture was changed, a value is out of its range, or
-            nothing reads it.
-    """
-    check_values(cfg, get_clq_cfg())
 
 
 def _add_head(cfg: CfgNode) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml
+from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
+
+from .errors import friendly_config_errors
 
 REMOTE_BASE = "CLQ_ALLOW_REMOTE_BASE"  # environment variable; 1 lets a config name an address
 _DEEPEST = 32  # sections in sections
@@ -59,6 +62,22 @@ def parse_yaml(text: str) -> Any:
         return loader.get_single_data()
     finally:
         loader.dispose()
+
+
+def merge_config_file(cfg: CfgNode, path: str) -> None:
+    """Merge a config file with those that it is based on.
+
+    Args:
+        cfg: with all keys; changed in place.
+        path: of the file, or an address.
+
+    Raises:
+        OSError: a file can't be read.
+        ValueError: a file is no config within bounds, or has an unknown key or value.
+    """
+    with friendly_config_errors(cfg, file=path):
+        check_config_file(path)
+        cfg.merge_from_file(path, allow_unsafe=False)  # a yaml could run code otherwise
 
 
 def check_config_file(path: str, below: Sequence[str] = ()) -> None:

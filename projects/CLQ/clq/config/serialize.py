@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 
 from .defaults import get_clq_cfg
 from .read_yaml import parse_yaml
-from .unread import leaves
+from .unread import flatten
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _PlainDumper(yaml.SafeDumper):
 def dump_config(cfg: CfgNode) -> str:
     """Dump a configuration as yaml, without the keys of one run: data, folders, processes."""
     content = yaml.safe_load(cfg.dump())
-    for key in [key for key, _ in leaves(content) if not _TAKEN.match(key)]:
+    for key in [key for key, _ in flatten(content) if not _TAKEN.match(key)]:
         *sections, name = key.split(".")
         node = content
         for section in sections:
@@ -55,10 +55,10 @@ def parse_config(text: str) -> CfgNode:
     """
     cfg = get_clq_cfg()
     try:
-        items = list(leaves(parse_yaml(text if isinstance(text, str) else "")))
+        items = list(flatten(parse_yaml(text if isinstance(text, str) else "")))
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, MemoryError, RecursionError):
         raise ValueError("the configuration inside is not valid yaml.") from None
-    known = {key: value for key, value in leaves(yaml.safe_load(cfg.dump())) if _TAKEN.match(key)}
+    known = {key: value for key, value in flatten(yaml.safe_load(cfg.dump())) if _TAKEN.match(key)}
     items = [item for item in items if _TAKEN.match(item[0])]
     unknown = [key for key, _ in items if key not in known]
     ours = [key for key in unknown if key.startswith("MODEL.CLQ.")]

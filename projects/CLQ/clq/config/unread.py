@@ -3,16 +3,6 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-__all__ = [
-    "NOT_AVAILABLE",
-    "UNREAD_BY_MODEL",
-    "UNREAD_BY_RUN",
-    "check_other_architectures",
-    "check_unread",
-    "check_unread_by_run",
-    "leaves",
-]
-
 # Parts of Detectron2's configuration that belong to other architectures; CLQ never reads them.
 SECTIONS_OF_OTHERS = (
     "MODEL.ANCHOR_GENERATOR",
@@ -66,10 +56,14 @@ UNREAD_BY_MODEL: Table = {
 # The same, of runs alone: a checkpoint of earlier versions may hold other values of these.
 UNREAD_BY_RUN: Table = {
     ("DATALOADER.SAMPLER_TRAIN", "TrainingSampler"): (
+        "DATALOADER.REPEAT_SQRT",
         "DATALOADER.REPEAT_THRESHOLD",
         "DATALOADER.RANDOM_SUBSET_RATIO",
     ),
-    ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"): ("DATALOADER.REPEAT_THRESHOLD",),
+    ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"): (
+        "DATALOADER.REPEAT_SQRT",
+        "DATALOADER.REPEAT_THRESHOLD",
+    ),
     ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"): (
         "DATALOADER.RANDOM_SUBSET_RATIO",
     ),
@@ -124,11 +118,11 @@ _INHERITED = (
 )
 
 
-def leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """All keys that are no section, by their full name, with their values."""
     for name, value in node.items():
         if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 
@@ -186,7 +180,7 @@ def check_unread_by_run(
     Raises:
         ValueError: naming the key and its value.
     """
-    values, before = dict(leaves(cfg)), dict(leaves(defaults))
+    values, before = dict(flatten(cfg)), dict(flatten(defaults))
     for name, reason in NOT_AVAILABLE.items():
         for key in _changed([name], values, before):
             raise ValueError(

@@ -1,5 +1,6 @@
 """Config validation: each refused value is told in one sentence."""
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -9,9 +10,8 @@ from detectron2.modeling import BACKBONE_REGISTRY
 
 from ..modeling.candidates import CANDIDATE_RULES
 from ..modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
-from .unread import UNREAD_BY_MODEL, check_other_architectures, check_unread, leaves
-
-__all__ = ["check_training_config", "check_values"]
+from .defaults import get_clq_cfg
+from .unread import UNREAD_BY_MODEL, check_other_architectures, check_unread, flatten
 
 _CHOICES: dict[str, Collection[Any]] = {
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
@@ -33,33 +33,21 @@ _CHOICES: dict[str, Collection[Any]] = {
     "TEST.EVALUATOR": ("hotcoco", "pycocotools"),
 }
 
-# The least value that a key may have.
-_LEAST = {
-    "DATALOADER.NUM_WORKERS": 0,
-    "MODEL.CLQ.ATSS_TOPK": 1,
-    "MODEL.CLQ.NUM_CLASSES": 1,
-    "MODEL.CLQ.NUM_GROUPS": 1,
-    "MODEL.CLQ.OFFSET_GROUPS": 1,
-    "MODEL.CLQ.REG_MAX": 1,
-    "SOLVER.ACCUMULATION.MICRO_BATCHES": 1,
-    "SOLVER.CHECKPOINT_PERIOD": 1,
-    "SOLVER.EARLY_STOPPING.MIN_GAIN": 0,
-    "SOLVER.EARLY_STOPPING.PATIENCE": 0,
-    "SOLVER.MAX_ITER": 1,
-    "TEST.DETECTIONS_PER_IMAGE": 1,
-}
-
-# The smallest and the largest value that makes sense, for keys that memory or time grow with and
-# for those that a network can't compute with; a list of values has the range for each.
+# The smallest and the largest value that makes sense; a list of values has the range for each.
+# Memory or time grow with some keys, and a network can't compute with other values of some.
 _RANGES: dict[str, tuple[float, float]] = {
     "DATALOADER.NUM_WORKERS": (0, 1024),
     "INPUT.MAX_SIZE_TEST": (1, 65536),
     "INPUT.MAX_SIZE_TRAIN": (1, 65536),
     "INPUT.MIN_SIZE_TEST": (0, 65536),
     "INPUT.MIN_SIZE_TRAIN": (0, 65536),
+    "MODEL.CLQ.ALPHA": (0, 1),
+    "MODEL.CLQ.ATSS_TOPK": (1, math.inf),
     "MODEL.CLQ.NMS_THRESH_TEST": (0, 1),
     "MODEL.CLQ.NUM_CLASSES": (1, 100_000),
     "MODEL.CLQ.NUM_CONVS": (0, 64),
+    "MODEL.CLQ.NUM_GROUPS": (1, math.inf),
+    "MODEL.CLQ.OFFSET_GROUPS": (1, math.inf),
     "MODEL.CLQ.REG_MAX": (1, 1024),
     "MODEL.CLQ.TOPK_CANDIDATES_TEST": (1, 10_000_000),
     "MODEL.FPN.OUT_CHANNELS": (1, 8192),
@@ -70,36 +58,27 @@ _RANGES: dict[str, tuple[float, float]] = {
     "MODEL.RESNETS.RES5_DILATION": (1, 2),
     "MODEL.RESNETS.STEM_OUT_CHANNELS": (1, 8192),
     "MODEL.RESNETS.WIDTH_PER_GROUP": (1, 8192),
+    "SOLVER.ACCUMULATION.MICRO_BATCHES": (1, math.inf),
+    "SOLVER.CHECKPOINT_PERIOD": (1, math.inf),
+    "SOLVER.EARLY_STOPPING.MIN_GAIN": (0, math.inf),
+    "SOLVER.EARLY_STOPPING.PATIENCE": (0, math.inf),
     "SOLVER.IMS_PER_BATCH": (0, 1_000_000),
-    "TEST.DETECTIONS_PER_IMAGE": (-1, 10_000_000),
-}
-
-# Keys of earlier releases, and why they went.
-REMOVED_KEYS = {
-    "SOLVER.ACCUMULATION.NORMALIZERS": (
-        "was removed, since 'accumulated' ran the network twice; leave it out: the box losses of "
-        "each micro-batch are divided by its own weight."
-    ),
+    "SOLVER.MAX_ITER": (1, math.inf),
+    "TEST.DETECTIONS_PER_IMAGE": (1, 10_000_000),
 }
 
 
-def check_values(cfg: CfgNode, defaults: CfgNode) -> None:
-    """Refuse what no detector and no run could use.
-
-    Args:
-        cfg: to check.
-        defaults: of all keys.
+def check_config(cfg: CfgNode) -> None:
+    """Refuse values that no detector and no run could use, before anything is built.
 
     Raises:
-        ValueError: naming the key and its value.
+        ValueError: a key of another architecture was changed, a value is out of its range, or
+            nothing reads it.
     """
-    values, default_values = dict(leaves(cfg)), dict(leaves(defaults))
+    values, default_values = dict(flatten(cfg)), dict(flatten(get_clq_cfg()))
     check_other_architectures(values, default_values)
     for key, choices in _CHOICES.items():
         _check_choice(key, values[key], choices)
-    for key, least in _LEAST.items():
-        if not values[key] >= least:
-            raise ValueError(f"{key} is {values[key]}; it must be at least {least}.")
     for key, (smallest, largest) in _RANGES.items():
         _check_range(key, values[key], smallest, largest)
     _check_ranges(cfg)
@@ -109,7 +88,7 @@ def check_values(cfg: CfgNode, defaults: CfgNode) -> None:
 
 
 def check_training_config(cfg: CfgNode) -> None:
-    """Refuse what no training could use, beside what :func:`check_values` refuses.
+    """Refuse what no training could use, beside what :func:`check_config` refuses.
 
     Args:
         cfg: with the data sets of the run, which a configuration inside a checkpoint lacks.
@@ -162,12 +141,12 @@ def _check_range(key: str, value: Any, smallest: float, largest: float) -> None:
     """Refuse numbers out of a range, and those that are not a number."""
     numbers = value if isinstance(value, (list, tuple)) else [value]
     if not all(isinstance(n, (int, float)) and smallest <= n <= largest for n in numbers):
-        raise ValueError(f"{key} is {value!r:.80}; it must lie in [{smallest:g}, {largest:g}].")
+        is_bounded = largest < math.inf
+        allowed = f"lie in [{smallest:g}, {largest:g}]" if is_bounded else f"be at least {smallest}"
+        raise ValueError(f"{key} is {value!r:.80}; it must {allowed}.")
 
 
 def _check_ranges(cfg: CfgNode) -> None:
-    if not 0 <= cfg.MODEL.CLQ.ALPHA <= 1:
-        raise ValueError(f"MODEL.CLQ.ALPHA is {cfg.MODEL.CLQ.ALPHA}; it must lie in [0, 1].")
     if not 0 <= cfg.SOLVER.EMA.DECAY < 1:
         raise ValueError(f"SOLVER.EMA.DECAY is {cfg.SOLVER.EMA.DECAY}; it must lie in [0, 1).")
     if not 1 <= cfg.INPUT.BIT_DEPTH <= 32:

@@ -20,7 +20,6 @@ measured from the photograph's top left corner. That is how the annotators' own 
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import tempfile
@@ -70,32 +69,12 @@ TREE_SPLITS: dict[str, TreeSplit] = {
 def register_trees() -> None:
     """Enter the splits in Detectron2's catalogs; nothing is read or downloaded before their use.
 
-    The metadata has the class name at once, the file names from the first use on: once the data set
-    was loaded, or after :func:`prepare_split`.
+    The metadata has the class name at once, and the file names once the data set was loaded.
     """
     for split, (name, _, _) in TREE_SPLITS.items():
         if name not in DatasetCatalog.list():
             DatasetCatalog.register(name, partial(_load, split))
             set_coco_metadata(name, [_CATEGORY_ID], [_CLASS_NAME])
-
-
-def prepare_split(name: str) -> None:
-    """Prepare a split's files and enter them in its metadata; other data sets are left alone.
-
-    Args:
-        name: key in Detectron2's catalogs, of any data set.
-
-    Raises:
-        DownloadError: the photographs are not in the cache and cannot be fetched.
-    """
-    for split, (dataset, _, _) in TREE_SPLITS.items():
-        if dataset == name:
-            files = prepare_trees()[split]
-            paths = {"json_file": str(files.json_file), "image_root": str(files.image_root)}
-            metadata = MetadataCatalog.get(name)
-            if {key: metadata.get(key) for key in paths} != paths:  # first use, or another cache
-                set_coco_metadata(name, [_CATEGORY_ID], [_CLASS_NAME])
-                MetadataCatalog.get(name).set(**paths)
 
 
 def prepare_trees() -> dict[str, CocoFiles]:
@@ -142,16 +121,21 @@ def _files(folder: Path, split: str) -> CocoFiles:
 
 
 def _load(split: str) -> list[dict[str, Any]]:
-    """The data set function of one split: called by Detectron2 when the data set is used."""
-    name = TREE_SPLITS[split].dataset
-    prepare_split(name)
-    return load_boxes(*prepare_trees()[split], name)
+    """Prepare a split's files, enter them in its metadata, and read them."""
+    name, files = TREE_SPLITS[split].dataset, prepare_trees()[split]
+    paths = {"json_file": str(files.json_file), "image_root": str(files.image_root)}
+    metadata = MetadataCatalog.get(name)
+    if {key: metadata.get(key) for key in paths} != paths:  # first use, or another cache
+        set_coco_metadata(name, [_CATEGORY_ID], [_CLASS_NAME])
+        MetadataCatalog.get(name).set(**paths)
+    return load_boxes(*files, name)
 
 
 def _write_split(split: str, sources: dict[str, Path], files: CocoFiles) -> None:
     """Write one split's image files and its json."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    files.image_root.mkdir(parents=True)
     for name in TREE_SPLITS[split].photographs:
         boxes = _read_boxes(sources[f"{_WHEEL_FOLDER}{name}.xml"])
         with Image.open(sources[f"{_WHEEL_FOLDER}{name}.png"]) as file:
@@ -160,7 +144,7 @@ def _write_split(split: str, sources: dict[str, Path], files: CocoFiles) -> None
         tiles = _tiles(*size) if TREE_SPLITS[split].tiled else [(0, 0, *size)]
         for x0, y0, x1, y1 in tiles:
             file_name = f"{name}_{x0}_{y0}.png"
-            _write_png(files.image_root / file_name, photograph.crop((x0, y0, x1, y1)))
+            photograph.crop((x0, y0, x1, y1)).save(files.image_root / file_name)
             image = {"id": len(images) + 1, "width": x1 - x0, "height": y1 - y0}
             images.append({**image, "file_name": file_name})
             for box in _clip(boxes, (x0, y0, x1, y1)):
@@ -173,7 +157,7 @@ def _write_split(split: str, sources: dict[str, Path], files: CocoFiles) -> None
         "annotations": annotations,
         "categories": [{"id": _CATEGORY_ID, "name": _CLASS_NAME}],
     }
-    write_atomically(files.json_file, json.dumps(content).encode())
+    files.json_file.write_text(json.dumps(content))
 
 
 def _read_boxes(xml_file: Path) -> list[Box]:
@@ -207,9 +191,3 @@ def _clip(boxes: list[Box], tile: tuple[int, int, int, int]) -> list[Box]:
         if visible >= _MIN_VISIBLE * (x1 - x0) * (y1 - y0):
             kept.append((left - tile[0], top - tile[1], right - tile[0], bottom - tile[1]))
     return kept
-
-
-def _write_png(path: Path, image: Image.Image) -> None:
-    buffer = io.BytesIO()
-    image.save(buffer, format="png")
-    write_atomically(path, buffer.getvalue())

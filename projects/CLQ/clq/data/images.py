@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 DEPTH_UNKNOWN = (
     "it has more than 8 bits per channel; set INPUT.BIT_DEPTH to the number of bits that its "
@@ -19,6 +19,17 @@ DEPTH_UNKNOWN = (
 )
 # Pillow's modes of more than 8 bits per channel.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+# What turns an image upright, by its EXIF orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 NO_FILE = "it is a FIFO, a socket, a device or a folder"
 ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray
@@ -67,9 +78,7 @@ def read_image(source: ImageSource, channels: str = "BGR", *, bit_depth: int = 8
         if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would be waited for
             raise OSError(NO_FILE)
         with Image.open(path) as image:
-            if is_deep(image):
-                return _to_array(image, channels, bit_depth)
-        return detection_utils.read_image(path, channels)
+            return _to_array(image, channels, bit_depth)
     if not isinstance(source, Image.Image):
         if not hasattr(source, "read"):
             kind = type(source).__name__
@@ -112,14 +121,38 @@ def check_depth(image: Image.Image, bit_depth: int) -> None:
         raise ValueError(DEPTH_UNKNOWN)
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of an image when it is upright, without decoding its pixels."""
+    width, height = image.size
+    tags: Any = getattr(image, "tag_v2", None)  # of TIFF, whose size some versions turn at once
+    if tags:
+        width, height = tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]
+    return (height, width) if _orientation_of(image) >= 5 else (width, height)
+
+
+def _orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, from 1 to 8; 1 where it is missing or damaged."""
+    try:
+        # The base class's method, since that of PNG decodes all pixels.
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+    except READ_ERRORS:
+        return 1
+    return value if value in _UPRIGHT else 1
+
+
+def _turn(image: Image.Image, orientation: int) -> Image.Image:
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
 def _to_array(image: Image.Image, channels: str, bit_depth: int) -> np.ndarray:
     """Convert an image to (H, W, 3) uint8."""
     check_depth(image, bit_depth)
     if not is_deep(image):
-        return detection_utils.convert_PIL_to_numpy(ImageOps.exif_transpose(image), channels)
-    # Of a TIFF file, Pillow turns the pixels upright and drops the orientation.
+        image.load()  # which turns a TIFF upright, and drops its orientation
+        upright = _turn(image, _orientation_of(image))
+        return detection_utils.convert_PIL_to_numpy(upright, channels)
     values = _decode_deep_colors(image) if _has_deep_colors(image) else np.asarray(image)
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation = _orientation_of(image)
     highest = 2**bit_depth - 1
     low, high = values.min(), values.max()
     is_too_dark = values.dtype.kind == "f" and 0 < high <= 1 < bit_depth
@@ -129,8 +162,7 @@ def _to_array(image: Image.Image, channels: str, bit_depth: int) -> np.ndarray:
             f"0 to {highest}"
         )
     scaled = Image.fromarray(np.rint(values * (255.0 / highest)).astype(np.uint8))
-    scaled.getexif()[ExifTags.Base.Orientation] = orientation
-    return detection_utils.convert_PIL_to_numpy(ImageOps.exif_transpose(scaled), channels)
+    return detection_utils.convert_PIL_to_numpy(_turn(scaled, orientation), channels)
 
 
 def _has_deep_colors(image: Image.Image) -> bool:

@@ -212,7 +212,9 @@ def _choose_sampler(cfg: CfgNode, records: Sequence[Record]) -> Callable[[int], 
     name = cfg.DATALOADER.SAMPLER_TRAIN
     if name == "RepeatFactorTrainingSampler":
         repeat_factors = samplers.RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
-        factors = repeat_factors(records, cfg.DATALOADER.REPEAT_THRESHOLD)
+        # v0.6 has neither the key nor the argument, and always takes the root.
+        root = {"sqrt": cfg.DATALOADER.REPEAT_SQRT} if "REPEAT_SQRT" in cfg.DATALOADER else {}
+        factors = repeat_factors(records, cfg.DATALOADER.REPEAT_THRESHOLD, **root)
         return lambda seed: samplers.RepeatFactorTrainingSampler(factors, seed=seed)
     if name == "RandomSubsetTrainingSampler":
         ratio = cfg.DATALOADER.get("RANDOM_SUBSET_RATIO", 1.0)  # v0.6 has no such key

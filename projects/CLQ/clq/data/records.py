@@ -8,7 +8,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_datas
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from .images import upright_size
+
 _NAME_CLASSES = "MetadataCatalog.get('{0}').thing_classes = [...] names the classes"
+
+# Of a function that a user has registered.
+_LOAD_ERRORS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError),
+    *(OSError, TypeError, ValueError),
+)
 
 
 def knows_its_classes(name: str) -> bool:
@@ -47,7 +55,7 @@ def read_data_set(name: str) -> list[dict[str, Any]]:
     """
     try:
         records = list(DatasetCatalog.get(name))
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
+    except _LOAD_ERRORS as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"the data set '{name}' can't be loaded ({reason}).") from error
     if not records:
@@ -116,9 +124,7 @@ def _completed(record: dict[str, Any], index: int) -> dict[str, Any]:
     if record.get("width") is None or record.get("height") is None:
         try:
             with Image.open(record["file_name"]) as image:
-                width, height = image.size
-                if image.getexif().get(0x0112, 1) >= 5:  # it is read upright
-                    width, height = height, width
+                width, height = upright_size(image)
         except OSError as error:
             raise ValueError(
                 f"{record['file_name']} can't be read, and its record states no width and height."

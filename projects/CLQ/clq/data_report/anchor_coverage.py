@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.structures import Boxes
 
-from ..data.coco.findings import Finding, make_findings
+from ..data.coco.findings import Finding, make_warnings
 from ..data.coco.table import CocoTable, evenly_spaced
+from ..data.transforms import ResizeShortestEdge
 from ..modeling.anchors import ANCHOR_SCALE, build_anchor_generator
 from ..modeling.backbones import build_without_weights
 from ..modeling.matcher import ATSSMatcher
@@ -66,7 +66,7 @@ class DetectorScale(NamedTuple):
             ResizeShortestEdge.get_output_shape(height, width, self.min_size, self.max_size)[::-1]
             for width, height in unique.tolist()
         ]
-        return np.maximum(np.array(resized, dtype=np.int64).reshape(-1, 2), 1)[inverse.reshape(-1)]
+        return np.array(resized, dtype=np.int64).reshape(-1, 2)[inverse.reshape(-1)]
 
 
 class ScaledObjects(NamedTuple):
@@ -101,12 +101,11 @@ def check_scale(table: CocoTable, objects: ScaledObjects, scale: DetectorScale) 
     sides = objects.corners[:, 2:] - objects.corners[:, :2]  # (T, 2)
     finest = min(scale.strides)
     is_small = sides.min(axis=1, initial=np.inf) < finest
-    findings = make_findings(
+    findings = make_warnings(
         "small_objects",
         f"objects narrower or lower than the finest stride, {finest} pixels at the resized size",
         objects.rows[is_small],
         table.box_example,
-        is_error=False,
         total=len(objects.rows),
         consequence="less than a cell",
     )
@@ -116,12 +115,11 @@ def check_scale(table: CocoTable, objects: ScaledObjects, scale: DetectorScale) 
     ratios = np.sqrt(sides.prod(axis=1))[:, None] / (ANCHOR_SCALE * strides)  # (T, L)
     stride = strides[np.abs(np.log(ratios)).argmin(axis=1)]  # (T,)
     is_large = sides.max(axis=1, initial=0) / 2 > scale.reg_max * stride
-    return findings + make_findings(
+    return findings + make_warnings(
         "beyond_reg_max",
         f"objects that reach further than {scale.reg_max} strides of their level",
         objects.rows[is_large],
         table.box_example,
-        is_error=False,
         total=len(objects.rows),
         consequence="their far sides can't be expressed (MODEL.CLQ.REG_MAX)",
     )
@@ -163,12 +161,11 @@ def check_matches(
         has_anchor = np.isin(np.arange(len(members)), matched_idxs[labels == 1].numpy())
         unmatched.append(objects.rows[members[~has_anchor]])
         total += len(members)
-    findings = make_findings(
+    findings = make_warnings(
         "objects_without_anchor",
         f"objects that ATSS gives no anchor, in {len(images)} images",
         np.concatenate(unmatched) if unmatched else [],
         table.box_example,
-        is_error=False,
         total=total,
         consequence="not learned at this size",
     )

@@ -11,7 +11,7 @@ from collections import Counter
 
 import numpy as np
 
-from ..data.coco.findings import Example, Finding, make_findings, quote_unprintable
+from ..data.coco.findings import Example, Finding, make_warnings, quote_unprintable
 from ..data.coco.table import CocoTable
 from ..data.coco.validate import without_garbage_collection
 
@@ -28,21 +28,19 @@ def check_health(table: CocoTable, *, keeps_empty: bool = True) -> list[Finding]
         keeps_empty: train images without objects as negatives.
     """
     affected = _hotcoco_warnings(table)
-    findings = make_findings(
+    findings = make_warnings(
         "boxes_without_area",
         "boxes without a positive width and height",
         affected.get("degenerate_bbox", []),
         table.box_example,
-        is_error=False,
         consequence="left out of training, never found in evaluation",
     )
     findings += _check_borders(table, affected.get("bbox_out_of_bounds", []))
-    findings += make_findings(
+    findings += make_warnings(
         "crowd_regions",
         "crowd regions",
         np.flatnonzero(table.is_crowd),
         table.box_example,
-        is_error=False,
         consequence="not learned as objects",
     )
     findings += _check_empty_images(table, keeps_empty)
@@ -87,20 +85,18 @@ def _check_borders(table: CocoTable, rows: list[int]) -> list[Finding]:
     starts, ends = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
     is_outside = ((starts >= sizes) | (ends <= 0)).any(axis=1)
     overhang = np.maximum(-starts, ends - sizes).max(axis=1, initial=0)
-    findings = make_findings(
+    findings = make_warnings(
         "boxes_outside_image",
         "boxes outside their image",
         np.array(rows, dtype=np.int64)[is_outside],
         table.box_example,
-        is_error=False,
         consequence="left out of training",
     )
-    return findings + make_findings(
+    return findings + make_warnings(
         "boxes_beyond_border",
         "boxes partly outside their image",
         np.array(rows, dtype=np.int64)[~is_outside & (overhang > _TOLERANCE)],
         table.box_example,
-        is_error=False,
         total=len(table.objects),
         consequence="clipped in training",
     )
@@ -109,12 +105,11 @@ def _check_borders(table: CocoTable, rows: list[int]) -> list[Finding]:
 def _check_empty_images(table: CocoTable, keeps_empty: bool) -> list[Finding]:
     trained_on = table.image_idxs[table.is_trained_on()]
     empty = np.setdiff1d(np.arange(len(table.file_names)), trained_on)
-    return make_findings(
+    return make_warnings(
         "images_without_objects",
         "images without objects",
         empty,
         lambda row: table.image_example(row, "has no object to train on"),
-        is_error=False,
         total=len(table.file_names),
         consequence="train as negatives" if keeps_empty else "left out of training",
     )
@@ -126,15 +121,12 @@ def _check_classes(table: CocoTable, unused: list[int]) -> list[Finding]:
             f"category {table.category_ids[k]}", f"is {quote_unprintable(table.class_names[k])}"
         )
 
-    findings = make_findings(
-        "unused_categories", "categories without an object", unused, example, is_error=False
-    )
+    findings = make_warnings("unused_categories", "categories without an object", unused, example)
     counts = Counter(table.class_names)
-    return findings + make_findings(
+    return findings + make_warnings(
         "repeated_category_name",
         "categories that share a name",
         [k for k, name in enumerate(table.class_names) if counts[name] > 1],
         example,
-        is_error=False,
         consequence="they stay separate classes",
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.coco.findings import Finding, make_findings, quote_unprintable
+from ..data.coco.findings import Finding, make_warnings, quote_unprintable
 from ..data.coco.table import CocoTable
 
 _MIN_WRONG = 0.1  # share of boxes beyond their image, above which another form is looked for
@@ -45,14 +45,13 @@ def check_repeated_images(
         copies = _first_equal(fingerprints)
         first = np.where(first == np.arange(len(paths)), copies, first)
     rows = np.flatnonzero(first != np.arange(len(paths)))
-    return make_findings(
+    return make_warnings(
         "repeated_image",
         "images that are listed before",
         rows,
         lambda row: table.image_example(
             row, f"is the same image as {quote_unprintable(table.file_names[first[row]])}"
         ),
-        is_error=False,
         total=len(paths),
         consequence="each entry teaches the objects of the other as background: make them one",
     )
@@ -80,12 +79,11 @@ def check_shared_images(
         found = _fingerprints([*train_paths, *paths])
         of_training = set(found[: len(train_paths)])
         is_shared |= [print_ in of_training for print_ in found[len(train_paths) :]]
-    return make_findings(
+    return make_warnings(
         "training_images",
         "images that are also trained on",
         np.flatnonzero(is_shared),
         lambda row: table.image_example(row, "is in the training data"),
-        is_error=False,
         total=len(paths),
         consequence="AP is higher than on images that the detector has not seen",
     )
@@ -141,12 +139,11 @@ def _check_repeated_objects(table: CocoTable) -> list[Finding]:
             "both classes are learned there",
         ),
     ):
-        findings += make_findings(
+        findings += make_warnings(
             kind,
             what,
             chosen,
             table.box_example,
-            is_error=False,
             total=len(objects),
             consequence=consequence,
         )
@@ -154,12 +151,11 @@ def _check_repeated_objects(table: CocoTable) -> list[Finding]:
 
 
 def _check_rotations(table: CocoTable) -> list[Finding]:
-    return make_findings(
+    return make_warnings(
         "rotated_boxes",
         "boxes with a rotation",
         np.flatnonzero(table.angles % 360),
         table.box_example,
-        is_error=False,
         total=len(table.boxes),
         consequence="it is ignored, so that the box lies beside its object: give the upright box "
         "around the turned one",
@@ -196,12 +192,11 @@ def _check_box_form(table: CocoTable) -> list[Finding]:
         if not fitting:
             return []
         chosen, (form, remedy) = rows[wrong], fitting[0]
-    return make_findings(
+    return make_warnings(
         "boxes_of_another_form",
         f"boxes that look like {form} instead of x, y, width, height",
         chosen,
         table.box_example,
-        is_error=False,
         total=len(rows),
         consequence=remedy,
     )

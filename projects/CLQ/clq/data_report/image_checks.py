@@ -15,14 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ..data.coco.findings import Example, Finding, make_findings, quote_unprintable
+from ..data.coco.file_names import hint_at_file
+from ..data.coco.findings import Example, Finding, make_findings, make_warnings, quote_unprintable
 from ..data.coco.table import CocoTable
-from ..data.images import READ_ERRORS, check_depth, read_image, reason_of
+from ..data.images import NO_FILE, READ_ERRORS, check_depth, read_image, reason_of, upright_size
 
 _MANY_FILES = 100  # in one folder, which is then listed instead of checking each file
-_EXIF_ORIENTATION = 0x0112
-_TRANSPOSED = (5, 6, 7, 8)
-
 _NARROW = 16  # grey levels of 256
 
 
@@ -87,7 +85,7 @@ def check_images(
     is_missing = ~_are_files(paths)
     rows = rows[~is_missing[rows]]
     outcomes = dict(zip(rows.tolist(), _read_all(paths, rows, read_facts)))
-    findings = _find_problems(table, paths, np.flatnonzero(is_missing), outcomes)
+    findings = _find_problems(table, image_root, np.flatnonzero(is_missing), outcomes)
     if skips_unreadable:
         findings = [
             replace(finding, is_error=False, consequence="skipped and counted")
@@ -99,14 +97,21 @@ def check_images(
 
 
 def _find_problems(
-    table: CocoTable, paths: Sequence[str], missing: np.ndarray, outcomes: dict[int, Outcome]
+    table: CocoTable,
+    image_root: str | Path,
+    missing: np.ndarray,
+    outcomes: dict[int, Outcome],
 ) -> list[Finding]:
     """Report files that are missing, unreadable, or of another size than the json states."""
+    paths = table.image_paths(image_root)
 
     def state(row: int) -> str:
         outcome = outcomes.get(row)
         if outcome is None:
-            return "is a folder" if os.path.isdir(paths[row]) else "does not exist"
+            if os.path.exists(paths[row]):
+                return f"can't be read ({NO_FILE})"
+            name = table.file_names[row]
+            return f"does not exist{hint_at_file(image_root, name)}"
         if isinstance(outcome, str):
             return f"can't be read ({outcome})"
         width, height = table.sizes[row].tolist()
@@ -149,12 +154,11 @@ def _find_narrow_ranges(table: CocoTable, outcomes: dict[int, Outcome]) -> list[
         for row, outcome in outcomes.items()
         if not isinstance(outcome, str) and outcome.value_range
     }
-    return make_findings(
+    return make_warnings(
         "narrow_range",
         f"images whose pixels span less than {_NARROW} of 256 levels",
         [row for row, (low, high) in ranges.items() if high - low < _NARROW],
         lambda row: table.image_example(row, "has values from {} to {}".format(*ranges[row])),
-        is_error=False,
         total=len(ranges),
         consequence="there may be nothing to see; does INPUT.BIT_DEPTH fit?",
     )
@@ -168,10 +172,7 @@ def read_header(path: str, bit_depth: int = 8) -> ImageFacts:
     """
     with Image.open(path) as image:
         check_depth(image, bit_depth)
-        # The base class's method, since that of PNG decodes all pixels.
-        orientation = Image.Image.getexif(image).get(_EXIF_ORIENTATION)
-        width, height = image.size
-    return ImageFacts(height, width) if orientation in _TRANSPOSED else ImageFacts(width, height)
+        return ImageFacts(*upright_size(image))
 
 
 def decode(path: str, bit_depth: int = 8) -> ImageFacts:

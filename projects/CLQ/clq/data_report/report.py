@@ -13,7 +13,14 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ..data.coco.findings import Example, Finding, add_hint, describe_errors, make_findings
+from ..data.coco.findings import (
+    Example,
+    Finding,
+    add_hint,
+    describe_errors,
+    make_findings,
+    make_warnings,
+)
 from ..data.coco.register import CocoFiles, class_difference
 from ..data.coco.table import CocoTable, evenly_spaced
 from ..data.coco.validate import load_and_validate
@@ -234,12 +241,11 @@ def _check_presence(table: CocoTable, for_training: bool) -> list[Finding]:
 def _check_crowded(table: CocoTable, limit: int) -> list[Finding]:
     """Warn of images with more objects than a detector may find in them."""
     counts = np.bincount(table.image_idxs[table.objects], minlength=len(table.file_names))
-    return make_findings(
+    return make_warnings(
         "crowded_images",
         f"images with more objects than TEST.DETECTIONS_PER_IMAGE {limit}",
         np.flatnonzero(counts > limit),
         lambda row: table.image_example(row, f"has {counts[row]} objects"),
-        is_error=False,
         total=len(table.file_names),
         consequence="the objects beyond are never found; raise the key",
     )

@@ -15,16 +15,16 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
-from ..checkpoint import remove_checkpoints
+from ..checkpoint.output_dir import remove_checkpoints
 from ..data.demo_trees import TREE_SPLITS
 from ..data.images import read_image
 from ..engine.run_config.options import RunOptions
 from ..engine.run_config.setup import build_config, setup
 from ..engine.trainer import CLQTrainer
 from ..evaluation import METRIC_NAMES, box_results_by_dataset, write_results
-from ..evaluation.coco_evaluation import detections_file
+from ..evaluation.coco_evaluation import detections_file, run_coco_eval
 from ..utils.hardware import cpu_name, cpu_seconds
-from .figures import Sample, draw_samples, draw_training_curves
+from .figures import MATCH_IOU, Sample, draw_samples, draw_training_curves
 
 # The tree splits of the demo that are evaluated, by their name in results.json.
 _TEST_SPLITS = {split: TREE_SPLITS[split].dataset for split in ("test", "test_other_sites")}
@@ -80,25 +80,31 @@ def read_samples(cfg: CfgNode, dataset_name: str) -> list[Sample]:
     metadata = MetadataCatalog.get(dataset_name)
     truth = json.loads(Path(metadata.json_file).read_text())
     detections = json.loads(detections_file(cfg.OUTPUT_DIR, dataset_name).read_text())
+    evaluation = run_coco_eval(truth, detections, max_detections=cfg.TEST.DETECTIONS_PER_IMAGE)
+    matches = evaluation.image_diagnostics(iou_thr=MATCH_IOU)
     samples = []
     for image in truth["images"]:
-        objects = [a for a in truth["annotations"] if a["image_id"] == image["id"]]
-        found = [d for d in detections if d["image_id"] == image["id"]]
+        objects, found = (
+            coco.loadAnns(coco.getAnnIds([image["id"]]))
+            for coco in (evaluation.cocoGt, evaluation.cocoDt)
+        )
+        scores = {detection["id"]: detection["score"] for detection in found}
+        matched = [matches["gt_match"].get(entry["id"]) for entry in objects]
         sample = Sample(
             image=read_image(Path(metadata.image_root, image["file_name"]), "RGB"),
-            gt_boxes=_corners(objects),
-            pred_boxes=_corners(found),
-            scores=np.array([d["score"] for d in found], dtype=float),
             name=Path(image["file_name"]).stem,
+            gt_boxes=_boxes(objects),
+            gt_scores=np.array([scores.get(id_, np.nan) for id_ in matched]),
+            pred_boxes=_boxes(found),
+            scores=np.array(list(scores.values())),
+            is_match=np.array([id_ in matches["dt_match"] for id_ in scores], dtype=bool),
         )
         samples.append(sample)
     return sorted(samples, key=lambda sample: -len(sample.gt_boxes))
 
 
-def _corners(boxes: list[dict[str, Any]]) -> np.ndarray:
-    """COCO boxes (x, y, w, h) as (x0, y0, x1, y1), (M, 4)."""
-    xywh = np.array([box["bbox"] for box in boxes], dtype=float).reshape(-1, 4)
-    return np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1)
+def _boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
+    return np.array([entry["bbox"] for entry in annotations]).reshape(-1, 4)
 
 
 def _show_progress() -> None:

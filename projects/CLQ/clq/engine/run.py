@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from ..checkpoint import CompleteCheckpointer
+from ..checkpoint import CompleteCheckpointer, check_finite
 from ..modeling import fast_inference_model
 from .final_report import write_final_report
 from .run_config.folder_lock import unlock_folders
@@ -39,8 +39,9 @@ def _run(options: RunOptions) -> OrderedDict:
         trainer.resume_or_load(resume=options.resume)
         trainer.train()
         return trainer.last_results
-    model = CLQTrainer.build_model(cfg)
+    model = CLQTrainer.build_model(cfg).eval()
     CompleteCheckpointer(model, trusted=cfg.MODEL.TRUST_WEIGHTS).load(cfg.MODEL.WEIGHTS)
+    check_finite(model, cfg.MODEL.WEIGHTS)
     if cfg.MODEL.FAST_INFERENCE:
         model = fast_inference_model(model)
     results = CLQTrainer.test(cfg, model)

@@ -25,7 +25,9 @@ from detectron2.utils.events import EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
-from ..checkpoint import CLQCheckpointer, dump_config, remove_partial_files
+from ..checkpoint import CLQCheckpointer
+from ..checkpoint.output_dir import remove_partial_files
+from ..config.serialize import dump_config
 from ..data import CLQMapper, TestLoader, TrainLoader, build_train_augmentations
 from ..evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
 from ..evaluation.coco_evaluation import detections_file
@@ -42,7 +44,7 @@ from .hooks.validation_loss import validation_batches, validation_losses
 from .hooks.visualization import VisualizationHook
 from .hooks.wandb_writer import WandbWriter
 from .rng_state import get_rng_state, set_rng_state
-from .run_config.setup import names_of_training
+from .run_config.setup import train_class_names
 from .train_step import TrainingStep, broadcast_buffers, wrap_ddp
 
 _PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -84,7 +86,7 @@ class CLQTrainer(DefaultTrainer):
             folder=Path(cfg.OUTPUT_DIR),
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self._class_names = names_of_training(cfg)
+        self._class_names = train_class_names(cfg)
         self.checkpointer = CLQCheckpointer(
             model,
             cfg.OUTPUT_DIR,

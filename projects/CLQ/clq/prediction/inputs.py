@@ -67,7 +67,7 @@ def find_files(inputs: Sequence[str | Path], *, ignored: Path) -> list[Path]:
 
 
 def _search(folder: Path, ignored: Path) -> list[Path]:
-    excluded = ignored.resolve()
+    excluded = os.path.realpath(ignored)  # unlike resolve, it takes a link to itself
     is_asked_for = folder.resolve().is_relative_to(excluded)
     return [
         path

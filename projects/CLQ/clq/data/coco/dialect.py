@@ -6,7 +6,7 @@ from typing import Any
 
 _NUMBERS = {
     "images": ("id", "width", "height"),
-    "annotations": ("id", "image_id", "category_id", "area"),
+    "annotations": ("id", "image_id", "category_id", "area", "iscrowd"),
     "categories": ("id",),
 }
 

@@ -4,6 +4,7 @@ import reprlib
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +95,10 @@ def make_findings(
         return []
     examples = tuple(example(row) for row in indices[:_MAX_EXAMPLES])
     return [Finding(kind, what, is_error, len(indices), examples, total, consequence)]
+
+
+# The same for warnings.
+make_warnings = partial(make_findings, is_error=False)
 
 
 def describe_errors(errors: Sequence[Finding], json_file: str | Path) -> str:

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import BoxMode
 
 from ...utils.unprintable import escape_unprintable
+from .file_names import hint_at_file
 from .findings import add_hint, describe_errors, quote_unprintable
 from .table import CocoTable, evenly_spaced
 from .validate import load_and_validate
@@ -54,16 +56,49 @@ def register_coco_json(
     Raises:
         ValueError: one sentence that names the file and what is wrong with it.
     """
-    json_file, image_root = Path(json_file), Path(image_root)
-    table = load_and_validate(json_file, needs_labels=needs_labels)
-    _raise_errors(table, json_file, image_root)
-    _check_folder(table, json_file, image_root)
-    if name in DatasetCatalog.list():
-        DatasetCatalog.remove(name)
-    DatasetCatalog.register(name, partial(load_boxes, json_file, image_root, name))
+    files = CocoFiles(Path(json_file), Path(image_root))
+    table = _register_loader(name, files, needs_labels=needs_labels)
     set_coco_metadata(name, table.category_ids, table.class_names)
     MetadataCatalog.get(name).set(json_file=str(json_file), image_root=str(image_root))
     return list(table.class_names)
+
+
+def take_over_coco_instances(name: str, *, needs_labels: bool = True) -> None:
+    """Load a data set of Detectron2's ``register_coco_instances`` as :func:`load_boxes` does.
+
+    Detectron2's own loader reads fewer notations, and drops boxes whose polygon is useless. A data
+    set that is registered otherwise stays as it is.
+
+    Args:
+        name: key in Detectron2's catalogs.
+        needs_labels: see :func:`register_coco_json`.
+
+    Raises:
+        ValueError: as :func:`register_coco_json`, or the metadata has other classes.
+    """
+    if DatasetCatalog[name].__module__ != register_coco_instances.__module__:
+        return
+    metadata = MetadataCatalog.get(name)
+    files = CocoFiles(Path(metadata.json_file), Path(metadata.image_root))
+    table = _register_loader(name, files, needs_labels=needs_labels)
+    try:
+        metadata.set(**_class_metadata(table.category_ids, table.class_names))
+    except AssertionError:
+        raise ValueError(
+            f"the data set '{name}' is registered with other classes than {files.json_file} has, "
+            f"which are {table.class_names} by rising id; leave them out of its metadata."
+        ) from None
+
+
+def _register_loader(name: str, files: CocoFiles, *, needs_labels: bool) -> CocoTable:
+    """Validate a data set, and register :func:`load_boxes` for it."""
+    table = load_and_validate(files.json_file, needs_labels=needs_labels)
+    _raise_errors(table, *files)
+    _check_folder(table, *files)
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+    DatasetCatalog.register(name, partial(load_boxes, *files, name))
+    return table
 
 
 def set_coco_metadata(name: str, category_ids: Sequence[int], names: Sequence[str]) -> None:
@@ -76,11 +111,14 @@ def set_coco_metadata(name: str, category_ids: Sequence[int], names: Sequence[st
     """
     if name in MetadataCatalog.list():
         MetadataCatalog.remove(name)
-    MetadataCatalog.get(name).set(
-        evaluator_type="coco",
-        thing_classes=list(map(escape_unprintable, names)),
-        thing_dataset_id_to_contiguous_id={id_: k for k, id_ in enumerate(category_ids)},
-    )
+    MetadataCatalog.get(name).set(evaluator_type="coco", **_class_metadata(category_ids, names))
+
+
+def _class_metadata(category_ids: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "thing_classes": list(map(escape_unprintable, names)),
+        "thing_dataset_id_to_contiguous_id": {id_: k for k, id_ in enumerate(category_ids)},
+    }
 
 
 def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list[dict[str, Any]]:
@@ -100,11 +138,19 @@ def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list
         One record per image, including images without annotations.
 
     Raises:
-        ValueError: one sentence that names the file and what is wrong with it.
+        ValueError: one sentence that names the file and what is wrong with it, or the classes that
+            it has no more.
     """
     json_file, image_root = Path(json_file), Path(image_root)
     table = load_and_validate(json_file, needs_labels=False)
     _raise_errors(table, json_file, image_root)
+    names = _class_metadata(table.category_ids, table.class_names)["thing_classes"]
+    known = MetadataCatalog.get(name).get("thing_classes", names)
+    if known != names:
+        raise ValueError(
+            f"the classes of {json_file} were {known} when it was registered as '{name}', and are "
+            f"{names} now; register it anew."
+        )
     if table.left_out:
         text = "%s: left out the category '%s', which has no objects and stands for all others"
         logger.warning(text, name, table.left_out)
@@ -177,4 +223,5 @@ def _check_folder(table: CocoTable, json_file: Path, image_root: Path) -> None:
     if not any(os.path.isfile(image_root / name) for name in sample):
         raise ValueError(
             f"image folder {folder} has no {quote_unprintable(names[0])}, which {file} lists first"
+            + hint_at_file(image_root, names[0])
         )

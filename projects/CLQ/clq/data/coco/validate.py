@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..images import NO_FILE
 from .dialect import read_coco_json
 from .findings import Example, Finding, make_findings, short_repr
 from .schema import (
@@ -54,7 +55,7 @@ def _read_version(path: Path, mtime_ns: int, size: int) -> CocoTable:
     """Read one version of a file; modification time and size are part of the cache's key."""
     unusable = partial(_unusable, "bad_json", "annotation files that are not json")
     if not path.is_file():
-        return _unusable("missing_json", "annotation files that do not exist", "does not exist")
+        return unusable(f"can't be read ({NO_FILE})")
     with without_garbage_collection():
         try:
             content = read_coco_json(path)

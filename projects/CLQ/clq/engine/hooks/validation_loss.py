@@ -18,10 +18,21 @@ from ...modeling.loss_normalizer import LossAccumulator
 
 
 def validation_batches(cfg: CfgNode) -> TestLoader:
-    """Load the images of all ``DATASETS.TEST`` with their objects, resized as for inference."""
+    """Load the images of all ``DATASETS.TEST`` with their objects, resized as for inference.
+
+    Raises:
+        ValueError: an image has no annotations, not even an empty list.
+    """
+    records = load_records(cfg.DATASETS.TEST)
+    for record in records:
+        if "annotations" not in record:
+            raise ValueError(
+                "TEST.VALIDATION_LOSS needs annotations, but DATASETS.TEST has none of "
+                f"{record['file_name']}; switch it off, or evaluate on labelled data."
+            )
     resize = build_augmentation(cfg, is_train=False)
     return TestLoader(
-        load_records(cfg.DATASETS.TEST),
+        records,
         CLQMapper(cfg, is_train=True, augmentations=resize),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         skip_unreadable=cfg.DATALOADER.SKIP_UNREADABLE,

@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventWriter, get_event_storage
 
-from ...checkpoint import list_checkpoints
+from ...checkpoint.output_dir import list_checkpoints
 from ...utils.atomic_write import write_atomically
 from ...utils.detectron2_private import stored_images
 

@@ -6,7 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
-from ...checkpoint import list_checkpoints
+from ...checkpoint.output_dir import list_checkpoints
 from ...modeling.backbones import FixedStatisticsFPN, build_without_weights
 
 _REMEDIES = {

@@ -7,8 +7,8 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from ...checkpoint import WeightsFile
-from ...config.read_yaml import check_config_file
-from .config_errors import explain_refusals
+from ...config.errors import friendly_config_errors
+from ...config.read_yaml import merge_config_file
 from .options import RunOptions
 from .weights_config import read_configured_weights
 
@@ -38,20 +38,16 @@ def merge_config(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
     if has_json and is_bare and not options.eval_only:
         options.config_file = OWN_DATA_CONFIG
     if options.config_file:
-        with explain_refusals(cfg, file=options.config_file):
-            path = find_config(options.config_file)
-            check_config_file(path)
-            # A yaml could run code otherwise.
-            cfg.merge_from_file(path, allow_unsafe=False)
+        merge_config_file(cfg, find_config(options.config_file))
     weights = read_configured_weights(cfg, options)
     if weights and weights.config and not options.config_file:
-        with explain_refusals(cfg, file=cfg.MODEL.WEIGHTS):
+        with friendly_config_errors(cfg, file=cfg.MODEL.WEIGHTS):
             cfg.merge_from_other_cfg(weights.config)
     cfg.DATASETS.TRAIN_JSON = tuple(options.train) or cfg.DATASETS.TRAIN_JSON
     cfg.DATASETS.VAL_JSON = tuple(options.val) or cfg.DATASETS.VAL_JSON
     cfg.MODEL.WEIGHTS = options.weights or cfg.MODEL.WEIGHTS
     cfg.OUTPUT_DIR = options.output_dir or cfg.OUTPUT_DIR
-    with explain_refusals(cfg, keys=list(options.given)):
+    with friendly_config_errors(cfg, keys=list(options.given)):
         cfg.merge_from_list(list(options.opts))
     _expand_home(cfg)
     return weights

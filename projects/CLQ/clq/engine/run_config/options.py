@@ -87,7 +87,7 @@ def clq_argument_parser(epilog: str | None = None, **options: Any) -> argparse.A
         epilog: below the list of arguments.
         options: of ``argparse.ArgumentParser``.
     """
-    parser = _Parser(epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+    parser = _Parser(epilog=epilog, **options)
     add = parser.add_argument
     add(
         *("--config", "--config-file"),

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ...checkpoint import dump_config, find_last, list_checkpoints, parse_config, read_weights
-from ...config import leaves
+from ...checkpoint import read_weights
+from ...checkpoint.output_dir import find_last, list_checkpoints
+from ...config import flatten
+from ...config.serialize import dump_config, parse_config
 from ...utils.atomic_write import write_atomically
-
-__all__ = ["check_output_folder", "check_writable"]
 
 _LEAST_SPACE = 1 << 20  # bytes; a detector of any use takes more
 # Keys of the model that may change when a training goes on; those that end in _TEST may, too.
@@ -93,8 +93,8 @@ def _check_same(saved: CfgNode, cfg: CfgNode, path: Path) -> None:
     Raises:
         ValueError: a key has another value that doesn't fit the checkpoint or would be ignored.
     """
-    before = dict(leaves(saved))
-    for key, value in leaves(cfg):
+    before = dict(flatten(saved))
+    for key, value in flatten(cfg):
         is_of_model = key.startswith("MODEL.") and not key.endswith("_TEST") and key not in _FREE
         if not is_of_model and key not in _IN_CHECKPOINT:
             continue

@@ -6,7 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ...data.coco.register import class_difference
+from ...data.coco.register import class_difference, take_over_coco_instances
 from ...data.records import check_labels, knows_its_classes, read_data_set
 
 _USUAL_THRESHOLD = 0.05  # MODEL.CLQ.SCORE_THRESH_TEST at its default
@@ -44,16 +44,15 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
 def _load_and_check(cfg: CfgNode, name: str, *, for_training: bool) -> None:
     """Load a data set whose classes only its records tell, and check them."""
     json_file = MetadataCatalog.get(name).get("json_file")
-    is_missing = json_file is not None and not PathManager.isfile(json_file)
-    if is_missing or knows_its_classes(name):  # check_annotation_files tells of a missing one
+    if json_file is not None and not PathManager.isfile(json_file):
+        return  # check_annotation_files tells of it
+    take_over_coco_instances(name, needs_labels=for_training)
+    if knows_its_classes(name):
         return
     records = read_data_set(name)
     classes = MetadataCatalog.get(name).get("thing_classes")
     if classes is None or len(classes) == cfg.MODEL.CLQ.NUM_CLASSES:
         check_labels(name, records, cfg.MODEL.CLQ.NUM_CLASSES, for_training=for_training)
-    is_labelled = all("annotations" in record for record in records)
-    if cfg.TEST.VALIDATION_LOSS and not for_training and not is_labelled:
-        raise ValueError(f"TEST.VALIDATION_LOSS needs annotations, but '{name}' has none.")
 
 
 def _check_same_classes(cfg: CfgNode) -> None:

@@ -84,7 +84,7 @@ def build_config(options: RunOptions) -> CfgNode:
     return _build_config(options)[0]
 
 
-def device_of(options: RunOptions) -> str:
+def find_device(options: RunOptions) -> str:
     """``MODEL.DEVICE`` of a run, found without looking at its data.
 
     Raises:
@@ -97,7 +97,7 @@ def device_of(options: RunOptions) -> str:
     return cfg.MODEL.DEVICE
 
 
-def names_of_training(cfg: CfgNode) -> list[str]:
+def train_class_names(cfg: CfgNode) -> list[str]:
     """Class names of the first data set that is trained on, by index."""
     names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
     return list(names or default_class_names(cfg.MODEL.CLQ.NUM_CLASSES))
@@ -156,4 +156,4 @@ def _check_training(cfg: CfgNode, *, resume: bool) -> list[str]:
     if cfg.WANDB.ENABLED:
         check_wandb()
     notes = check_training_data(cfg)
-    return notes + check_output_folder(cfg, names_of_training(cfg), resume=resume)
+    return notes + check_output_folder(cfg, train_class_names(cfg), resume=resume)

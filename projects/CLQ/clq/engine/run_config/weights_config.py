@@ -3,20 +3,16 @@
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ...checkpoint import (
-    PIXEL_KEYS,
-    WeightsFile,
-    list_checkpoints,
-    normalize_path,
-    pixel_settings_of,
-    read_weights,
-)
+from ...checkpoint import WeightsFile, read_weights
+from ...checkpoint.output_dir import list_checkpoints
+from ...checkpoint.pixel_settings import PIXEL_KEYS, pixel_settings_of
+from ...checkpoint.read_file import no_weights, normalize_path
+from ...config import flatten
 from .options import RunOptions
 
 
@@ -60,7 +56,7 @@ def check_source(cfg: CfgNode, contents: WeightsFile | None, options: RunOptions
     is_missing = bool(path) and "://" not in path and not os.path.isfile(path)
     replaced = options.resume and not options.eval_only and list_checkpoints(Path(cfg.OUTPUT_DIR))
     if is_missing and not replaced:
-        raise ValueError(f"the weights {weights} do not exist.")
+        raise ValueError(no_weights(weights))
     if cfg.MODEL.META_ARCHITECTURE == "CLQ":
         return
     if not weights or options.config_file or (contents and contents.config):
@@ -69,7 +65,7 @@ def check_source(cfg: CfgNode, contents: WeightsFile | None, options: RunOptions
             "name a config of CLQ by --config-file, or a checkpoint with one by MODEL.WEIGHTS."
         )
     if contents is None and not pixel_settings_of(weights):
-        raise ValueError(f"the weights {weights} do not exist.")
+        raise ValueError(no_weights(weights))
     if contents is None or contents.kind != "detector":
         raise ValueError(
             f"{weights} is a backbone, which does not tell the detector: use --config-file."
@@ -94,18 +90,13 @@ def match_input_format(
         settings = contents.pixel_settings
     else:
         settings = pixel_settings_of(cfg.MODEL.WEIGHTS)
-    changed = []
-    for key, value in settings.items():
-        *sections, name = key.split(".")
-        node: Any = cfg
-        for section in sections:
-            node = node[section]
-        if key not in given and node[name] != value:
-            node[name] = value
-            changed.append(f"{key} {value}")
+    before = dict(flatten(cfg))
+    changed = {k: v for k, v in settings.items() if k not in given and before[k] != v}
+    cfg.merge_from_list([part for item in changed.items() for part in item])
     notes = []
     if changed:
-        notes.append(f"Set to what {cfg.MODEL.WEIGHTS} was trained with: {', '.join(changed)}.")
+        listed = ", ".join(f"{key} {value}" for key, value in changed.items())
+        notes.append(f"Set to what {cfg.MODEL.WEIGHTS} was trained with: {listed}.")
     is_caffe2 = contents and contents.kind == "zoo" and contents.metadata["author"] == "Caffe2"
     keys = [key for key in PIXEL_KEYS if key not in given]
     if is_caffe2 and keys:

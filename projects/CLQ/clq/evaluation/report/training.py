@@ -158,14 +158,14 @@ def _time(history: History) -> Panel:
     )
 
 
-def _read_losses(iterations: Sequence[int], losses: Sequence[float]) -> str:
+def _read_losses(iterations: Sequence[float], losses: Sequence[float]) -> str:
     return (
         f"The total loss went from {losses[0]:.2f} to {losses[-1]:.2f} in "
         f"{iterations[-1] + 1} iterations."
     )
 
 
-def _read_accuracy(iterations: Sequence[int], values: Sequence[float]) -> str:
+def _read_accuracy(iterations: Sequence[float], values: Sequence[float]) -> str:
     best = int(np.argmax(values))
     last = f"The last AP is {number(values[-1])}"
     if len(values) == 1:
@@ -222,11 +222,11 @@ def _read_images(images: Sequence[TrainingImage]) -> str:
     )
 
 
-def _few(iterations: Sequence[int], values: Sequence[float]) -> list[tuple[str, str]]:
+def _few(iterations: Sequence[float], values: Sequence[float]) -> list[tuple[str, str]]:
     return [(f"{i + 1}", number(value, 2)) for i, value in _sampled(iterations, values)]
 
 
-def _sampled(iterations: Sequence[int], values: Sequence[float]) -> list[tuple[int, float]]:
+def _sampled(iterations: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
     """Return at most ten points of a curve, the last one included."""
     points = list(zip(iterations, values, strict=True))
     step = -(-len(points) // 10)

@@ -34,7 +34,7 @@ def draw_accuracy(history: History) -> Figure:
             label = f"{metric} {short_name(prefix.rstrip('/'))}".strip()
             axes.plot(*points, style, color=color, label=label, markersize=4)
     axes.set(xlabel="iteration", ylabel="percent")
-    axes.set_xlim(0, 1.03 * (max(history) + 1))
+    axes.set_xlim(0, 1.03 * (max(record["iteration"] for record in history) + 1))
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)
     return figure

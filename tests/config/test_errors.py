@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from clq.config import get_clq_cfg
-from clq.engine.run_config.config_errors import explain_refusals, with_nearest_key
+from clq.config.errors import friendly_config_errors, suggest_key
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from clq.engine.run_config.config_errors import explain_refusals, with_nearest_k
 )
 def test_the_nearest_key_is_named(key: str, nearest: str):
     for message in (f"Non-existent key: {key}", f"Non-existent config key: {key}"):
-        text = with_nearest_key(message, get_clq_cfg())
+        text = suggest_key(message, get_clq_cfg())
         assert text == f"there is no key {key}; did you mean {nearest}?"
 
 
@@ -31,23 +31,23 @@ def test_a_removed_key_is_rejected_with_the_reason(value: str, tmp_path: Path):
     sentence = f"{key} was removed, since"
     assert refusal_of(key, value).startswith(sentence)
     cfg = get_clq_cfg()
-    with pytest.raises(ValueError) as error, explain_refusals(cfg, file=str(file)):
+    with pytest.raises(ValueError) as error, friendly_config_errors(cfg, file=str(file)):
         cfg.merge_from_file(str(file))
     assert str(error.value).startswith(f"{file}: {sentence}") and "\n" not in str(error.value)
 
 
 def test_where_nothing_is_near_nothing_is_named():
-    text = with_nearest_key("Non-existent key: QWERTZ.ASDF", get_clq_cfg())
+    text = suggest_key("Non-existent key: QWERTZ.ASDF", get_clq_cfg())
     assert text == "there is no key QWERTZ.ASDF."
 
 
 def test_other_messages_stay():
-    assert with_nearest_key("something else", get_clq_cfg()) == "something else"
+    assert suggest_key("something else", get_clq_cfg()) == "something else"
 
 
 def refusal_of(*opts: Any) -> str:
     cfg = get_clq_cfg()
-    with pytest.raises(ValueError) as error, explain_refusals(cfg, keys=opts[::2]):
+    with pytest.raises(ValueError) as error, friendly_config_errors(cfg, keys=opts[::2]):
         cfg.merge_from_list(list(opts))
     return str(error.value)
 
@@ -77,7 +77,7 @@ def test_a_long_value_is_shortened():
 
 def test_what_fits_is_merged():
     cfg = get_clq_cfg()
-    with explain_refusals(cfg, keys=["SEED"]):
+    with friendly_config_errors(cfg, keys=["SEED"]):
         cfg.merge_from_list(["SEED", "5"])
     assert cfg.SEED == 5
 
@@ -88,6 +88,6 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path):
         ("b.yaml", f"a.yaml can't be read (No such file or directory), but {tmp_path}/b.yaml is"),
     ):
         with pytest.raises(OSError) as error:
-            with explain_refusals(get_clq_cfg(), file=str(tmp_path / file)):
+            with friendly_config_errors(get_clq_cfg(), file=str(tmp_path / file)):
                 (tmp_path / "a.yaml").read_text()
         assert str(error.value).startswith(f"{tmp_path}/{ending}")

@@ -1,4 +1,4 @@
-"""Keys and values that Detectron2's configuration refuses, told in one sentence."""
+"""Readable errors for config keys and values that Detectron2's configuration rejects."""
 
 import contextlib
 import difflib
@@ -8,10 +8,6 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 from detectron2.config import CfgNode
-
-from ...config.validate import REMOVED_KEYS
-
-__all__ = ["explain_refusals", "with_nearest_key"]
 
 # How yacs names a key that does not exist: "Non-existent key: A.B" or "... config key: A.B".
 _UNKNOWN = re.compile(r"Non-existent (?:config )?key: (?P<key>\S+)")
@@ -23,10 +19,20 @@ _MISMATCH = re.compile(
 )
 _LONGEST_VALUE = 60  # characters
 
+# Keys of earlier releases, and why they went.
+_REMOVED_KEYS = {
+    "SOLVER.ACCUMULATION.NORMALIZERS": (
+        "was removed, since 'accumulated' ran the network twice; leave it out: the box losses of "
+        "each micro-batch are divided by its own weight."
+    ),
+}
+
 
 @contextlib.contextmanager
-def explain_refusals(cfg: CfgNode, *, keys: Sequence[str] = (), file: str = "") -> Iterator[None]:
-    """Merge a user's keys inside, by yacs, which has many ways to refuse them.
+def friendly_config_errors(
+    cfg: CfgNode, *, keys: Sequence[str] = (), file: str = ""
+) -> Iterator[None]:
+    """Word the errors of merging a user's keys; yacs has many ways to reject them.
 
     Args:
         cfg: with all keys.
@@ -49,11 +55,11 @@ def explain_refusals(cfg: CfgNode, *, keys: Sequence[str] = (), file: str = "") 
     except (AttributeError, TypeError) as error:
         raise ValueError(_no_section(cfg, keys, file)) from error
     except (AssertionError, KeyError, ValueError) as error:
-        sentence = _of_value(with_nearest_key(str(error.args[0]), cfg), cfg)
+        sentence = _of_value(suggest_key(str(error.args[0]), cfg), cfg)
         raise ValueError(sentence if file in sentence else f"{file}: {sentence}") from error
 
 
-def with_nearest_key(message: str, cfg: CfgNode) -> str:
+def suggest_key(message: str, cfg: CfgNode) -> str:
     """A message of yacs with the most similar key, where it complains of one that does not exist.
 
     Args:
@@ -64,8 +70,8 @@ def with_nearest_key(message: str, cfg: CfgNode) -> str:
     if found is None:
         return message
     unknown = found["key"]
-    if unknown in REMOVED_KEYS:
-        return f"{unknown} {REMOVED_KEYS[unknown]}"
+    if unknown in _REMOVED_KEYS:
+        return f"{unknown} {_REMOVED_KEYS[unknown]}"
     known = list(_keys(cfg))
     same_name = [key for key in known if key.rpartition(".")[2] == unknown.rpartition(".")[2]]
     nearest = difflib.get_close_matches(unknown, known, n=1, cutoff=0.75) or same_name[:1]
@@ -92,7 +98,7 @@ def _no_section(cfg: CfgNode, keys: Sequence[str], file: str) -> str:
     known = set(_keys(cfg))
     for key in keys:
         if key not in known:
-            return with_nearest_key(f"Non-existent key: {key}", cfg)
+            return suggest_key(f"Non-existent key: {key}", cfg)
     return f"{file} is no configuration; it must hold keys with their values, such as 'SEED: 1'."
 
 
