@@ -58,7 +58,7 @@ def test_weights_are_evaluated_first(
     run, _ = trained
     other = write_pair(tmp_path, "other", num_images=2, seed=9)
     weights, output = run / "model_final.safetensors", tmp_path / "out"
-    keys = ["--opts", "MODEL.DEVICE", "cpu"]
+    keys = ["--opts", "DATALOADER.NUM_WORKERS", "0"]
     page = report(capsys, weights, "--val", *other, "--output", output, *keys)
     assert page == output / "index.html"
     results = json.loads((output / "evaluation" / "results.json").read_text())["val"]

@@ -93,10 +93,17 @@ class Gallery:
         ]
 
     def suspects(self, rows: Sequence[Facts]) -> list[Picture]:
-        """Draw the most suspicious labels, with what the detector would suggest."""
+        """Draw the most suspicious labels among others, with what the detector would suggest."""
         return [
             Picture(
-                self._crop(row, Marks(found=_suggested(row), subject=[row["bbox"]])),
+                self._crop(
+                    row,
+                    Marks(
+                        truth=self._truth[row["image_id"]],
+                        found=_suggested(row),
+                        subject=[row["bbox"]],
+                    ),
+                ),
                 self._suspicion(row),
                 f"{row['file_name']}, {_size(row['bbox'])}, suspicion {number(row['score'], 2)}",
             )

@@ -36,7 +36,7 @@ def draw_accuracy(history: History) -> Figure:
     axes.set(xlabel="iteration", ylabel="percent")
     axes.set_xlim(0, 1.03 * (max(record["iteration"] for record in history) + 1))
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
     return figure
 
 
