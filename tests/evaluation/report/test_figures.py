@@ -103,7 +103,8 @@ def test_reliability_leaves_out_empty_bins():
     figures.as_png(figures.draw_reliability(bins[:1], "iou", "mean IoU"))
 
 
-def test_a_name_that_the_font_lacks_is_no_warning(recwarn):
-    rows = [{"name": "細胞" * 20, "AP": 1.0, "low": None, "high": None}]
+@pytest.mark.parametrize("name", ["細胞" * 20, "a\nb\x1b[31m", "\ud800", "$x^2$", "a" * 500])
+def test_any_name_can_be_drawn(name, recwarn):
+    rows = [{"name": name, "AP": 1.0, "low": None, "high": None}]
     figures.as_png(figures.draw_classes(rows))
     assert not recwarn.list

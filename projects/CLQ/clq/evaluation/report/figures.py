@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from ...utils.unprintable import escape_unprintable
 
 # Of the palette of Okabe and Ito, which colour-blind people can tell apart.
 BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9AA3AD", "#1F2933"
@@ -37,8 +40,6 @@ def as_png(figure: Figure) -> bytes:
 
 def new_axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     """Return an empty figure of a size in inches, and its axes."""
-    from matplotlib import rc_context
-
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
@@ -214,5 +215,6 @@ def put_legend_above(axes: Axes) -> None:
 
 def short_name(name: str, length: int = 24) -> str:
     """Return a class name that fits beside an axis, and that matplotlib takes for plain text."""
+    name = escape_unprintable(name)
     name = name if len(name) <= length else f"{name[: length - 1]}…"
     return name.replace("$", r"\$")
