@@ -76,6 +76,18 @@ def test_a_run_whose_training_data_is_gone_can_be_reported_on(trained: Trained, 
         shutil.move(moved, trained.data.train.json_file)
 
 
+def test_a_run_whose_test_data_has_moved_is_evaluated_where_it_is_now(
+    trained: Trained, tmp_path: Path
+):
+    moved = shutil.move(trained.data.val.json_file, tmp_path)
+    try:
+        assert not trained.find(val=(moved, trained.data.val.images))
+        with pytest.raises(ValueError, match="val.json"):
+            trained.find()
+    finally:
+        shutil.move(moved, trained.data.val.json_file)
+
+
 @pytest.mark.parametrize(
     ("missing", "reason"),
     [

@@ -49,12 +49,14 @@ def find_evaluation(
         ValueError: the source is not what it should be, or can't be evaluated on the data.
     """
     options = _options(source, val, opts)
-    run = Path(source)
-    if options.config_file and not opts:
-        cfg = build_config(dataclasses.replace(options, val=[], output_dir=source))
+    own = dataclasses.replace(options, val=[], output_dir=source)
+    lost = _lost_data(own) if options.config_file else []
+    if "TRAIN_JSON" in lost:
+        own.opts = options.opts = ["DATASETS.TRAIN_JSON", "()", *options.opts]
+    if options.config_file and not opts and not (val and "VAL_JSON" in lost):
+        cfg = build_config(own)
         names = [name for name in cfg.DATASETS.TEST if not val or _files_of(name) == _real(val)]
-        weights = Path(options.weights)
-        if names and all(_is_current(run, name, weights) for name in names):
+        if names and all(_is_current(source, name, options.weights) for name in names):
             cfg.defrost()
             cfg.DATASETS.TEST = tuple(names)
             cfg.freeze()
@@ -87,18 +89,18 @@ def _options(source: str, val: Sequence[str], opts: Sequence[str]) -> RunOptions
         )
     if (run / "config.yaml").is_file():
         options.config_file = str(run / "config.yaml")
-        options.opts = [*_without_lost_data(options), *options.opts]
     elif not val:
         raise ValueError(f"{source} has no config.yaml; name the data by --val JSON IMAGES.")
     return options
 
 
-def _without_lost_data(options: RunOptions) -> list[str]:
-    """Return keys that leave out training data which is not there any more."""
+def _lost_data(options: RunOptions) -> list[str]:
+    """Return TRAIN_JSON or VAL_JSON, if their files are not where the run found them."""
     cfg = get_clq_cfg()
     merge_config(cfg, options)
-    is_lost = not all(os.path.exists(path) for path in cfg.DATASETS.TRAIN_JSON)
-    return ["DATASETS.TRAIN_JSON", "()"] if is_lost else []
+    return [
+        key for key in ("TRAIN_JSON", "VAL_JSON") if not all(map(os.path.exists, cfg.DATASETS[key]))
+    ]
 
 
 def _files_of(dataset_name: str) -> list[str]:
@@ -111,10 +113,10 @@ def _real(paths: Sequence[str]) -> list[str]:
     return [os.path.realpath(os.path.expanduser(path)) for path in paths]
 
 
-def _is_current(run: Path, dataset_name: str, weights: Path) -> bool:
+def _is_current(run: str, dataset_name: str, weights: str) -> bool:
     """Tell whether a run's detections are younger than its final weights and the labels."""
     made = detections_file(run, dataset_name)
     json_file = MetadataCatalog.get(dataset_name).get("json_file")
-    sources = [weights, Path(json_file or weights)]
+    sources = [Path(weights), Path(json_file or weights)]
     younger = (p.stat().st_mtime <= made.stat().st_mtime for p in sources if p.exists())
     return made.is_file() and all(younger)
