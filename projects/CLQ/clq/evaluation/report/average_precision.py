@@ -1,4 +1,4 @@
-"""AP and AR of matches, for all images or for many draws of them at once.
+"""AP of matches, for all images or for many draws of them at once.
 
 Letters: N images, K classes, D detections, T IoU thresholds, B draws of images, P = detections that
 find an object, R = 101 points of recall.
