@@ -36,13 +36,12 @@ def made_up_run(
     return {"images": images, "categories": categories, "annotations": annotations}, found
 
 
-def iou(box: list[float], other: list[float], is_crowd: bool = False) -> float:
-    """Intersection over union of boxes (x, y, w, h), or over the first's area for a crowd."""
+def iou(box: list[float], other: list[float]) -> float:
+    """Intersection over union of boxes (x, y, w, h)."""
     width = min(box[0] + box[2], other[0] + other[2]) - max(box[0], other[0])
     height = min(box[1] + box[3], other[1] + other[3]) - max(box[1], other[1])
     intersection = max(width, 0) * max(height, 0)
-    area = box[2] * box[3]
-    return intersection / (area if is_crowd else area + other[2] * other[3] - intersection)
+    return intersection / (box[2] * box[3] + other[2] * other[3] - intersection)
 
 
 def _detection(rng: np.random.Generator, ids: dict[str, int], box: np.ndarray) -> dict[str, Any]:

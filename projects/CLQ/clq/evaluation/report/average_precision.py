@@ -1,7 +1,7 @@
-"""AP and AR of matches, for all images or for many draws of them at once.
+"""AP of matches, for all images or for many draws of them at once.
 
 Letters: N images, K classes, D detections, T IoU thresholds, B draws of images, P = detections that
-find an object or are ignored at some threshold, R = 101 points of recall.
+find an object, R = 101 points of recall.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from .matches import Matches
 
 _RECALL_POINTS = np.linspace(0, 1, 101)  # (R,)
-_CHUNK = 2**21  # numbers in memory at once, a few times
+_CHUNK = 2**19  # numbers in memory at once, a few times
 
 
 def average_precision(matches: Matches, weights: np.ndarray | None = None) -> np.ndarray:
@@ -31,7 +31,7 @@ def average_precision(matches: Matches, weights: np.ndarray | None = None) -> np
     ap = np.full((len(draws), num_thresholds, num_objects.shape[1]), np.nan)
     for k in np.flatnonzero(num_objects.any(axis=0)):
         one = _up_to_the_last_match(matches[matches.label == k])
-        step = max(1, _CHUNK // (num_thresholds * 101 + one.is_match.size))
+        step = max(1, _CHUNK // (len(_RECALL_POINTS) + len(one.score)))
         for start in range(0, len(draws), step):
             chunk = slice(start, start + step)
             ap[chunk, :, k] = _class_ap(one, draws[chunk], num_objects[chunk, k])
@@ -47,31 +47,45 @@ def _up_to_the_last_match(one: Matches) -> Matches:
 
 def _class_ap(one: Matches, draws: np.ndarray, num_objects: np.ndarray) -> np.ndarray:
     """AP of the matches of a class in draws (B, N) that hold ``num_objects`` (B,), as (B, T)."""
-    special = (one.is_match | one.is_ignored).any(axis=1)
+    is_mixed = one.is_ignored.any(axis=1)  # counts at some thresholds only
     weight = draws[:, one.image]  # (B, D)
-    plain = np.cumsum(weight * ~special, axis=1, dtype=np.int32)[:, None, special]  # (B, 1, P)
-    weight = weight[:, None, special]
-    hits = np.cumsum(weight * one.is_match[special].T, axis=2, dtype=np.int32)  # (B, T, P)
-    counted = np.cumsum(weight * ~one.is_ignored[special].T, axis=2, dtype=np.int32) + plain
-    precision = hits / np.maximum(counted, 1)
-    best = np.maximum.accumulate(precision[..., ::-1], axis=2)[..., ::-1]
-    best = np.pad(best, ((0, 0), (0, 0), (0, 1)))  # 0 where a recall is never reached
-    ap = np.take_along_axis(best, _first_reaching(hits, num_objects), axis=2).mean(axis=2)
+    always = np.cumsum(weight * ~is_mixed, axis=1, dtype=np.int32)
+    mixed = weight[:, is_mixed]
+    num_mixed = np.cumsum(is_mixed)
+    needed = _needed_hits(num_objects)
+    ap = np.empty((len(draws), one.is_match.shape[1]))
+    for t, (is_match, is_ignored) in enumerate(zip(one.is_match.T, one.is_ignored.T)):
+        rows = np.flatnonzero(is_match)
+        hits = np.cumsum(weight[:, rows], axis=1, dtype=np.int32)  # (B, P)
+        at_times = np.cumsum(mixed * ~is_ignored[is_mixed], axis=1, dtype=np.int32)
+        counted = always[:, rows] + np.pad(at_times, ((0, 0), (1, 0)))[:, num_mixed[rows]]
+        ap[:, t] = _mean_precision(hits, hits / np.maximum(counted, 1), needed)
     return np.where(num_objects[:, None] > 0, 100 * ap, np.nan)
 
 
-def _first_reaching(hits: np.ndarray, num_objects: np.ndarray) -> np.ndarray:
-    """Where rising hits (B, T, P) reach each point of recall, P where never, (B, T, R)."""
-    num_draws, num_thresholds, num_points = hits.shape
+def _needed_hits(num_objects: np.ndarray) -> np.ndarray:
+    """How many of the objects (B,) must be found to reach each point of recall, (B, R)."""
     total = np.maximum(num_objects, 1)[:, None]
-    needed = np.ceil(_RECALL_POINTS * total).astype(int)  # (B, R)
-    # Division rounds: count as COCO does, which compares hits / objects with the point.
+    needed = np.ceil(_RECALL_POINTS * total).astype(int)
+    # Division rounds: compare as COCO does, hits / objects with the point.
     needed -= (needed - 1) / total >= _RECALL_POINTS
     needed += needed / total < _RECALL_POINTS
+    return np.maximum(needed, 0)
+
+
+def _mean_precision(hits: np.ndarray, precision: np.ndarray, needed: np.ndarray) -> np.ndarray:
+    """Mean of the best precision at each point of recall or a higher one, (B,).
+
+    Args:
+        hits: objects that are found, rising, (B, P).
+        precision: there, (B, P).
+        needed: hits at each point of recall, (B, R); precision is 0 where they are never reached.
+    """
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    best = np.pad(best, ((0, 0), (0, 1)))
     # One search in all rows, each of which is raised above the one before.
-    step = total.max() + 2
-    rows = np.arange(num_draws * num_thresholds).reshape(num_draws, num_thresholds, 1)
-    padded = np.pad(hits, ((0, 0), (0, 0), (0, 1)), constant_values=step - 1)
-    targets = np.maximum(needed, 0)[:, None] + rows * step
-    first = np.searchsorted((padded + rows * step).ravel(), targets.ravel())
-    return first.reshape(targets.shape) - rows * (num_points + 1)
+    beyond = max(needed.max(), hits.max(initial=0)) + 1
+    raised = np.arange(len(hits))[:, None] * (beyond + 1)
+    padded = np.pad(hits, ((0, 0), (0, 1)), constant_values=beyond) + raised
+    first = np.searchsorted(padded.ravel(), (needed + raised).ravel())
+    return best.ravel()[first].reshape(needed.shape).mean(axis=1)

@@ -28,8 +28,9 @@ def measure_errors(truth: Truth, detections: Detections, *, max_detections: int)
     """
     coco_eval = run_coco_eval(truth, detections, max_detections=max_detections)
     tide = coco_eval.tide_errors(pos_thr=0.5, bg_thr=0.1)
+    any_objects = not all(annotation.get("iscrowd") for annotation in truth["annotations"])
     return {
-        "ap50": 100 * tide["ap_base"] if truth["annotations"] else None,
+        "ap50": 100 * tide["ap_base"] if any_objects else None,
         "delta_ap": {name: 100 * tide["delta_ap"][key] for name, key in _TIDE_NAMES.items()},
         "counts": {name: tide["counts"][key] for name, key in _TIDE_NAMES.items()},
     }
@@ -42,7 +43,7 @@ def measure_confusion(
 
     Each detection, highest score first, takes the object that it overlaps most at IoU 0.5,
     whatever its class. What is left is background: rows are classes of objects, columns of
-    detections. Detections in crowds of their class are left out.
+    detections. Detections that COCO ignores, being in a crowd of their class, are left out.
     """
     is_kept = (run.detections.score >= score) & ~run.matches.is_ignored[:, 0]
     kept = [detections[row] for row in run.detections.row[is_kept].tolist()]
