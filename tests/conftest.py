@@ -9,6 +9,7 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.logger import setup_logger
 
+from clq.engine import final_report
 from reference.devices import running_on
 from reference.tiny import TinyData, write_pair
 
@@ -66,6 +67,12 @@ def clean_catalogs() -> Iterator[None]:
     for catalog, names in zip((DatasetCatalog, MetadataCatalog), before, strict=True):
         for name in set(catalog.list()) - names:
             catalog.remove(name)
+
+
+@pytest.fixture(autouse=True)
+def loud_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let errors of the report at the end of a run through, but for those a user can cause."""
+    monkeypatch.setattr(final_report, "TOLERATED", (OSError, ValueError))
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Facts about the files themselves that were promised."""
 
 import ast
+import configparser
 import re
 import subprocess
 from collections.abc import Iterator
@@ -127,3 +128,12 @@ def test_no_weights_and_nothing_large_is_committed():
     }
     other = [path for path in FILES if path.parent != TESTS / "golden"]
     assert [name_of(path) for path in other if path.stat().st_size > 2_000_000] == []
+
+
+def test_the_wheel_carries_every_file_of_the_package():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    patterns = config["options.package_data"]["clq"].split(", ")
+    carried = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    others = {path for path in FILES if PACKAGE in path.parents and path.suffix != ".py"}
+    assert others and others <= carried

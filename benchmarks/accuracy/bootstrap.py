@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .matches import Matches, average_precision
+from clq.evaluation.report.average_precision import average_precision
+from clq.evaluation.report.matches import Matches
 
 DRAWS_OF_IMAGES = 1000  # B
 _DRAWS_OF_SEEDS = 10  # for each of those

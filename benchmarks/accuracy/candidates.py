@@ -12,9 +12,8 @@ import torch
 from detectron2.layers import batched_nms
 from detectron2.structures import Instances
 
+from clq.evaluation.report.tables import Detections, Truth
 from clq.modeling import CLQ
-
-from .matches import Detections, Truth, best_ious
 
 NUM_CANDIDATES = 1000  # of an image
 
@@ -70,8 +69,3 @@ def suppressed(candidates: Detections, *, iou: float, limit: int) -> list[Mappin
         labels = torch.tensor([candidate["category_id"] for candidate in found])
         kept += [found[row] for row in batched_nms(boxes, scores, labels, iou)[:limit].tolist()]
     return kept
-
-
-def ranked_by_iou(truth: Truth, candidates: Detections) -> list[dict[str, Any]]:
-    """The candidates with their true IoU, with an object of their class, as the score."""
-    return [{**c, "score": float(iou)} for c, iou in zip(candidates, best_ious(truth, candidates))]

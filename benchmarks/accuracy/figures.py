@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from clq.evaluation.report.matches import IOU_THRESHOLDS
+
 from .cells import BASELINE, FAMILY
-from .matches import IOU_THRESHOLDS
 from .summary import Group, spread
 
 NAMES = {

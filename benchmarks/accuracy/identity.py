@@ -12,7 +12,10 @@ from detectron2.data import DatasetCatalog
 from clq.config import flatten, get_clq_cfg
 
 # Of one run or one machine; where the data lies says nothing of what it is.
-_NOT_SETTINGS = ("SEED", "OUTPUT_DIR", "DATASETS.TRAIN_JSON", "DATASETS.VAL_JSON")
+_NOT_SETTINGS = (
+    *("SEED", "OUTPUT_DIR", "TEST.REPORT"),
+    *("DATASETS.TRAIN_JSON", "DATASETS.VAL_JSON"),
+)
 
 
 def shared_hash(cfg: CfgNode, member_keys: Iterable[str]) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from clq.evaluation.report.matches import IOU_THRESHOLDS
 from clq.utils.atomic_write import write_atomically
 
 from .bootstrap import Difference
 from .cells import ABLATIONS, BASELINE, FAMILY
 from .figures import draw_curves, draw_scores
-from .matches import IOU_THRESHOLDS
 from .summary import ALL, AT_75, Group, Spread, read_groups, spread
 
 _EMPTY = "not run"

@@ -15,14 +15,16 @@ from detectron2.data import MetadataCatalog
 from benchmarks.common import commit, device_name
 from clq.engine import CLQTrainer, RunOptions, build_config, setup
 from clq.evaluation import box_results_by_dataset, evaluate_boxes
+from clq.evaluation.report.headroom import ranked_by_iou
+from clq.evaluation.report.matches import match_detections, match_run
 from clq.evaluation.results import class_aps
 from clq.utils.hardware import cpu_seconds
 
-from .candidates import best_candidates, ranked_by_iou, suppressed
+from .candidates import NUM_CANDIDATES, best_candidates, suppressed
 from .cells import Cell, member_keys
 from .data_sets import DataSet
 from .identity import shared_hash
-from .matches import match_detections, save_matches
+from .matches_file import save_matches
 
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 MATCHES = "matches.npz"
@@ -52,7 +54,7 @@ def run_cell(cell: Cell, data: DataSet, opts: Sequence[str], output: Path) -> di
     """
     keys = member_keys(cell.member)
     made_by = commit()  # at the start: the folder may move on meanwhile
-    options = _options(cell, data, [*opts, "OUTPUT_DIR", str(output)])
+    options = _options(cell, data, [*opts, "OUTPUT_DIR", str(output), "TEST.REPORT", "False"])
     with contextlib.redirect_stdout(io.StringIO()):  # Detectron2 logs to log.txt alone
         cfg = setup(options)
     start, cpu_start = time.perf_counter(), cpu_seconds()
@@ -69,7 +71,8 @@ def run_cell(cell: Cell, data: DataSet, opts: Sequence[str], output: Path) -> di
     nms, limit = cfg.MODEL.CLQ.NMS_THRESH_TEST, cfg.TEST.DETECTIONS_PER_IMAGE
     detections = suppressed(candidates, iou=nms, limit=limit)
     save_matches(output / MATCHES, match_detections(truth, detections))
-    best = suppressed(ranked_by_iou(truth, candidates), iou=nms, limit=limit)
+    everything = match_run(truth, candidates, max_detections=NUM_CANDIDATES)
+    best = suppressed(ranked_by_iou(candidates, everything), iou=nms, limit=limit)
     return {
         **cell._asdict(),
         "hash": shared_hash(cfg, keys[::2]),

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.common import read_rows
+from clq.evaluation.report.matches import IOU_THRESHOLDS, Matches
+from clq.evaluation.report.score_quality import calibration_error, rank_correlation
 
 from .bootstrap import Difference, Resampled, difference, resample
 from .cells import MEMBERS, study_cells
-from .matches import IOU_THRESHOLDS, Matches, load_matches
+from .matches_file import load_matches
 from .rows import cell_of, matches_file
-from .scores import calibration_error, rank_correlation
 
 Row = Mapping[str, str]
 _SCORE_THRESHOLD = 0.05  # of the detectors' own inference

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.accuracy.bootstrap import Resampled, difference, resample
-from benchmarks.accuracy.matches import match_detections
 from clq.evaluation import evaluate_boxes
+from clq.evaluation.report.matches import match_detections
 from reference.made_up_detections import detections, truth
 
 

@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from benchmarks.accuracy.candidates import best_candidates, ranked_by_iou, suppressed
+from benchmarks.accuracy.candidates import best_candidates, suppressed
 from clq.engine import CLQTrainer, setup
-from clq.evaluation import evaluate_boxes
-from reference.made_up_detections import detections, truth
 from reference.tiny import TinyData, command_line, parse
 
 
@@ -44,14 +41,3 @@ def test_suppression_by_hand():
     assert suppressed(everything, iou=0.6, limit=9) == [best, far, other, elsewhere]
     assert suppressed(everything, iou=0.7, limit=9) == everything
     assert suppressed(everything, iou=0.6, limit=1) == [best, elsewhere]
-
-
-def test_ranking_by_the_true_iou_is_the_best_ranking():
-    rng = np.random.default_rng(0)
-    found = [*detections(30), *detections(5, seed=1), *detections(15, seed=2)]
-    own = [{**d, "score": float(rng.random())} for d in found]
-    best = ranked_by_iou(truth(), own)
-    assert [d["bbox"] for d in best] == [d["bbox"] for d in own]
-    kept = [suppressed(each, iou=0.6, limit=100) for each in (own, best)]
-    aps = [evaluate_boxes(truth(), each)["AP"] for each in kept]
-    assert aps[0] + 5 < aps[1] < 100

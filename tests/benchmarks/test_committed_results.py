@@ -5,9 +5,10 @@ import pytest
 
 from benchmarks.accuracy.__main__ import RESULTS
 from benchmarks.accuracy.cells import SEEDS, member_keys
-from benchmarks.accuracy.matches import average_precision, load_matches
+from benchmarks.accuracy.matches_file import load_matches
 from benchmarks.accuracy.rows import FIELDS, cell_of, identity, matches_file
 from benchmarks.common import ROOT, read_rows
+from clq.evaluation.report.average_precision import average_precision
 
 ROWS = read_rows(ROOT / RESULTS)
 

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from benchmarks.accuracy.cells import Cell, study_cells
-from benchmarks.accuracy.matches import average_precision, match_detections, save_matches
+from benchmarks.accuracy.matches_file import save_matches
 from benchmarks.accuracy.report import write_report
 from benchmarks.accuracy.rows import FIELDS, add_result
 from benchmarks.accuracy.summary import read_groups, spread
+from clq.evaluation.report.average_precision import average_precision
+from clq.evaluation.report.matches import match_detections
 from reference.made_up_detections import detections, truth
 
 

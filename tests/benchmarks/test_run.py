@@ -12,10 +12,11 @@ from benchmarks.accuracy import run
 from benchmarks.accuracy.cells import FAMILY, Cell, member_keys
 from benchmarks.accuracy.data_sets import DataSet
 from benchmarks.accuracy.identity import shared_hash
-from benchmarks.accuracy.matches import average_precision, load_matches
+from benchmarks.accuracy.matches_file import load_matches
 from benchmarks.accuracy.rows import FIELDS, cell_of
 from clq.data import CocoFiles
 from clq.engine import CLQTrainer, build_config, setup
+from clq.evaluation.report.average_precision import average_precision
 from reference.tiny import CLASS_NAMES, CONFIG, KEYS, TinyData, command_line, options, parse
 
 pytestmark = pytest.mark.usefixtures("cpu_only")

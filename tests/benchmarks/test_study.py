@@ -11,11 +11,12 @@ from benchmarks.accuracy import __main__ as command
 from benchmarks.accuracy import study
 from benchmarks.accuracy.cells import ABLATIONS, FAMILY, MEMBERS, Cell, member_keys, study_cells
 from benchmarks.accuracy.data_sets import SETTINGS, DataSet, hold_out
-from benchmarks.accuracy.matches import match_detections, save_matches
+from benchmarks.accuracy.matches_file import save_matches
 from benchmarks.accuracy.rows import FIELDS, add_result, cell_of, matches_file
 from benchmarks.accuracy.run import MATCHES
 from benchmarks.common import read_rows
 from clq.data import CocoFiles
+from clq.evaluation.report.matches import match_detections
 from reference.made_up_detections import detections, truth
 
 FILES = CocoFiles(Path("a.json"), Path("images"))

@@ -138,7 +138,9 @@ def test_numbers_of_numpy_and_strings_of_numbers_are_read(tmp_path: Path, regist
     check(2)
 
 
-@pytest.mark.parametrize("content", [5, [1, 2], (), iter(())], ids=["number", "numbers", "nothing", "generator"])
+@pytest.mark.parametrize(
+    "content", [5, [1, 2], (), iter(())], ids=["number", "numbers", "nothing", "generator"]
+)
 def test_functions_that_return_no_list_of_records(content: Any, register):
     register("own_train", None)
     DatasetCatalog.remove("own_train")

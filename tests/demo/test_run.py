@@ -32,6 +32,7 @@ def demo_args(tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "MODEL.CLQ.NUM_CLASSES": 3,
         "SOLVER.MAX_ITER": ITERATIONS,
         "TEST.EVAL_PERIOD": 20,
+        "TEST.REPORT": True,
         "SEED": 11,
     }
     return parse(command_line(None, tmp_path / "demo", keys=keys))
@@ -69,10 +70,10 @@ def test_demo_writes_numbers_and_pictures_and_prints_them(
     lines = printed.rstrip().splitlines()
     assert lines[0] == f"Training CLQ for {ITERATIONS} iterations on cpu."
     assert any("eta:" in line and "iter: 19" in line for line in lines)
-    assert lines[-3:] == [
-        str(output / name) for name in ("results.json", "training.png", "detections.png")
-    ]
-    for split, row in zip(TEST_SETS, lines[-5:-3], strict=True):
+    written = ("results.json", "training.png", "detections.png", "report/index.html")
+    assert lines[-4:] == [str(output / name) for name in written]
+    assert "stand_in_other/index.html" in (output / "report/index.html").read_text()
+    for split, row in zip(TEST_SETS, lines[-6:-4], strict=True):
         numbers = row.split()
         assert numbers[0] == split
         assert float(numbers[1]) == round(results[split]["AP"], 1)

@@ -160,7 +160,7 @@ def evaluate(
         weights: checkpoint; without ``config`` it must hold its own.
         val: COCO JSON file and image folder; None for ``DATASETS.TEST``.
         config: name of a config that CLQ ships, or a yaml file.
-        output_dir: folder for detections, log and ``results.json``.
+        output_dir: folder for detections, log, ``results.json`` and the report.
         opts: further configuration keys and their values.
 
     Returns:

@@ -3,12 +3,13 @@
 Downloads the photographs and ImageNet weights (about 30 MB, kept in $CLQ_CACHE), trains, evaluates
 on two test sets, and writes to the output folder:
 
-  results.json     COCO AP on both test sets, in percent, and what the training took
-  training.png     losses and test AP over the iterations
-  detections.png   test tiles: ground truth beside detections with their joint score
-  model_final.pth  the weights, for clq eval
+  results.json       COCO AP on both test sets, in percent, and what the training took
+  training.png       losses and test AP over the iterations
+  detections.png     test tiles: ground truth beside detections with their joint score
+  report/index.html  what the detector gets wrong, on a page for a browser
+  model_final.pth    the weights, for clq eval
 
-The same training, without the pictures:
+The same training and report alone:
   clq train --config clq_trees
 """
 

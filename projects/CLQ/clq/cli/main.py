@@ -12,6 +12,7 @@ COMMANDS = {
     "eval": "evaluate a checkpoint on a data set",
     "predict": "detect objects in images and videos",
     "check": "tell what is wrong with a data set before training on it",
+    "report": "show what a detector gets wrong, on one page",
     "convert": "turn trained weights into a checkpoint that alone is enough for inference",
     "demo": "train on photographs of trees in a few minutes",
 }

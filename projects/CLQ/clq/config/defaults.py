@@ -123,6 +123,8 @@ def _add_trainer(cfg: CfgNode) -> None:
 
 
 def _add_reports(cfg: CfgNode) -> None:
+    # Write OUTPUT_DIR/report, what the detector gets wrong, after training and --eval-only.
+    cfg.TEST.REPORT = True
     cfg.TEST.VALIDATION_LOSS = False  # the losses on DATASETS.TEST, at every evaluation
     cfg.WANDB = CfgNode()
     cfg.WANDB.ENABLED = False  # metrics and pictures to Weights & Biases too

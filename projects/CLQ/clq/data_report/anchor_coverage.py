@@ -156,7 +156,7 @@ def check_matches(
         members = order[start:end]
         padded = -(-objects.sizes[image] // scale.size_divisibility) * scale.size_divisibility
         boxes = Boxes(torch.as_tensor(objects.corners[members], dtype=torch.float32))
-        anchors, grid = _anchors(scale.strides, *padded.tolist())
+        anchors, grid = image_anchors(scale.strides, *padded.tolist())
         matched_idxs, labels = matcher(anchors, boxes, grid=grid)
         has_anchor = np.isin(np.arange(len(members)), matched_idxs[labels == 1].numpy())
         unmatched.append(objects.rows[members[~has_anchor]])
@@ -173,7 +173,9 @@ def check_matches(
 
 
 @lru_cache(maxsize=8)
-def _anchors(strides: tuple[int, ...], width: int, height: int) -> tuple[list[Boxes], AnchorGrid]:
+def image_anchors(
+    strides: tuple[int, ...], width: int, height: int
+) -> tuple[list[Boxes], AnchorGrid]:
     """Generate the anchors of a padded image."""
     maps = [torch.empty(0, -(-height // s), -(-width // s)) for s in strides]
     return build_anchor_generator(strides)(maps), AnchorGrid.of(strides, maps)

@@ -4,7 +4,6 @@ Letters: H, W image size, M ground-truth boxes, P detections. Boxes are (x, y, w
 pixels of their image, as in COCO.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-LOSS_NAMES = ("total_loss", "loss_cls", "loss_box_reg", "loss_dfl", "loss_quality")
+from ..evaluation.report.history import LOSS_NAMES, read_history, series
+
 MATCH_IOU = 0.5
 
 # Colours seldom found in photographs; solid and dashed tells them apart without colour vision.
@@ -59,12 +59,12 @@ def draw_training_curves(metrics_file: Path, out: Path, dataset_names: Sequence[
         out: the figure to write, 1000 x 800 pixels.
         dataset_names: names in the order of `DATASETS.TEST`.
     """
-    records = [json.loads(line) for line in metrics_file.read_text().splitlines()]
+    history = read_history(metrics_file)
     figure = Figure(figsize=(10, 8), layout="constrained")
     loss_axes, ap_axes = figure.subplots(2, 1, sharex=True)
 
     for name in LOSS_NAMES:
-        iterations, values = _series(records, name)
+        iterations, values = series(history, name)
         if iterations:
             color, width = ("black", 2.0) if name == "total_loss" else (None, 1.5)
             loss_axes.plot(iterations, values, label=name, color=color, linewidth=width)
@@ -73,7 +73,7 @@ def draw_training_curves(metrics_file: Path, out: Path, dataset_names: Sequence[
     for i, dataset in enumerate(dataset_names):
         for metric, style in (("AP50", "-"), ("AP", "--")):
             key = f"bbox/{metric}" if len(dataset_names) == 1 else f"{dataset}/bbox/{metric}"
-            iterations, values = _series(records, key)
+            iterations, values = series(history, key)
             if iterations:
                 label = f"{dataset}: {metric} {values[-1]:.1f}"
                 ap_axes.plot(iterations, values, style, color=f"C{i}", marker="o", label=label)
@@ -87,12 +87,6 @@ def draw_training_curves(metrics_file: Path, out: Path, dataset_names: Sequence[
         else:
             axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center")
     figure.savefig(out)
-
-
-def _series(records: Sequence[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
-    """Iterations and values of a metric; an evaluation is written after later losses."""
-    points = sorted((record["iteration"], record[name]) for record in records if name in record)
-    return [iteration for iteration, _ in points], [value for _, value in points]
 
 
 def draw_samples(samples: Sequence[Sample], out: Path) -> None:

@@ -22,7 +22,7 @@ from ..engine.run_config.options import RunOptions
 from ..engine.run_config.setup import build_config, setup
 from ..engine.trainer import CLQTrainer
 from ..evaluation import METRIC_NAMES, box_results_by_dataset, write_results
-from ..evaluation.coco_evaluation import run_coco_eval
+from ..evaluation.coco_evaluation import detections_file, run_coco_eval
 from ..utils.hardware import cpu_name, cpu_seconds
 from .figures import MATCH_IOU, Sample, draw_samples, draw_training_curves
 
@@ -79,8 +79,7 @@ def read_samples(cfg: CfgNode, dataset_name: str) -> list[Sample]:
     """
     metadata = MetadataCatalog.get(dataset_name)
     truth = json.loads(Path(metadata.json_file).read_text())
-    folder = Path(cfg.OUTPUT_DIR, "inference", dataset_name)
-    detections = json.loads((folder / "coco_instances_results.json").read_text())
+    detections = json.loads(detections_file(cfg.OUTPUT_DIR, dataset_name).read_text())
     evaluation = run_coco_eval(truth, detections, max_detections=cfg.TEST.DETECTIONS_PER_IMAGE)
     matches = evaluation.image_diagnostics(iou_thr=MATCH_IOU)
     samples = []
@@ -121,5 +120,6 @@ def _print_summary(results: dict[str, Any], output: Path, seconds: float) -> Non
     rows = [[split, *(metrics[name] for name in shown)] for split, metrics in results.items()]
     print(f"\nFinal weights after {seconds / 60:.1f} minutes, COCO metrics in percent:")
     print(tabulate(rows, ["test set", *shown], floatfmt=".1f", tablefmt="simple"))
-    for name in ("results.json", "training.png", "detections.png"):
-        print(output / name)
+    for name in ("results.json", "training.png", "detections.png", "report/index.html"):
+        if (output / name).is_file():  # TEST.REPORT may be off
+            print(output / name)

@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 from ..checkpoint import CompleteCheckpointer, check_finite
 from ..modeling import fast_inference_model
+from .final_report import write_final_report
 from .run_config.folder_lock import unlock_folders
 from .run_config.options import RunOptions
 from .run_config.setup import setup
@@ -43,4 +44,6 @@ def _run(options: RunOptions) -> OrderedDict:
     check_finite(model, cfg.MODEL.WEIGHTS)
     if cfg.MODEL.FAST_INFERENCE:
         model = fast_inference_model(model)
-    return CLQTrainer.test(cfg, model)
+    results = CLQTrainer.test(cfg, model)
+    write_final_report(cfg, cfg.MODEL.WEIGHTS, trained=False)
+    return results

@@ -30,8 +30,10 @@ from ..checkpoint.output_dir import remove_partial_files
 from ..config.serialize import dump_config
 from ..data import CLQMapper, TestLoader, TrainLoader, build_train_augmentations
 from ..evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
+from ..evaluation.coco_evaluation import detections_file
 from ..modeling.compile import compile_network
 from ..utils.detectron2_private import data_iterator
+from .final_report import write_final_report
 from .hooks.early_stopping import EarlyStoppingHook, TrainingDone
 from .hooks.ema import EMAHook
 from .hooks.evaluation import Evaluation, ScoredEvalHook, identify_data, score_name
@@ -144,6 +146,7 @@ class CLQTrainer(DefaultTrainer):
         """
         with contextlib.suppress(TrainingDone):
             TrainerBase.train(self, self.start_iter, self.max_iter)
+        write_final_report(self.cfg, self._model_file("model_final", self.model).path, trained=True)
         if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process():
             return None
         verify_results(self.cfg, self.last_results)
@@ -278,10 +281,9 @@ class CLQTrainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> CocoBoxEvaluator:
-        folder = Path(cfg.OUTPUT_DIR, "inference", dataset_name)
         return CocoBoxEvaluator(
             dataset_name=dataset_name,
-            output_dir=str(folder),
+            output_dir=str(detections_file(cfg.OUTPUT_DIR, dataset_name).parent),
             backend=cfg.TEST.EVALUATOR,
             max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
             num_classes=cfg.MODEL.CLQ.NUM_CLASSES,

@@ -31,6 +31,7 @@ from .results import CLASS_AP_PREFIX, METRIC_NAMES, class_aps
 logger = logging.getLogger(__name__)
 
 BACKENDS = ("hotcoco", "pycocotools")
+_DETECTIONS = "coco_instances_results.json"
 COCO_LIMIT = 100  # detections of an image and class that COCO's metrics look at
 
 
@@ -77,10 +78,7 @@ def evaluate_boxes(
         (name, _percent(value)) for name, value in zip(METRIC_NAMES, values, strict=True)
     )
     categories = sorted(ground_truth["categories"], key=lambda category: category["id"])
-    counts = Counter(category["name"] for category in categories)
-    for k, category in enumerate(categories):
-        name = category["name"]
-        name = f"{name} ({category['id']})" if counts[name] > 1 else name
+    for k, name in enumerate(unique_class_names(categories)):
         results[f"{CLASS_AP_PREFIX}{name}"] = _percent(precision[:, :, k, 0])
     return results
 
@@ -103,8 +101,7 @@ class CocoBoxEvaluator(DatasetEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: registered data set. If its metadata has no json_file, its records are
-                the ground truth, and category ids are class indices.
+            dataset_name: registered data set, see `load_ground_truth`.
             output_dir: folder for coco_instances_results.json with the detections, one per data
                 set; None writes nothing.
             backend: one of `BACKENDS`.
@@ -116,17 +113,7 @@ class CocoBoxEvaluator(DatasetEvaluator):
         self._output_dir = output_dir
         self._backend = backend
         self._max_detections = max(max_detections, COCO_LIMIT)
-        self._metadata = MetadataCatalog.get(dataset_name)
-        json_file = self._metadata.get("json_file")
-        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
-        if json_file and mapping:
-            self._ground_truth = read_coco_json(PathManager.get_local_path(json_file))
-            known = [c for c in self._ground_truth["categories"] if c["id"] in mapping]
-            self._ground_truth["categories"] = known
-        else:
-            names = self._metadata.get("thing_classes") or default_class_names(num_classes)
-            self._ground_truth = as_coco(load_records(dataset_name), names)
-            mapping = {c["id"]: c["id"] for c in self._ground_truth["categories"]}
+        self._ground_truth, mapping = load_ground_truth(dataset_name, num_classes)
         self._dataset_ids = {index: dataset_id for dataset_id, index in mapping.items()}
         self.reset()
 
@@ -147,7 +134,7 @@ class CocoBoxEvaluator(DatasetEvaluator):
         by_image = {image_id: found for part in gathered for image_id, found in part.items()}
         detections = self._to_dataset_ids(itertools.chain.from_iterable(by_image.values()))
         if self._output_dir:
-            path = Path(self._output_dir, "coco_instances_results.json")
+            path = Path(self._output_dir, _DETECTIONS)
             write_atomically(path, json.dumps(detections).encode())
         if not by_image or "annotations" not in self._ground_truth:
             logger.info("%s has no annotations or no readable image.", self._dataset_name)
@@ -182,6 +169,45 @@ class CocoBoxEvaluator(DatasetEvaluator):
                 )
             renamed.append({**detection, "category_id": dataset_ids[index]})
         return renamed
+
+
+def detections_file(output_dir: str | Path, dataset_name: str) -> Path:
+    """Return the file of a run's detections on a data set, COCO results."""
+    return Path(output_dir, "inference", dataset_name, _DETECTIONS)
+
+
+def load_ground_truth(dataset_name: str, num_classes: int) -> tuple[dict[str, Any], dict[Any, int]]:
+    """Load the ground truth of a registered data set.
+
+    Args:
+        dataset_name: key in Detectron2's catalogs.
+        num_classes: of a data set that names none.
+
+    Returns:
+        A COCO dict, without "annotations" where there are none to know of; and class indices by
+        category id. Without a json_file in the metadata, the records are the ground truth, and
+        category ids are class indices.
+    """
+    records = None
+    if not MetadataCatalog.get(dataset_name).get("json_file"):
+        records = load_records(dataset_name)  # some data sets know their file only then
+    metadata = MetadataCatalog.get(dataset_name)
+    json_file = metadata.get("json_file")
+    mapping = metadata.get("thing_dataset_id_to_contiguous_id")
+    if json_file and mapping:
+        truth = read_coco_json(PathManager.get_local_path(json_file))
+        truth["categories"] = [c for c in truth["categories"] if c["id"] in mapping]
+        return truth, mapping
+    names = metadata.get("thing_classes") or default_class_names(num_classes)
+    truth = as_coco(load_records(dataset_name) if records is None else records, names)
+    return truth, {category["id"]: category["id"] for category in truth["categories"]}
+
+
+def unique_class_names(categories: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name COCO categories in their order; a name that several have is followed by the id."""
+    categories = list(categories)
+    counts = Counter(category["name"] for category in categories)
+    return [f"{c['name']} ({c['id']})" if counts[c["name"]] > 1 else c["name"] for c in categories]
 
 
 def format_results(results: Mapping[str, float]) -> str:

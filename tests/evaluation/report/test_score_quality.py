@@ -5,14 +5,17 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.accuracy.matches import Matches, match_detections
-from benchmarks.accuracy.scores import (
+from clq.evaluation.coco_evaluation import run_coco_eval
+from clq.evaluation.report.matches import Matches, match_detections
+from clq.evaluation.report.score_quality import (
     DETECTIONS_PER_IMAGE,
     best_of_each_image,
     calibration_error,
     rank_correlation,
+    reliability,
     spearman,
 )
+from reference.made_up_run import made_up_run
 
 # One image, one object of class 1 at (0, 0, 10, 10) and one at (20, 0, 10, 10).
 TRUTH = {
@@ -96,3 +99,47 @@ def test_a_fixed_number_of_each_image_counts():
     for i, number in enumerate((5, DETECTIONS_PER_IMAGE, DETECTIONS_PER_IMAGE)):
         of_image = all_matches.score[all_matches.image == i]
         assert np.array_equal(chosen.score[chosen.image == i], of_image[:number])
+
+
+def test_bins_are_those_of_counting_one_by_one():
+    content, found = made_up_run(30)
+    run = match_detections(content, found)
+    rows = [
+        (score, iou, is_match[0])
+        for score, iou, is_match, is_ignored in zip(
+            run.score, run.iou, run.is_match, run.is_ignored
+        )
+        if not is_ignored[0]
+    ]
+    bins = reliability(run)
+    assert sum(bin_["count"] for bin_ in bins) == len(rows) and len(bins) == 10
+    error = {"iou": 0.0, "correct": 0.0}
+    for i, bin_ in enumerate(bins):
+        inside = [row for row in rows if i <= 10 * row[0] < i + 1 + (i == 9)]
+        means = np.mean(inside, axis=0)
+        assert bin_["low"] == i / 10 and bin_["high"] == (i + 1) / 10
+        assert bin_["count"] == len(inside)
+        assert [bin_["score"], bin_["iou"], bin_["correct"]] == pytest.approx(means)
+        for name, mean in zip(error, means[1:]):
+            error[name] += len(inside) * abs(means[0] - mean) / len(rows)
+    assert calibration_error(run) == pytest.approx(error["iou"])
+    assert calibration_error(run, of="correct") == pytest.approx(error["correct"])
+
+
+def test_calibration_is_that_of_hotcoco():
+    """Without scores on the edge of a bin, which hotcoco puts into the lower one."""
+    content, found = made_up_run(30, with_crowds=False)
+    found = [{**detection, "score": detection["score"] - 0.001} for detection in found]
+    expected = run_coco_eval(content, found).calibration(n_bins=10, iou_threshold=0.5)
+    run = match_detections(content, found)
+    assert calibration_error(run, of="correct") == pytest.approx(expected["ece"])
+    for ours, theirs in zip(reliability(run), expected["bins"], strict=True):
+        assert ours["count"] == theirs["count"]
+        assert ours["correct"] == pytest.approx(theirs["avg_accuracy"])
+        assert ours["score"] == pytest.approx(theirs["avg_confidence"])
+
+
+def test_a_bin_without_detections_has_no_means():
+    bins = reliability(matches(detection(0, 10, 0.85)))
+    assert bins[0] == {**bins[0], "score": None, "iou": None, "correct": None, "count": 0}
+    assert bins[8] == {**bins[8], "score": 0.85, "iou": 1, "correct": 1, "count": 1}

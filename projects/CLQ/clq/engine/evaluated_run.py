@@ -1,0 +1,122 @@
+"""What `clq report` is about: a run folder or weights, with detections on a data set."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from ..config import get_clq_cfg
+from ..evaluation.coco_evaluation import detections_file
+from .run import run_in_process
+from .run_config.merge import merge_config
+from .run_config.options import RunOptions
+from .run_config.setup import build_config
+
+FINAL_WEIGHTS = "model_final.safetensors"
+
+
+class EvaluatedRun(NamedTuple):
+    """A detector whose detections lie in a folder.
+
+    Attributes:
+        cfg: ``OUTPUT_DIR`` and ``DATASETS.TEST`` tell where the detections are, and on what.
+        weights: that made them.
+    """
+
+    cfg: CfgNode
+    weights: str
+
+
+def find_evaluation(
+    source: str, val: Sequence[str], scratch: Path, opts: Sequence[str] = ()
+) -> EvaluatedRun:
+    """Find the detections of a run, or make them.
+
+    Those in a run's folder serve if they are of its final weights and of the data in question.
+
+    Args:
+        source: folder of a complete training run, or file or address of weights.
+        val: COCO JSON file and image folder; empty for the data that the run was evaluated on.
+        scratch: folder for an evaluation, if one is needed.
+        opts: further configuration keys and values in turn.
+
+    Raises:
+        OSError: a file can't be read or written.
+        ValueError: the source is not what it should be, or can't be evaluated on the data.
+    """
+    options = _options(source, val, opts)
+    own = dataclasses.replace(options, val=[], output_dir=source)
+    lost = _lost_data(own) if options.config_file else []
+    if "TRAIN_JSON" in lost:
+        own.opts = options.opts = ["DATASETS.TRAIN_JSON", "()", *options.opts]
+    if options.config_file and not opts and not (val and "VAL_JSON" in lost):
+        cfg = build_config(own)
+        names = [name for name in cfg.DATASETS.TEST if not val or _files_of(name) == _real(val)]
+        if names and all(_is_current(source, name, options.weights) for name in names):
+            cfg.defrost()
+            cfg.DATASETS.TEST = tuple(names)
+            cfg.freeze()
+            return EvaluatedRun(cfg, options.weights)
+    options.output_dir = str(scratch)
+    run_in_process(options)
+    return EvaluatedRun(build_config(options), options.weights)
+
+
+def _options(source: str, val: Sequence[str], opts: Sequence[str]) -> RunOptions:
+    """Return the options of an evaluation.
+
+    Raises:
+        ValueError: the source is no complete run, or weights come without data.
+    """
+    run = Path(source)
+    options = RunOptions(val=list(val), weights=source, eval_only=True)
+    options.opts = ["TEST.REPORT", "False", *opts]
+    if not run.is_dir():
+        if not val:
+            raise ValueError(
+                f"{source} is no folder of a training run; weights need data, by --val JSON IMAGES."
+            )
+        return options
+    options.weights = str(run / FINAL_WEIGHTS)
+    if not (run / FINAL_WEIGHTS).is_file():
+        raise ValueError(
+            f"{source} has no {FINAL_WEIGHTS}, which a complete training run leaves; name a "
+            "checkpoint instead, with its data by --val."
+        )
+    if (run / "config.yaml").is_file():
+        options.config_file = str(run / "config.yaml")
+    elif not val:
+        raise ValueError(f"{source} has no config.yaml; name the data by --val JSON IMAGES.")
+    return options
+
+
+def _lost_data(options: RunOptions) -> list[str]:
+    """Return TRAIN_JSON or VAL_JSON, if their files are not where the run found them."""
+    cfg = get_clq_cfg()
+    merge_config(cfg, options)
+    return [
+        key for key in ("TRAIN_JSON", "VAL_JSON") if not all(map(os.path.exists, cfg.DATASETS[key]))
+    ]
+
+
+def _files_of(dataset_name: str) -> list[str]:
+    """Return the JSON file and the image folder of a data set, as far as it has them."""
+    metadata = MetadataCatalog.get(dataset_name)
+    return _real([metadata.get("json_file") or "", metadata.get("image_root") or ""])
+
+
+def _real(paths: Sequence[str]) -> list[str]:
+    return [os.path.realpath(os.path.expanduser(path)) for path in paths]
+
+
+def _is_current(run: str, dataset_name: str, weights: str) -> bool:
+    """Tell whether a run's detections are younger than its final weights and the labels."""
+    made = detections_file(run, dataset_name)
+    json_file = MetadataCatalog.get(dataset_name).get("json_file")
+    sources = [Path(weights), Path(json_file or weights)]
+    younger = (p.stat().st_mtime <= made.stat().st_mtime for p in sources if p.exists())
+    return made.is_file() and all(younger)

@@ -1,0 +1,105 @@
+"""What a run left on its test sets: ground truth, detections and images."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from ..coco_evaluation import detections_file, load_ground_truth
+from .gallery import Gallery
+from .thumbnails import ThumbnailMaker
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Detections of a detector on one data set.
+
+    Attributes:
+        weights: that made them.
+        dataset: name of the data set.
+        json_file: its annotations; None for a data set that has no file.
+        truth: its COCO dict.
+        detections: COCO results.
+        maker: draws its images.
+        max_detections: of an image and class that count.
+    """
+
+    weights: str
+    dataset: str
+    json_file: str | None
+    truth: Mapping[str, Any]
+    detections: Sequence[Mapping[str, Any]]
+    maker: ThumbnailMaker
+    max_detections: int
+
+    def gallery(self, class_names: Sequence[str], threshold: float) -> Gallery:
+        """Return what draws images with the detections of a least score."""
+        return Gallery(self.maker, self.truth, self.detections, class_names, threshold)
+
+
+def load_runs(cfg: CfgNode, weights: str | Path) -> list[Run]:
+    """Load ground truth and detections of each test set; those without annotations are logged.
+
+    Args:
+        cfg: of the run, whose ``OUTPUT_DIR`` holds the detections; its data sets are registered.
+        weights: that were evaluated.
+
+    Raises:
+        OSError: a file can't be read.
+        ValueError: the data can't be read.
+    """
+    runs = []
+    for name in cfg.DATASETS.TEST:
+        truth, _ = load_ground_truth(name, cfg.MODEL.CLQ.NUM_CLASSES)
+        if "annotations" not in truth:
+            logger.info("%s has no annotations, so there is no report on it.", name)
+            continue
+        metadata = MetadataCatalog.get(name)
+        root = Path(metadata.get("image_root") or "")
+        run = Run(
+            weights=str(weights),
+            dataset=name,
+            json_file=metadata.get("json_file"),
+            truth=truth,
+            detections=_read_detections(detections_file(cfg.OUTPUT_DIR, name), truth),
+            maker=ThumbnailMaker(root, bit_depth=cfg.INPUT.BIT_DEPTH),
+            max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
+        )
+        runs.append(_without_skipped(run) if cfg.DATALOADER.SKIP_UNREADABLE else run)
+    return runs
+
+
+def _read_detections(path: Path, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    Raises:
+        ValueError: the file has detections of another data set.
+    """
+    detections = json.loads(path.read_text())
+    for key, section in (("image_id", "images"), ("category_id", "categories")):
+        unknown = {d[key] for d in detections} - {entry["id"] for entry in truth[section]}
+        if unknown:
+            raise ValueError(
+                f"{path} has detections of {key} {min(map(str, unknown))}, which its data set does "
+                "not have any more; delete the file to evaluate anew."
+            )
+    return detections
+
+
+def _without_skipped(run: Run) -> Run:
+    """Leave out images that the evaluation skipped: without detections, and unreadable."""
+    found = {detection["image_id"] for detection in run.detections}
+    images = [
+        image
+        for image in run.truth["images"]
+        if image["id"] in found or run.maker.is_readable(image["file_name"])
+    ]
+    ids = {image["id"] for image in images}
+    annotations = [a for a in run.truth["annotations"] if a["image_id"] in ids]
+    return replace(run, truth={**run.truth, "images": images, "annotations": annotations})
