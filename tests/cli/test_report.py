@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from clq.cli.main import main
+from reference.browser import WIDTHS, find_browser, layout_faults
 from reference.tiny import Pair, TinyData, command_line, write_pair
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
@@ -47,6 +48,8 @@ def test_a_run_is_reported_as_at_its_end(
     )
     assert "Losses" in at_its_end and "matched anchors" in at_its_end
     assert facts["run"]["annotations"] == str(data.val.json_file)
+    if find_browser():
+        assert [layout_faults(page, width) for width in WIDTHS] == [{}, {}]
     page.unlink()
     assert report(capsys, run) == page
     assert page.read_text() == at_its_end and not (run / "report" / "evaluation").exists()

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+FAULTS = ("overlaps", "beyond", "cut_off", "unloaded", "distorted", "without_alt")
+WIDTHS = (1280, 400)
 
 # Blocks of text and images are to lie apart; what scrolls inside its own box is left out.
 _SCRIPT = """
@@ -58,6 +60,20 @@ _FRAME = """<!doctype html><link rel="icon" href="data:,"><pre id="measured"></p
 def find_browser() -> str | None:
     """Path of a Chromium, if there is one."""
     return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def layout_faults(page: Path, width: int) -> dict[str, Any]:
+    """What is wrong with the layout of a page, by kind; empty if nothing is.
+
+    Args:
+        page: see :func:`measure_layout`.
+        width: of the view in pixels.
+    """
+    layout = measure_layout(page, width)
+    assert layout["width"] == width and layout["num_blocks"] > 10 and layout["num_images"] > 3
+    found = {kind: layout[kind] for kind in FAULTS if layout[kind]}
+    is_wide = layout["page_width"] > width
+    return {**found, "page_width": layout["page_width"]} if is_wide else found
 
 
 def measure_layout(page: Path, width: int) -> dict[str, Any]:
