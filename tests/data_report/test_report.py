@@ -231,9 +231,12 @@ def test_each_json_is_parsed_once(
     validate._read_version.cache_clear()
     parsed = Counter[int]()
     parse = json.loads
-    monkeypatch.setattr(
-        dialect.json, "loads", lambda text: parsed.update([len(text)]) or parse(text)
-    )
+
+    def counted(text: str, **options: Any) -> Any:
+        parsed.update([len(text)])
+        return parse(text, **options)
+
+    monkeypatch.setattr(dialect.json, "loads", counted)
     check_training_data(configured(cfg, files, tiny_data.val))
     sizes = [len(path.read_text()) for path in (files.json_file, tiny_data.val.json_file)]
     assert [parsed[size] for size in sizes] == [1, 1]
