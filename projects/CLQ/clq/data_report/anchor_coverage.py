@@ -14,7 +14,7 @@ from detectron2.structures import Boxes
 from ..data.coco.findings import Finding, make_warnings
 from ..data.coco.table import CocoTable, evenly_spaced
 from ..data.transforms import ResizeShortestEdge
-from ..modeling.anchors import ANCHOR_SCALE, build_anchor_generator
+from ..modeling.anchors import ANCHOR_SCALE, CachedAnchorGenerator
 from ..modeling.backbones import build_without_weights
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.nearest_anchors import AnchorGrid
@@ -176,4 +176,4 @@ def check_matches(
 def _anchors(strides: tuple[int, ...], width: int, height: int) -> tuple[list[Boxes], AnchorGrid]:
     """Generate the anchors of a padded image."""
     maps = [torch.empty(0, -(-height // s), -(-width // s)) for s in strides]
-    return build_anchor_generator(strides)(maps), AnchorGrid.of(strides, maps)
+    return CachedAnchorGenerator(strides)(maps), AnchorGrid.of(strides, maps)

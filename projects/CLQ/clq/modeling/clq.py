@@ -16,7 +16,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from .anchors import build_anchor_generator
+from .anchors import CachedAnchorGenerator
 from .candidates import CANDIDATE_RULES
 from .criterion import CLQCriterion, Samples
 from .detections import Detections, chosen_instances, postprocess
@@ -66,7 +66,7 @@ class CLQ(DenseDetector):
             backbone: feature pyramid.
             head: gives logits as :class:`CLQHead` does.
             head_in_features: levels that the head reads, from fine to coarse; default all.
-            anchor_generator: see :func:`build_anchor_generator`.
+            anchor_generator: see :class:`CachedAnchorGenerator`.
             anchor_matcher: matches anchors to ground truth.
             criterion: the losses; its box coding and quality branch serve inference as well.
             num_classes: K.
@@ -110,7 +110,7 @@ class CLQ(DenseDetector):
             "backbone": backbone,
             "head": head,
             "head_in_features": head_in_features,
-            "anchor_generator": build_anchor_generator(strides),
+            "anchor_generator": CachedAnchorGenerator(strides),
             "anchor_matcher": ATSSMatcher(options.ATSS_TOPK),
             "criterion": CLQCriterion(
                 box2box_transform=head.box2box_transform,
