@@ -67,7 +67,8 @@ def predict_files(
         OSError: the output can't be written.
         ValueError: naming a missing or unreadable input, or an invalid argument.
     """
-    _check_threshold(score_threshold)
+    if not 0 <= score_threshold <= 1:
+        raise ValueError(f"--score-threshold is {score_threshold}; it must lie in [0, 1].")
     weights, output = os.path.expanduser(weights), Path(output).expanduser()
     inputs, unreadable = [Path(path).expanduser() for path in inputs], _Unreadable(skip_unreadable)
     ids = DataIds(Path(ids_from).expanduser()) if ids_from else None
@@ -227,11 +228,6 @@ def _predict(
             coco.add(source.name, found, frame=count - 1 if source.is_video else None)
             progress.update()
     return count
-
-
-def _check_threshold(threshold: float) -> None:
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"--score-threshold is {threshold}; it must lie in [0, 1].")
 
 
 def _report(
