@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .anchors import CachedAnchorGenerator
 from .candidates import CANDIDATE_RULES
-from .criterion import CLQCriterion, Samples
+from .criterion import CLQCriterion
 from .detections import Detections, chosen_instances, postprocess
 from .family import CLASS_LOSSES
 from .head import CLQHead
@@ -153,7 +153,7 @@ class CLQ(DenseDetector):
         features = [maps[name] for name in self.head_in_features]
         predictions = self.head(features)
         if targets is not None:
-            return self._losses(predictions, targets, normalizer)
+            return self.losses(self._transpose(predictions), targets, normalizer)
         detections = self._detect(images, features, predictions)
         return [
             {"instances": postprocess(found, sample.get("height", h), sample.get("width", w))}
@@ -193,16 +193,8 @@ class CLQ(DenseDetector):
         predictions: Predictions,
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        return self._losses(predictions, self._targets(features, gt_instances, images.image_sizes))
-
-    def _losses(
-        self, predictions: Predictions, targets: Targets, normalizer: Normalizer = normalize
-    ) -> dict[str, Tensor]:
-        anchors, gt_labels, gt_boxes, samples = targets
-        rows = self._transpose(predictions)
-        return self.losses(
-            anchors, *rows, gt_labels, gt_boxes, samples=samples, normalizer=normalizer
-        )
+        targets = self._targets(features, gt_instances, images.image_sizes)
+        return self.losses(self._transpose(predictions), targets)
 
     @staticmethod
     def _transpose(predictions: Predictions) -> Predictions:
@@ -256,29 +248,18 @@ class CLQ(DenseDetector):
         return height, width
 
     def losses(
-        self,
-        anchors: list[Boxes],
-        pred_logits: list[Tensor],
-        pred_dists: list[Tensor],
-        pred_quality: list[Tensor] | None,
-        gt_labels: list[Tensor],
-        gt_boxes: list[Tensor],
-        *,
-        samples: Samples | None = None,
-        normalizer: Normalizer = normalize,
+        self, rows: Predictions, targets: Targets, normalizer: Normalizer = normalize
     ) -> dict[str, Tensor]:
-        """Losses of :class:`CLQCriterion`, from the same arguments as lists.
-
-        Anchors and rows (N, H*W, D) of predictions come by level, labels and boxes by image.
-        """
+        """Losses of :class:`CLQCriterion`, from rows (N, H*W, D) of predictions on each level."""
+        pred_logits, pred_dists, pred_quality = rows
         return self.criterion(
-            Boxes.cat(anchors).tensor,
+            Boxes.cat(targets.anchors).tensor,
             torch.cat(pred_logits, dim=1),
             torch.cat(pred_dists, dim=1),
             None if pred_quality is None else torch.cat(pred_quality, dim=1),
-            torch.stack(gt_labels),
-            torch.stack(gt_boxes),
-            samples,
+            torch.stack(targets.gt_labels),
+            torch.stack(targets.gt_boxes),
+            targets.samples,
             normalizer,
         )
 
