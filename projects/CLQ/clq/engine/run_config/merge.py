@@ -91,10 +91,7 @@ def find_config(name: str) -> str:
 
 
 def _check_pairs(options: RunOptions) -> None:
-    """
-    Raises:
-        ValueError: a flag stands among the keys, or a key has no value.
-    """
+    """Reject a flag among the keys, a key without a value, and one that is given twice."""
     misplaced = [text for text in options.opts if str(text).startswith("--")]
     if misplaced:
         raise ValueError(f"{misplaced[0]} stands among the configuration keys; put it before them.")

@@ -58,10 +58,7 @@ def _load_and_check(cfg: CfgNode, name: str, *, for_training: bool) -> None:
 
 
 def _check_same_classes(cfg: CfgNode) -> None:
-    """
-    Raises:
-        ValueError: two data sets give the same class index to classes of other names.
-    """
+    """Reject data sets that give the same class index to classes of other names."""
     names = dict.fromkeys(_all_datasets(cfg))
     named = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
     first, *others = [name for name in names if named[name]] or [""]
