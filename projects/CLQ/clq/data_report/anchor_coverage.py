@@ -146,14 +146,11 @@ def check_matches(
         The warning, if any, and the number of images that were matched.
     """
     image_idxs = table.image_idxs[objects.rows]
-    counts = np.bincount(image_idxs, minlength=len(table.file_names))[images]
-    images = images[counts > 0]
+    images = images[np.isin(images, image_idxs)]
     images = images[evenly_spaced(len(images), limit)]
-    order = np.argsort(image_idxs, kind="stable")
-    starts, ends = (np.searchsorted(image_idxs[order], images, side) for side in ("left", "right"))
     matcher, unmatched, total = ATSSMatcher(scale.topk), [], 0
-    for image, start, end in zip(images, starts, ends):
-        members = order[start:end]
+    for image in images:
+        members = np.flatnonzero(image_idxs == image)
         padded = -(-objects.sizes[image] // scale.size_divisibility) * scale.size_divisibility
         boxes = Boxes(torch.as_tensor(objects.corners[members], dtype=torch.float32))
         anchors, grid = _anchors(scale.strides, *padded.tolist())
