@@ -213,7 +213,7 @@ class CLQ(DenseDetector):
         gt_instances: list[Instances],
         image_sizes: Sequence[tuple[int, int]],
         *,
-        grid: AnchorGrid | None = None,
+        grid: AnchorGrid,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Match the anchors of every image to its ground truth.
 
@@ -221,7 +221,7 @@ class CLQ(DenseDetector):
             anchors: the boxes of each level, R in all.
             gt_instances: of each image, with ``gt_boxes`` and ``gt_classes``.
             image_sizes: height and width of each image in pixels, before batching.
-            grid: layout of the anchors, see the matcher.
+            grid: layout of the anchors.
 
         Returns:
             Labels of each image, (R,), with ``num_classes`` for background and -1 for batch padding

@@ -68,7 +68,7 @@ def match(
     image_sizes: Sequence[tuple[int, int]],
     *,
     valid_hw: Sequence[tuple[int, int]],
-    grid: AnchorGrid | None,
+    grid: AnchorGrid,
     ignore_crowd: bool,
 ) -> tuple[Tensor, Tensor]:
     """Match a batch; with ``ignore_crowd`` background in crowds is labelled -1 too.
