@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from .anchors import CachedAnchorGenerator
 from .candidates import CANDIDATE_RULES
 from .criterion import CLQCriterion
+from .crowd import is_in_crowd, separate_crowds
 from .detections import Detections, chosen_instances, postprocess
 from .family import CLASS_LOSSES
 from .head import CLQHead
 from .loss_normalizer import Normalizer, normalize
 from .matcher import ATSSMatcher
 from .nearest_anchors import AnchorGrid
-from .targets import GroundTruth, Targets, match
+from .targets import GroundTruth, Targets
 
 # Class logits, coded boxes and, with a quality branch, quality logits: one tensor per level each.
 Predictions = tuple[list[Tensor], list[Tensor], list[Tensor] | None]
@@ -229,15 +230,19 @@ class CLQ(DenseDetector):
             zeros where nothing is matched.
         """
         ground_truth = GroundTruth.of(gt_instances, self.device)
-        matched_idxs, labels = match(
-            self.anchor_matcher,
+        objects = crowds = Boxes(ground_truth.boxes)
+        if self.ignore_crowd:
+            objects, crowds = separate_crowds(objects, ground_truth.classes)
+        matched_idxs, labels = self.anchor_matcher.match_batch(
             anchors,
-            ground_truth,
-            image_sizes,
-            valid_hw=[self._padded(size) for size in image_sizes],
+            [Boxes(boxes) for boxes in objects.tensor.split(ground_truth.counts)],
             grid=grid,
-            ignore_crowd=self.ignore_crowd,
+            valid_hw=[self._padded(size) for size in image_sizes],
         )
+        if self.ignore_crowd:
+            cells, by_image = Boxes.cat(anchors), crowds.tensor.split(ground_truth.counts)
+            in_crowd = [is_in_crowd(cells, Boxes(b), hw) for b, hw in zip(by_image, image_sizes)]
+            labels = labels.masked_fill((labels == 0) & torch.stack(in_crowd), -1)
         classes, boxes = ground_truth.at(matched_idxs, background=self.num_classes)
         return list(classes.masked_fill_(labels == -1, -1)), list(boxes)
 
