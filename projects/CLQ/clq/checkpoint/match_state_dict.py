@@ -15,6 +15,7 @@ from .weights_file import WeightsFile
 _BACKBONE = "backbone.bottom_up."
 _BODY = f"{_BACKBONE}body."  # of a torchvision extractor
 _STAGE = re.compile(rf"(?:{re.escape(_BACKBONE)})?res\d\.")
+_CLASSIFIER = re.compile(r"(?:stem\.fc|fc|head\.fc|linear|classifier)\.")
 _CLASS_PREDICTOR = ("head.cls_score.weight", "head.cls_score.bias")
 _COUNTER = "num_batches_tracked"  # of a batch norm, which not every release has
 
@@ -99,7 +100,7 @@ def _match_backbone(weights: WeightsFile, model: Mapping[str, Tensor]) -> Match:
     unknown = [
         name
         for name in left
-        if _STAGE.match(name) or name in skipped or (all_known and _is_unexpected(name))
+        if _STAGE.match(name) or name in skipped or (all_known and not _CLASSIFIER.match(name))
     ]
     needed = (trunk - optional) | state.keys()
     wanted = {name: model[name] for name in model if name in needed}
@@ -163,11 +164,6 @@ def _natural_key(name: str) -> list[tuple[int, str]]:
     return [
         (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)
     ]
-
-
-def _is_unexpected(name: str) -> bool:
-    """Tell whether a tensor that has no place belongs to no classifier either."""
-    return not re.match(r"(stem\.fc|fc|head\.fc|linear|classifier)\.", name)
 
 
 def _problems(

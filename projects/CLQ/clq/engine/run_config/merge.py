@@ -49,7 +49,10 @@ def merge_config(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
     cfg.OUTPUT_DIR = options.output_dir or cfg.OUTPUT_DIR
     with friendly_config_errors(cfg, keys=list(options.given)):
         cfg.merge_from_list(list(options.opts))
-    _expand_home(cfg)
+    expand = os.path.expanduser  # ~, which no shell does in a yaml
+    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = expand(cfg.OUTPUT_DIR), expand(cfg.MODEL.WEIGHTS)
+    for key in ("TRAIN_JSON", "VAL_JSON"):
+        cfg.DATASETS[key] = tuple(expand(str(path)) for path in cfg.DATASETS[key])
     return weights
 
 
@@ -67,14 +70,6 @@ def choices_made(options: RunOptions) -> list[str]:
         if others:
             notes.append(f"{key} is given twice: {value} is used, {', '.join(others)} is not.")
     return notes
-
-
-def _expand_home(cfg: CfgNode) -> None:
-    """Expand ``~`` in all paths, which no shell does in a yaml."""
-    expand = os.path.expanduser
-    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = expand(cfg.OUTPUT_DIR), expand(cfg.MODEL.WEIGHTS)
-    for key in ("TRAIN_JSON", "VAL_JSON"):
-        cfg.DATASETS[key] = tuple(expand(str(path)) for path in cfg.DATASETS[key])
 
 
 def find_config(name: str) -> str:
