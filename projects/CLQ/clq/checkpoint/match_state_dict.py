@@ -175,12 +175,7 @@ def _problems(
 ) -> list[str]:
     """Word what keeps a state from filling a model.
 
-    Args:
-        state: by the model's names.
-        model: its state.
-        unknown: names of the state that have no place in the model.
-        source_name: from the model's name of a tensor to that in the file.
-        unmatched: names in the file of tensors that have no place either.
+    No place in it have ``unknown``, names of the state, and ``unmatched``, names in the file.
     """
 
     def both(name: str) -> str:

@@ -131,12 +131,8 @@ class ATSSMatcher:
     ) -> Tensor:
         """The highest of :func:`_priorities` for each anchor of each image, 0 for none, (N, R).
 
-        Some boxes at a time; the order does not change the maximum.
-
-        Args:
-            layout: of the anchors.
-            gt_boxes: of each image.
-            limits: x and y in pixels where an image ends, (2, N).
+        Some boxes at a time; the order does not change the maximum. ``limits`` are x and y in
+        pixels where an image ends, (2, N).
         """
         boxes = torch.cat([per_image.tensor for per_image in gt_boxes]).t()  # (4, M)
         image_idxs = torch.cat(
