@@ -76,9 +76,16 @@ class Detector:
         images = [self._read(source) for source in sources]
         arrays = [image[:, :, ::-1] for image in images]
         found = self.predictor.detect_batch(arrays, batch_size=len(images))
+        kept = [instances[instances.scores >= threshold] for instances in found]
         return [
-            Result.of(image, instances, self.class_names, threshold)
-            for image, instances in zip(images, found, strict=True)
+            Result(
+                image,
+                boxes=instances.pred_boxes.tensor.numpy(),
+                scores=instances.scores.numpy(),
+                labels=instances.pred_classes.numpy(),
+                class_names=self.class_names,
+            )
+            for image, instances in zip(images, kept, strict=True)
         ]
 
     def _read(self, source: ImageSource) -> np.ndarray:
