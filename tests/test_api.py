@@ -92,6 +92,16 @@ def test_a_list_gives_a_list_in_its_order(detector: clq.Detector, tiny_data: Tin
     assert detector.predict([]) == []
 
 
+def test_images_of_one_size_pass_the_network_in_batches_of_any_size(detector: clq.Detector):
+    sizes = []
+    hook = detector.predictor.model.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0]))
+    )
+    detector.predict([np.zeros((32, 32, 3), np.uint8)] * 14, batch_size=10)
+    hook.remove()
+    assert sizes == [10, 4]
+
+
 def test_the_threshold_is_the_lowest_score(detector: clq.Detector, photo: Path):
     scores = detector.predict(photo, threshold=0).scores
     middle = float(scores[len(scores) // 2])

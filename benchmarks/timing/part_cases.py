@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import deform_conv2d
 
 from clq.modeling import ATSSMatcher
-from clq.modeling.anchors import build_anchor_generator
+from clq.modeling.anchors import CachedAnchorGenerator
 from clq.modeling.deform_conv import deform_conv3x3
 from clq.modeling.nearest_anchors import AnchorGrid
 
@@ -101,7 +101,7 @@ def _match(anchors: list[Boxes], boxes: Boxes) -> tuple[Tensor, Tensor]:
 
 def _anchors() -> list[Boxes]:
     """CLQ's, of each level."""
-    generator = build_anchor_generator(_STRIDES)
+    generator = CachedAnchorGenerator(_STRIDES)
     return generator([torch.zeros(1, 1, *size) for size in _level_sizes()])
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from clq.engine import TrainingStep
-from clq.engine.train_step import stop_on_nonfinite
+from clq.engine.train_step import _stop_on_nonfinite
 from clq.modeling.loss_normalizer import LossSums, Normalizer
 from reference.devices import current
 from reference.spoiling import largest_file
@@ -225,7 +225,7 @@ def stop(folder: Path | None, **losses: float) -> None:
         ({"loss_cls": torch.tensor(1.0)}, [{"file_name": "good.png"}]),
         ({name: torch.tensor(value) for name, value in losses.items()}, BATCH),
     ]
-    stop_on_nonfinite(losses, local, nn.Linear(1, 1), 7, folder)
+    _stop_on_nonfinite(losses, local, nn.Linear(1, 1), 7, folder)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -262,7 +262,7 @@ def test_a_mean_that_overflows_stops_too():
     with pytest.raises(
         FloatingPointError, match=r"not finite in iteration 7 \(loss_cls inf\); the"
     ):
-        stop_on_nonfinite({"loss_cls": math.inf}, local, nn.Linear(1, 1), 7, None)
+        _stop_on_nonfinite({"loss_cls": math.inf}, local, nn.Linear(1, 1), 7, None)
 
 
 def test_the_dump_holds_cpu_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -274,5 +274,5 @@ def test_the_dump_holds_cpu_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         model.weight = nn.Parameter(torch.empty(1, 1, device="cuda"))
     local = [({"loss_cls": torch.tensor(math.nan)}, BATCH)]
     with pytest.raises(FloatingPointError):
-        stop_on_nonfinite({"loss_cls": math.nan}, local, model, 7, tmp_path)
+        _stop_on_nonfinite({"loss_cls": math.nan}, local, model, 7, tmp_path)
     assert model.weight.is_cuda and saved[0]["model"]["weight"].is_cpu

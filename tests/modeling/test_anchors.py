@@ -5,7 +5,7 @@ import pickle
 
 import torch
 
-from clq.modeling.anchors import build_anchor_generator
+from clq.modeling.anchors import CachedAnchorGenerator
 from reference.members import build
 
 STRIDES = (8, 16)
@@ -20,7 +20,7 @@ def tensors(generator, features) -> list[torch.Tensor]:
 
 
 def test_the_same_shape_gives_the_same_tensors():
-    generator = build_anchor_generator(STRIDES)
+    generator = CachedAnchorGenerator(STRIDES)
     first = tensors(generator, maps(32, 64))
     other = tensors(generator, maps(64, 32))
     assert all(a is b for a, b in zip(first, tensors(generator, maps(32, 64))))
@@ -29,14 +29,14 @@ def test_the_same_shape_gives_the_same_tensors():
 
 
 def test_another_device_has_its_own_anchors():
-    generator = build_anchor_generator(STRIDES)
+    generator = CachedAnchorGenerator(STRIDES)
     tensors(generator, maps(32, 64))
     generator.to("meta")
     assert {level.device.type for level in tensors(generator, maps(32, 64))} == {"meta"}
 
 
 def test_a_copy_has_its_own_anchors_and_the_state_dict_none():
-    generator = build_anchor_generator(STRIDES)
+    generator = CachedAnchorGenerator(STRIDES)
     first = tensors(generator, maps(32, 64))
     for twin in (copy.deepcopy(generator), pickle.loads(pickle.dumps(generator))):
         for a, b in zip(first, tensors(twin, maps(32, 64))):

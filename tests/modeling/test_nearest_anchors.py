@@ -9,12 +9,8 @@ from detectron2.structures import Boxes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clq.modeling.nearest_anchors import (
-    AnchorGrid,
-    BruteForceNearest,
-    GridNearest,
-    unpack_candidates,
-)
+from clq.modeling.nearest_anchors import AnchorGrid, GridNearest, unpack_candidates
+from reference.nearest import BruteForceNearest
 
 INFINITY = float("inf")
 

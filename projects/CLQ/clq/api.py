@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -66,17 +66,27 @@ class Detector:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
         if not isinstance(images, list):
-            return next(self._predict([images], threshold))
+            return self._predict([images], threshold)[0]
         results: list[Result] = []
         for start in range(0, len(images), batch_size):
             results += self._predict(images[start : start + batch_size], threshold)
         return results
 
-    def _predict(self, sources: Sequence[ImageSource], threshold: float) -> Iterator[Result]:
+    def _predict(self, sources: Sequence[ImageSource], threshold: float) -> list[Result]:
         images = [self._read(source) for source in sources]
-        found = self.predictor.detect_batch([image[:, :, ::-1] for image in images])
-        for image, instances in zip(images, found, strict=True):
-            yield Result.of(image, instances, self.class_names, threshold)
+        arrays = [image[:, :, ::-1] for image in images]
+        found = self.predictor.detect_batch(arrays, batch_size=len(images))
+        kept = [instances[instances.scores >= threshold] for instances in found]
+        return [
+            Result(
+                image,
+                boxes=instances.pred_boxes.tensor.numpy(),
+                scores=instances.scores.numpy(),
+                labels=instances.pred_classes.numpy(),
+                class_names=self.class_names,
+            )
+            for image, instances in zip(images, kept, strict=True)
+        ]
 
     def _read(self, source: ImageSource) -> np.ndarray:
         """Read an image as (H, W, 3) uint8, RGB."""

@@ -15,7 +15,7 @@ from clq.config import get_clq_cfg
 from clq.config.serialize import dump_config
 from clq.engine import build_config, setup
 from clq.engine.run_config.weights_config import (
-    check_classes,
+    _check_classes,
     match_input_format,
     read_configured_weights,
 )
@@ -123,9 +123,9 @@ def test_without_names_the_number_must_agree():
         WeightsFile("detector", {"head.cls_score.weight": torch.ones(k, 1)}) for k in (3, 2)
     )
     with pytest.raises(ValueError, match="x.pth knows 3 classes, but the data set 'two' has 2"):
-        check_classes(three, "x.pth", "two")
-    check_classes(two, "x.pth", "two")
-    check_classes(WeightsFile("detector", {}), "x.pth", "two")
+        _check_classes(three, "x.pth", "two")
+    _check_classes(two, "x.pth", "two")
+    _check_classes(WeightsFile("detector", {}), "x.pth", "two")
 
 
 def test_weights_without_a_config_need_one(tiny_data: TinyData, tmp_path: Path):

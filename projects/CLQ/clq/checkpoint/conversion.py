@@ -51,7 +51,8 @@ def convert(
         ValueError: naming what is wrong.
     """
     target = Path(target)
-    _check_format(target)
+    if target.suffix not in _FORMATS:
+        raise ValueError(f"{target} must end in {' or '.join(_FORMATS)}.")
     path = Path(PathManager.get_local_path(normalize_path(source)))
     if path.exists() and target.exists() and path.samefile(target):
         raise ValueError(f"{target} is the file to convert; give the new one another name.")
@@ -96,9 +97,7 @@ def write_detector(
 
     Raises:
         OSError: naming the path.
-        ValueError: the path ends in something else.
     """
-    _check_format(path)
     if path.suffix == ".safetensors":
         file = _safetensors(tensors, config, class_names)
     else:
@@ -116,11 +115,6 @@ def _safetensors(tensors: Mapping[str, Tensor], config: str, class_names: Sequen
     on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     checksum = safetensors_checksum(save(on_cpu, metadata), metadata)
     return save(on_cpu, {**metadata, SHA256: checksum})
-
-
-def _check_format(path: Path) -> None:
-    if path.suffix not in _FORMATS:
-        raise ValueError(f"{path} must end in {' or '.join(_FORMATS)}.")
 
 
 def _config_of(weights: WeightsFile, source: str, config_file: str, opts: Sequence[str]) -> CfgNode:

@@ -15,6 +15,7 @@ from .weights_file import WeightsFile
 _BACKBONE = "backbone.bottom_up."
 _BODY = f"{_BACKBONE}body."  # of a torchvision extractor
 _STAGE = re.compile(rf"(?:{re.escape(_BACKBONE)})?res\d\.")
+_CLASSIFIER = re.compile(r"(?:stem\.fc|fc|head\.fc|linear|classifier)\.")
 _CLASS_PREDICTOR = ("head.cls_score.weight", "head.cls_score.bias")
 _COUNTER = "num_batches_tracked"  # of a batch norm, which not every release has
 
@@ -99,7 +100,7 @@ def _match_backbone(weights: WeightsFile, model: Mapping[str, Tensor]) -> Match:
     unknown = [
         name
         for name in left
-        if _STAGE.match(name) or name in skipped or (all_known and _is_unexpected(name))
+        if _STAGE.match(name) or name in skipped or (all_known and not _CLASSIFIER.match(name))
     ]
     needed = (trunk - optional) | state.keys()
     wanted = {name: model[name] for name in model if name in needed}
@@ -165,11 +166,6 @@ def _natural_key(name: str) -> list[tuple[int, str]]:
     ]
 
 
-def _is_unexpected(name: str) -> bool:
-    """Tell whether a tensor that has no place belongs to no classifier either."""
-    return not re.match(r"(stem\.fc|fc|head\.fc|linear|classifier)\.", name)
-
-
 def _problems(
     state: Mapping[str, Tensor],
     model: Mapping[str, Tensor],
@@ -179,12 +175,7 @@ def _problems(
 ) -> list[str]:
     """Word what keeps a state from filling a model.
 
-    Args:
-        state: by the model's names.
-        model: its state.
-        unknown: names of the state that have no place in the model.
-        source_name: from the model's name of a tensor to that in the file.
-        unmatched: names in the file of tensors that have no place either.
+    No place in it have ``unknown``, names of the state, and ``unmatched``, names in the file.
     """
 
     def both(name: str) -> str:

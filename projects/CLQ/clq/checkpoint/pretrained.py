@@ -124,19 +124,18 @@ def _is_intact(path: Path) -> bool:
 def _rename(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Pair tensors with torchvision's names by their order; kinds and shapes must agree."""
     with torch.device("meta"):
-        expected = torchvision.models.mobilenet_v2(weights=None).features.state_dict(
-            prefix="features."
-        )
-    names, given = (
-        [name for name in tensors if not name.endswith(_COUNTER)] for tensors in (expected, weights)
+        features = torchvision.models.mobilenet_v2(weights=None).features
+    expected, given = (
+        {name: value for name, value in tensors.items() if not name.endswith(_COUNTER)}
+        for tensors in (features.state_dict(prefix="features."), weights)
     )
-    theirs, ours = (
-        [(name.rpartition(".")[2], *tensors[name].shape) for name in keys]
-        for tensors, keys in ((weights, given), (expected, names))
+    ours, theirs = (
+        [(name.rpartition(".")[2], value.shape) for name, value in tensors.items()]
+        for tensors in (expected, given)
     )
     if theirs != ours:
         raise ValueError(
             f"the MobileNetV2 weights of {_WHEEL} do not fit torchvision's network: pass other "
             "weights in MODEL.WEIGHTS"
         )
-    return {new: weights[old] for old, new in zip(given, names)}
+    return dict(zip(expected, given.values()))

@@ -157,9 +157,7 @@ def _check_torch_pickles(path: Path, *, is_legacy: bool) -> None:
 def _verify_archive(path: Path) -> None:
     """Check the CRCs of a zip archive, at which PyTorch does not look.
 
-    Raises:
-        CorruptedFileError: a member has other bytes than were written.
-        Exception: of any kind; the archive is damaged elsewhere.
+    One that is damaged beside its members may raise an error of any kind.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -28,9 +28,7 @@ class WeightsFile:
     inferred_keys: dict[str, str] = field(default_factory=dict)  # a note for each guessed key
     metadata: dict[str, Any] = field(default_factory=dict)  # beside the tensors; an optimizer too
     source_name: Callable[[str], str] = str  # from our name of a tensor to that in the file
-    unmatched: list[str] = field(
-        default_factory=list
-    )  # names in the file that CLQ has no place for
+    unmatched: list[str] = field(default_factory=list)  # names in the file without a place here
 
     @property
     def num_classes(self) -> int | None:

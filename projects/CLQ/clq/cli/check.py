@@ -20,6 +20,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ..config import get_clq_cfg
@@ -43,23 +44,14 @@ def check(options: argparse.Namespace) -> list[DataReport]:
     with friendly_config_errors(cfg, file=file):
         scale = DetectorScale.from_config(cfg)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False  # as --train and --val set it
-    scope = ReportScope(num_images=options.images)
+    report = partial(report_data, cfg=cfg, scale=scale, scope=ReportScope(options.images))
     files = CocoFiles(options.json_file.expanduser(), options.image_root.expanduser())
-    reports = [report_data(files, cfg, scale, scope=scope)]
+    reports = [report(files)]
     if options.val:
         known = [] if reports[0].errors else reports[0].class_names
         val = CocoFiles(*(path.expanduser() for path in options.val))
-        reports.append(
-            report_data(
-                val,
-                cfg,
-                scale,
-                scope=scope,
-                for_training=False,
-                train_classes=known,
-                train_paths=reports[0].image_paths,
-            )
-        )
+        paths = reports[0].image_paths
+        reports.append(report(val, for_training=False, train_classes=known, train_paths=paths))
     return reports
 
 

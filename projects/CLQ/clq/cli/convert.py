@@ -30,21 +30,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument("source", metavar="IN", help="file or address of the weights")
     parser.add_argument("target", metavar="OUT", help="file to write, .safetensors or .pth")
     spare = parser.add_mutually_exclusive_group()
-    spare.add_argument(
-        "--keep-spare",
-        dest="spare",
-        action="store_const",
-        const=Spare.KEEP,
-        default=Spare.DROP_IF_SILENT,
-        help="keep the spare class channel as one more class",
-    )
-    spare.add_argument(
-        "--drop-spare",
-        dest="spare",
-        action="store_const",
-        const=Spare.DROP,
-        help="drop the spare class channel whatever it says",
-    )
+    for flag, value, text in (
+        ("--keep-spare", Spare.KEEP, "keep the spare class channel as one more class"),
+        ("--drop-spare", Spare.DROP, "drop the spare class channel whatever it says"),
+    ):
+        spare.add_argument(flag, dest="spare", action="store_const", const=value, help=text)
+    parser.set_defaults(spare=Spare.DROP_IF_SILENT)
     parser.add_argument(
         "--unsafe", action="store_true", help="let a pickle run code; only for files you trust"
     )

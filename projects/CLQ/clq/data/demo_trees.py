@@ -181,12 +181,8 @@ def _clip(boxes: list[Box], tile: tuple[int, int, int, int]) -> list[Box]:
     """The visible parts, in the tile's own pixels, of the boxes that the tile shows enough of."""
     kept = []
     for x0, y0, x1, y1 in boxes:
-        left, top, right, bottom = (
-            max(x0, tile[0]),
-            max(y0, tile[1]),
-            min(x1, tile[2]),
-            min(y1, tile[3]),
-        )
+        left, top = max(x0, tile[0]), max(y0, tile[1])
+        right, bottom = min(x1, tile[2]), min(y1, tile[3])
         visible = max(right - left, 0) * max(bottom - top, 0)
         if visible >= _MIN_VISIBLE * (x1 - x0) * (y1 - y0):
             kept.append((left - tile[0], top - tile[1], right - tile[0], bottom - tile[1]))

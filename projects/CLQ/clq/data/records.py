@@ -22,15 +22,6 @@ _LOAD_ERRORS = (
 )
 
 
-def knows_its_classes(name: str) -> bool:
-    """Tell whether a data set's classes are known, and checked, before it is loaded."""
-    metadata = MetadataCatalog.get(name)
-    return None not in (
-        metadata.get("thing_classes"),
-        metadata.get("thing_dataset_id_to_contiguous_id"),
-    )
-
-
 def load_records(names: str | Sequence[str], *, filter_empty: bool = False) -> list[dict[str, Any]]:
     """Load data sets as Detectron2 does, and complete what its format leaves open.
 

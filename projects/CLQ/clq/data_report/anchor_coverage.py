@@ -14,7 +14,7 @@ from detectron2.structures import Boxes
 from ..data.coco.findings import Finding, make_warnings
 from ..data.coco.table import CocoTable, evenly_spaced
 from ..data.transforms import ResizeShortestEdge
-from ..modeling.anchors import ANCHOR_SCALE, build_anchor_generator
+from ..modeling.anchors import ANCHOR_SCALE, CachedAnchorGenerator
 from ..modeling.backbones import build_without_weights
 from ..modeling.matcher import ATSSMatcher
 from ..modeling.nearest_anchors import AnchorGrid
@@ -146,14 +146,11 @@ def check_matches(
         The warning, if any, and the number of images that were matched.
     """
     image_idxs = table.image_idxs[objects.rows]
-    counts = np.bincount(image_idxs, minlength=len(table.file_names))[images]
-    images = images[counts > 0]
+    images = images[np.isin(images, image_idxs)]
     images = images[evenly_spaced(len(images), limit)]
-    order = np.argsort(image_idxs, kind="stable")
-    starts, ends = (np.searchsorted(image_idxs[order], images, side) for side in ("left", "right"))
     matcher, unmatched, total = ATSSMatcher(scale.topk), [], 0
-    for image, start, end in zip(images, starts, ends):
-        members = order[start:end]
+    for image in images:
+        members = np.flatnonzero(image_idxs == image)
         padded = -(-objects.sizes[image] // scale.size_divisibility) * scale.size_divisibility
         boxes = Boxes(torch.as_tensor(objects.corners[members], dtype=torch.float32))
         anchors, grid = image_anchors(scale.strides, *padded.tolist())
@@ -178,4 +175,4 @@ def image_anchors(
 ) -> tuple[list[Boxes], AnchorGrid]:
     """Generate the anchors of a padded image."""
     maps = [torch.empty(0, -(-height // s), -(-width // s)) for s in strides]
-    return build_anchor_generator(strides)(maps), AnchorGrid.of(strides, maps)
+    return CachedAnchorGenerator(strides)(maps), AnchorGrid.of(strides, maps)

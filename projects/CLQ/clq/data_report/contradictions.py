@@ -6,7 +6,7 @@ Letters: N images, M annotations.
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,67 +32,44 @@ def check_contradictions(table: CocoTable) -> list[Finding]:
 
 
 def check_repeated_images(
-    table: CocoTable, image_root: str | Path, *, by_content: bool
+    table: CocoTable, image_root: str | Path, train_paths: Sequence[str], *, by_content: bool
 ) -> list[Finding]:
-    """Warn of image files that have several entries, each without the objects of the others.
+    """Warn of images that have several entries, and of those that are also trained on.
 
     Args:
         table: usable entries.
         image_root: folder that their names start from.
+        train_paths: image files to train on, if the entries are of evaluation data.
         by_content: look for copies under other names, too.
     """
-    paths = table.image_paths(image_root)
-    first = _first_equal(map(os.path.abspath, paths))
-    if by_content:
-        fingerprints = _fingerprints(paths)
-        copies = _first_equal(fingerprints)
-        first = np.where(first == np.arange(len(paths)), copies, first)
-    rows = np.flatnonzero(first != np.arange(len(paths)))
-    return make_warnings(
+    paths, num_train = [*train_paths, *table.image_paths(image_root)], len(train_paths)
+    first = np.arange(len(table.file_names))
+    is_shared = np.zeros(len(first), dtype=bool)
+    names: list[Hashable] = list(map(os.path.abspath, paths))
+    for keys in [names, _fingerprints(paths)] if by_content else [names]:
+        first = np.minimum(first, _first_equal(keys[num_train:]))
+        is_shared |= _first_equal(keys)[num_train:] < num_train
+    findings = make_warnings(
         "repeated_image",
         "images that are listed before",
-        rows,
+        np.flatnonzero(first != np.arange(len(first))),
         lambda row: table.image_example(
             row, f"is the same image as {quote_unprintable(table.file_names[first[row]])}"
         ),
-        total=len(paths),
+        total=len(first),
         consequence="each entry teaches the objects of the other as background: make them one",
     )
-
-
-def check_shared_images(
-    table: CocoTable,
-    image_root: str | Path,
-    train_paths: Sequence[str],
-    *,
-    by_content: bool,
-) -> list[Finding]:
-    """Warn of evaluation images that are training images, so that AP is too high.
-
-    Args:
-        table: usable entries of the evaluation data.
-        image_root: folder that their names start from.
-        train_paths: files to train on.
-        by_content: look for copies under other names, too.
-    """
-    paths = table.image_paths(image_root)
-    known = {os.path.abspath(path) for path in train_paths}
-    is_shared = np.array([os.path.abspath(path) in known for path in paths], dtype=bool)
-    if by_content:
-        found = _fingerprints([*train_paths, *paths])
-        of_training = set(found[: len(train_paths)])
-        is_shared |= [print_ in of_training for print_ in found[len(train_paths) :]]
-    return make_warnings(
+    return findings + make_warnings(
         "training_images",
         "images that are also trained on",
         np.flatnonzero(is_shared),
         lambda row: table.image_example(row, "is in the training data"),
-        total=len(paths),
+        total=len(first),
         consequence="AP is higher than on images that the detector has not seen",
     )
 
 
-def _first_equal(keys: Iterable[Hashable]) -> np.ndarray:
+def _first_equal(keys: Sequence[Hashable]) -> np.ndarray:
     """Index of the first key that equals each key, (len(keys),)."""
     first: dict[Hashable, int] = {}
     return np.array([first.setdefault(key, i) for i, key in enumerate(keys)], dtype=np.int64)
@@ -128,7 +105,7 @@ def _check_repeated_objects(table: CocoTable) -> list[Finding]:
     """Warn of boxes that an image has twice, of one class or of two."""
     objects = table.objects
     boxes = zip(table.image_idxs[objects].tolist(), map(tuple, table.boxes[objects].tolist()))
-    first = _first_equal(boxes)
+    first = _first_equal(list(boxes))
     repeated = first != np.arange(len(objects))
     rows, others = objects[repeated], objects[first[repeated]]
     same_class = table.classes[rows] == table.classes[others]

@@ -100,48 +100,37 @@ def check_images(
 
 
 def _find_problems(
-    table: CocoTable,
-    image_root: str | Path,
-    missing: np.ndarray,
-    outcomes: dict[int, Outcome],
+    table: CocoTable, image_root: str | Path, missing: np.ndarray, outcomes: dict[int, Outcome]
 ) -> list[Finding]:
     """Report files that are missing, unreadable, or of another size than the json states."""
     paths = table.image_paths(image_root)
+    unreadable = {row: reason for row, reason in outcomes.items() if isinstance(reason, str)}
+    differing = {
+        row: facts
+        for row, facts in outcomes.items()
+        if not isinstance(facts, str) and not _is_usable(table, row, facts)
+    }
 
-    def state(row: int) -> str:
-        outcome = outcomes.get(row)
-        if outcome is None:
-            if os.path.exists(paths[row]):
-                return f"can't be read ({NO_FILE})"
-            name = table.file_names[row]
-            return f"does not exist{hint_at_file(image_root, name)}"
-        if isinstance(outcome, str):
-            return f"can't be read ({outcome})"
-        width, height = table.sizes[row].tolist()
-        return (
-            f"has {outcome.width} x {outcome.height} pixels, but the json says {width} x {height}"
-        )
+    def why_missing(row: int) -> str:
+        if os.path.exists(paths[row]):
+            return f"can't be read ({NO_FILE})"
+        return f"does not exist{hint_at_file(image_root, table.file_names[row])}"
+
+    def why_unreadable(row: int) -> str:
+        return f"can't be read ({unreadable[row]})"
+
+    def both_sizes(row: int) -> str:
+        stated, facts = table.sizes[row].tolist(), differing[row]
+        return "has {} x {} pixels, but the json says {} x {}".format(*facts[:2], *stated)
 
     findings: list[Finding] = []
-    for kind, what, rows in (
-        ("missing_image", "images that are not in the folder", missing),
-        (
-            "unreadable_image",
-            "images that can't be read",
-            [row for row, outcome in outcomes.items() if isinstance(outcome, str)],
-        ),
-        (
-            "wrong_size",
-            "images of another size than the json says",
-            [
-                row
-                for row, outcome in outcomes.items()
-                if not isinstance(outcome, str) and not _is_usable(table, row, outcome)
-            ],
-        ),
+    for kind, what, rows, predicate in (
+        ("missing_image", "images that are not in the folder", missing, why_missing),
+        ("unreadable_image", "images that can't be read", unreadable, why_unreadable),
+        ("wrong_size", "images of another size than the json says", differing, both_sizes),
     ):
         findings += make_findings(
-            kind, what, rows, lambda row: table.image_example(row, state(row))
+            kind, what, rows, lambda row: table.image_example(row, predicate(row))
         )
     return findings
 

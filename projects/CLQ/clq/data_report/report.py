@@ -19,7 +19,7 @@ from ..data.coco.table import CocoTable, evenly_spaced
 from ..data.coco.validate import load_and_validate
 from .anchor_coverage import DetectorScale, check_matches, check_scale, scale_objects
 from .annotation_health import check_health
-from .contradictions import check_contradictions, check_repeated_images, check_shared_images
+from .contradictions import check_contradictions, check_repeated_images
 from .image_checks import check_images, decode, read_header
 
 
@@ -133,11 +133,9 @@ def report_data(
     findings += check_health(table, keeps_empty=not cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
     findings += check_contradictions(table)
     # Contents only where everything is read: file names are enough for the start of a training run.
-    findings += check_repeated_images(table, files.image_root, by_content=scope.decodes)
-    if train_paths:
-        findings += check_shared_images(
-            table, files.image_root, train_paths, by_content=scope.decodes
-        )
+    findings += check_repeated_images(
+        table, files.image_root, train_paths, by_content=scope.decodes
+    )
     findings += _check_crowded(table, cfg.TEST.DETECTIONS_PER_IMAGE)
     objects = scale_objects(table, scale)
     findings += check_scale(table, objects, scale)

@@ -27,23 +27,19 @@ def run_in_process(options: RunOptions) -> OrderedDict:
         ValueError: see :func:`clq.engine.setup`.
     """
     try:
-        return _run(options)
+        cfg = setup(options)
+        if not options.eval_only:
+            trainer = CLQTrainer(cfg)
+            trainer.resume_or_load(resume=options.resume)
+            trainer.train()
+            return trainer.last_results
+        model = CLQTrainer.build_model(cfg).eval()
+        CompleteCheckpointer(model, trusted=cfg.MODEL.TRUST_WEIGHTS).load(cfg.MODEL.WEIGHTS)
+        check_finite(model, cfg.MODEL.WEIGHTS)
+        if cfg.MODEL.FAST_INFERENCE:
+            model = fast_inference_model(model)
+        results = CLQTrainer.test(cfg, model)
+        write_final_report(cfg, cfg.MODEL.WEIGHTS, trained=False)
+        return results
     finally:
         unlock_folders()
-
-
-def _run(options: RunOptions) -> OrderedDict:
-    cfg = setup(options)
-    if not options.eval_only:
-        trainer = CLQTrainer(cfg)
-        trainer.resume_or_load(resume=options.resume)
-        trainer.train()
-        return trainer.last_results
-    model = CLQTrainer.build_model(cfg).eval()
-    CompleteCheckpointer(model, trusted=cfg.MODEL.TRUST_WEIGHTS).load(cfg.MODEL.WEIGHTS)
-    check_finite(model, cfg.MODEL.WEIGHTS)
-    if cfg.MODEL.FAST_INFERENCE:
-        model = fast_inference_model(model)
-    results = CLQTrainer.test(cfg, model)
-    write_final_report(cfg, cfg.MODEL.WEIGHTS, trained=False)
-    return results

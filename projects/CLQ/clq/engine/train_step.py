@@ -116,7 +116,7 @@ class TrainingStep(SimpleTrainer):
         storage = get_event_storage()
         if not math.isfinite(total):
             local = list(zip(losses, micro_batches))
-            stop_on_nonfinite(means, local, self._network, storage.iter, self._folder)
+            _stop_on_nonfinite(means, local, self._network, storage.iter, self._folder)
         if comm.is_main_process():
             storage.put_scalar("data_time", data_time)
             storage.put_scalar("total_loss", total)
@@ -147,7 +147,7 @@ class TrainingStep(SimpleTrainer):
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
 
 
-def stop_on_nonfinite(
+def _stop_on_nonfinite(
     losses: Mapping[str, float],
     local: Sequence[tuple[Losses, Batch]],
     model: nn.Module,
@@ -159,16 +159,11 @@ def stop_on_nonfinite(
     ``nonfinite_<iteration>.pth`` holds the losses, the batch as the model got it (``images``,
     ``gt_boxes`` in pixels and ``gt_classes``, ``file_names``) and the weights before the step; it
     loads with ``torch.load`` on any machine. The process whose own losses are not finite writes it.
+    The error is the same in all processes; it names the losses, the images and the file.
 
     Args:
         losses: means over processes, by name.
         local: losses of each micro-batch of this process, and its images.
-        model: that gave the losses.
-        iteration: of the training run.
-        folder: for the file; None writes none.
-
-    Raises:
-        FloatingPointError: the same in all processes, naming the losses, the images and the file.
     """
     is_bad = [not torch.stack(list(own.values())).isfinite().all() for own, _ in local]
     report = _report(*local[is_bad.index(True)], model, iteration, folder) if any(is_bad) else ""

@@ -135,9 +135,9 @@ def _describe_resources(error: BaseException, hint: str) -> str | None:
 
 def _describe(error: Exception, hint: str) -> str | None:
     """Describe a user error; None for any other."""
-    if isinstance(error, OSError) and error.errno not in (None, errno.EMFILE) and error.filename:
-        return f"{error.filename} can't be read or written ({error.strerror})."
     if isinstance(error, USER_ERRORS) and getattr(error, "errno", None) != errno.EMFILE:
+        if isinstance(error, OSError) and error.errno is not None and error.filename:
+            return f"{error.filename} can't be read or written ({error.strerror})."
         return str(error)
     if is_peer_failure(error):
         return _PEER_ENDED
@@ -146,13 +146,10 @@ def _describe(error: Exception, hint: str) -> str | None:
         return resources
     if isinstance(error, ProcessExitedException) and error.signal_name:
         return f"a process of the run was ended by {error.signal_name}; {hint}."
-    if isinstance(
-        error, ProcessRaisedException
-    ):  # it holds the traceback of the other process as text
-        found = _ERROR.fullmatch(str(error).rstrip())
-        kind = {**vars(builtins), "DownloadError": DownloadError}.get(
-            found["name"] if found else ""
-        )
-        is_user_error = isinstance(kind, type) and issubclass(kind, USER_ERRORS)
-        return found["text"] if found and is_user_error else None
-    return None
+    if not isinstance(error, ProcessRaisedException):
+        return None
+    # It holds the traceback of the other process as text.
+    found = _ERROR.fullmatch(str(error).rstrip())
+    kind = {**vars(builtins), "DownloadError": DownloadError}.get(found["name"] if found else "")
+    is_user_error = isinstance(kind, type) and issubclass(kind, USER_ERRORS)
+    return found["text"] if found and is_user_error else None

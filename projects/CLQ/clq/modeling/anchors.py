@@ -14,33 +14,24 @@ ANCHOR_SCALE = 8
 _MAX_SHAPES = 32
 
 
-def build_anchor_generator(strides: Sequence[int]) -> "CachedAnchorGenerator":
-    """One square anchor of ``ANCHOR_SCALE`` strides in each cell, centred on index times stride."""
-    return CachedAnchorGenerator(
-        sizes=[[ANCHOR_SCALE * stride] for stride in strides],
-        aspect_ratios=[1.0],
-        strides=list(strides),
-        offset=0.0,
-    )
-
-
 def anchor_strides(anchors: Tensor) -> Tensor:
     """Stride of each anchor's level in pixels, (P, 1), from anchors xyxy in pixels, (P, 4)."""
     return (anchors[:, 2:3] - anchors[:, 0:1]) / ANCHOR_SCALE
 
 
 class CachedAnchorGenerator(DefaultAnchorGenerator):
-    """Detectron2's, with a cache: a step neither computes anchors nor copies them to its device."""
+    """One square anchor of ``ANCHOR_SCALE`` strides in each cell, centred on index times stride.
 
-    def __init__(
-        self,
-        *,
-        sizes: list[list[float]],
-        aspect_ratios: list[float],
-        strides: list[int],
-        offset: float,
-    ) -> None:
-        super().__init__(sizes=sizes, aspect_ratios=aspect_ratios, strides=strides, offset=offset)
+    With a cache: a step neither computes anchors nor copies them to its device.
+    """
+
+    def __init__(self, strides: Sequence[int]) -> None:
+        """
+        Args:
+            strides: of the levels, in pixels.
+        """
+        sizes = [[ANCHOR_SCALE * stride] for stride in strides]
+        super().__init__(sizes=sizes, aspect_ratios=[1.0], strides=list(strides), offset=0.0)
         self._cache: Cache[list[Boxes]] = Cache(_MAX_SHAPES)
 
     def forward(self, features: Sequence[Tensor]) -> list[Boxes]:

@@ -118,7 +118,9 @@ class TorchvisionFeatures(Backbone):
                     "up to its last output."
                 )
             layers[layer].requires_grad_(False)
-        self._node_of = dict(zip(self._level_names(shapes), out_nodes))
+        # Detectron2's names by stride: res3 for stride 8, res4 for 16, res5 for 32.
+        levels = [f"res{int(shape.stride).bit_length() - 1}" for shape in shapes]
+        self._node_of = dict(zip(levels, out_nodes))
         self._shapes = dict(zip(self._node_of, shapes))
 
     @torch.no_grad()
@@ -148,11 +150,6 @@ class TorchvisionFeatures(Backbone):
                 )
             shapes.append(ShapeSpec(channels=x.shape[1], stride=size // x.shape[2]))
         return shapes
-
-    @staticmethod
-    def _level_names(shapes: Sequence[ShapeSpec]) -> list[str]:
-        """Detectron2's names by stride: res3 for stride 8, res4 for 16, res5 for 32."""
-        return [f"res{int(shape.stride).bit_length() - 1}" for shape in shapes]
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images (N, 3, H, W) to the feature maps by level name."""

@@ -56,7 +56,8 @@ def best_pairs(
     num_classes = pred_logits.shape[1]
     pairs = (pred_logits > _logit_lower_bound(score_thresh)).flatten().nonzero().squeeze(1)  # (Q,)
     rows, classes = pairs // num_classes, pairs % num_classes
-    log_scores = _log_scores(pred_logits, pred_quality, rows, classes, alpha)
+    quality = None if pred_quality is None else pred_quality[rows]  # (Q, 1)
+    log_scores = joint_scores(pred_logits[rows, classes].unsqueeze(1), quality, alpha)[0].squeeze(1)
     passes = log_scores.exp() > score_thresh
     order, ranks = _ranked(log_scores.masked_fill(~passes, -torch.inf), rows, sizes)
     is_chosen = passes[order] & (ranks < topk)
@@ -94,14 +95,6 @@ def best_anchors(
         topk=topk * pred_logits.shape[1],
     )
     return found._replace(rows=order[found.rows])
-
-
-def _log_scores(
-    pred_logits: Tensor, pred_quality: Tensor | None, rows: Tensor, classes: Tensor, alpha: float
-) -> Tensor:
-    """Log joint scores of pairs, (Q,)."""
-    quality = None if pred_quality is None else pred_quality[rows]  # (Q, 1)
-    return joint_scores(pred_logits[rows, classes].unsqueeze(1), quality, alpha)[0].squeeze(1)
 
 
 def _ranked(log_scores: Tensor, rows: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:

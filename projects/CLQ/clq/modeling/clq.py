@@ -16,16 +16,17 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from .anchors import build_anchor_generator
+from .anchors import CachedAnchorGenerator
 from .candidates import CANDIDATE_RULES
-from .criterion import CLQCriterion, Samples
+from .criterion import CLQCriterion
+from .crowd import is_in_crowd, separate_crowds
 from .detections import Detections, chosen_instances, postprocess
 from .family import CLASS_LOSSES
 from .head import CLQHead
 from .loss_normalizer import Normalizer, normalize
 from .matcher import ATSSMatcher
 from .nearest_anchors import AnchorGrid
-from .targets import GroundTruth, Targets, match
+from .targets import GroundTruth, Targets
 
 # Class logits, coded boxes and, with a quality branch, quality logits: one tensor per level each.
 Predictions = tuple[list[Tensor], list[Tensor], list[Tensor] | None]
@@ -66,7 +67,7 @@ class CLQ(DenseDetector):
             backbone: feature pyramid.
             head: gives logits as :class:`CLQHead` does.
             head_in_features: levels that the head reads, from fine to coarse; default all.
-            anchor_generator: see :func:`build_anchor_generator`.
+            anchor_generator: see :class:`CachedAnchorGenerator`.
             anchor_matcher: matches anchors to ground truth.
             criterion: the losses; its box coding and quality branch serve inference as well.
             num_classes: K.
@@ -110,7 +111,7 @@ class CLQ(DenseDetector):
             "backbone": backbone,
             "head": head,
             "head_in_features": head_in_features,
-            "anchor_generator": build_anchor_generator(strides),
+            "anchor_generator": CachedAnchorGenerator(strides),
             "anchor_matcher": ATSSMatcher(options.ATSS_TOPK),
             "criterion": CLQCriterion(
                 box2box_transform=head.box2box_transform,
@@ -153,7 +154,7 @@ class CLQ(DenseDetector):
         features = [maps[name] for name in self.head_in_features]
         predictions = self.head(features)
         if targets is not None:
-            return self._losses(predictions, targets, normalizer)
+            return self.losses(self._transpose(predictions), targets, normalizer)
         detections = self._detect(images, features, predictions)
         return [
             {"instances": postprocess(found, sample.get("height", h), sample.get("width", w))}
@@ -193,16 +194,8 @@ class CLQ(DenseDetector):
         predictions: Predictions,
         gt_instances: list[Instances],
     ) -> dict[str, Tensor]:
-        return self._losses(predictions, self._targets(features, gt_instances, images.image_sizes))
-
-    def _losses(
-        self, predictions: Predictions, targets: Targets, normalizer: Normalizer = normalize
-    ) -> dict[str, Tensor]:
-        anchors, gt_labels, gt_boxes, samples = targets
-        rows = self._transpose(predictions)
-        return self.losses(
-            anchors, *rows, gt_labels, gt_boxes, samples=samples, normalizer=normalizer
-        )
+        targets = self._targets(features, gt_instances, images.image_sizes)
+        return self.losses(self._transpose(predictions), targets)
 
     @staticmethod
     def _transpose(predictions: Predictions) -> Predictions:
@@ -221,7 +214,7 @@ class CLQ(DenseDetector):
         gt_instances: list[Instances],
         image_sizes: Sequence[tuple[int, int]],
         *,
-        grid: AnchorGrid | None = None,
+        grid: AnchorGrid,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Match the anchors of every image to its ground truth.
 
@@ -229,7 +222,7 @@ class CLQ(DenseDetector):
             anchors: the boxes of each level, R in all.
             gt_instances: of each image, with ``gt_boxes`` and ``gt_classes``.
             image_sizes: height and width of each image in pixels, before batching.
-            grid: layout of the anchors, see the matcher.
+            grid: layout of the anchors.
 
         Returns:
             Labels of each image, (R,), with ``num_classes`` for background and -1 for batch padding
@@ -237,15 +230,19 @@ class CLQ(DenseDetector):
             zeros where nothing is matched.
         """
         ground_truth = GroundTruth.of(gt_instances, self.device)
-        matched_idxs, labels = match(
-            self.anchor_matcher,
+        objects = crowds = Boxes(ground_truth.boxes)
+        if self.ignore_crowd:
+            objects, crowds = separate_crowds(objects, ground_truth.classes)
+        matched_idxs, labels = self.anchor_matcher.match_batch(
             anchors,
-            ground_truth,
-            image_sizes,
-            valid_hw=[self._padded(size) for size in image_sizes],
+            [Boxes(boxes) for boxes in objects.tensor.split(ground_truth.counts)],
             grid=grid,
-            ignore_crowd=self.ignore_crowd,
+            valid_hw=[self._padded(size) for size in image_sizes],
         )
+        if self.ignore_crowd:
+            cells, by_image = Boxes.cat(anchors), crowds.tensor.split(ground_truth.counts)
+            in_crowd = [is_in_crowd(cells, Boxes(b), hw) for b, hw in zip(by_image, image_sizes)]
+            labels = labels.masked_fill((labels == 0) & torch.stack(in_crowd), -1)
         classes, boxes = ground_truth.at(matched_idxs, background=self.num_classes)
         return list(classes.masked_fill_(labels == -1, -1)), list(boxes)
 
@@ -256,29 +253,18 @@ class CLQ(DenseDetector):
         return height, width
 
     def losses(
-        self,
-        anchors: list[Boxes],
-        pred_logits: list[Tensor],
-        pred_dists: list[Tensor],
-        pred_quality: list[Tensor] | None,
-        gt_labels: list[Tensor],
-        gt_boxes: list[Tensor],
-        *,
-        samples: Samples | None = None,
-        normalizer: Normalizer = normalize,
+        self, rows: Predictions, targets: Targets, normalizer: Normalizer = normalize
     ) -> dict[str, Tensor]:
-        """Losses of :class:`CLQCriterion`, from the same arguments as lists.
-
-        Anchors and rows (N, H*W, D) of predictions come by level, labels and boxes by image.
-        """
+        """Losses of :class:`CLQCriterion`, from rows (N, H*W, D) of predictions on each level."""
+        pred_logits, pred_dists, pred_quality = rows
         return self.criterion(
-            Boxes.cat(anchors).tensor,
+            Boxes.cat(targets.anchors).tensor,
             torch.cat(pred_logits, dim=1),
             torch.cat(pred_dists, dim=1),
             None if pred_quality is None else torch.cat(pred_quality, dim=1),
-            torch.stack(gt_labels),
-            torch.stack(gt_boxes),
-            samples,
+            torch.stack(targets.gt_labels),
+            torch.stack(targets.gt_boxes),
+            targets.samples,
             normalizer,
         )
 

@@ -41,7 +41,9 @@ def chosen_instances(found: Candidates, boxes: Tensor, image_size: tuple[int, in
     """
     clipped = _clipped(boxes, image_size)
     min_side = _MIN_SIDE * max(image_size)
-    is_sound = boxes.isfinite().all(dim=1) & (_sides(clipped) > min_side).all(dim=1)  # (Q,)
+    is_sound = boxes.isfinite().all(dim=1) & (clipped[:, 2:] - clipped[:, :2] > min_side).all(
+        dim=1
+    )  # (Q,)
     is_unsound = found.is_chosen & ~is_sound
     count, unsound = divmod(int(2 * found.is_chosen.sum() + is_unsound.any()), 2)
     candidates = Instances(
@@ -77,8 +79,3 @@ def _clipped(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     x, y = boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)  # (Q, 2)
     return torch.stack((x, y), dim=2).flatten(1)
-
-
-def _sides(boxes: Tensor) -> Tensor:
-    """Widths and heights of boxes xyxy, (Q, 2)."""
-    return boxes[:, 2:] - boxes[:, :2]

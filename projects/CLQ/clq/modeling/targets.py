@@ -15,9 +15,6 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from .criterion import Samples
-from .crowd import is_in_crowd, separate_crowds
-from .matcher import ATSSMatcher
-from .nearest_anchors import AnchorGrid
 
 
 class Targets(NamedTuple):
@@ -59,38 +56,3 @@ class GroundTruth(NamedTuple):
         classes = F.pad(self.classes, (0, 1), value=background)
         boxes = F.pad(self.boxes, (0, 0, 0, 1))
         return classes[matched_idxs], boxes[matched_idxs]
-
-
-def match(
-    matcher: ATSSMatcher,
-    anchors: list[Boxes],
-    ground_truth: GroundTruth,
-    image_sizes: Sequence[tuple[int, int]],
-    *,
-    valid_hw: Sequence[tuple[int, int]],
-    grid: AnchorGrid | None,
-    ignore_crowd: bool,
-) -> tuple[Tensor, Tensor]:
-    """Match a batch; with ``ignore_crowd`` background in crowds is labelled -1 too.
-
-    Args:
-        matcher: see there for ``anchors``, ``valid_hw``, ``grid`` and what is returned.
-        anchors: of each level.
-        ground_truth: of the batch, on the device of the anchors.
-        image_sizes: height and width of each image in pixels, before batching.
-        valid_hw: likewise, as they belong to the image in the batch.
-        grid: layout of the anchors.
-        ignore_crowd: whether boxes of the class ``CROWD_CLASS`` are crowds, see :mod:`crowd`.
-    """
-    objects = crowds = Boxes(ground_truth.boxes)
-    if ignore_crowd:
-        objects, crowds = separate_crowds(objects, ground_truth.classes)
-    by_image = [Boxes(boxes) for boxes in objects.tensor.split(ground_truth.counts)]
-    matched_idxs, labels = matcher.match_batch(anchors, by_image, grid=grid, valid_hw=valid_hw)
-    if not ignore_crowd:
-        return matched_idxs, labels
-    cells, crowds_by_image = Boxes.cat(anchors), crowds.tensor.split(ground_truth.counts)
-    in_crowd = torch.stack(
-        [is_in_crowd(cells, Boxes(boxes), hw) for boxes, hw in zip(crowds_by_image, image_sizes)]
-    )
-    return matched_idxs, labels.masked_fill((labels == 0) & in_crowd, -1)

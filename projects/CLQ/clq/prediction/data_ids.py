@@ -1,5 +1,6 @@
 """Ids of a data set's own json, for predictions that its tools can take."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -24,10 +25,9 @@ class DataIds:
         if table.errors:
             raise ValueError(f"--ids-from: {describe_errors(table.errors, json_file)}.")
         self._categories = dict(zip(table.class_names, table.category_ids, strict=True))
-        self._images: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+        self._images: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for name, id_ in zip(table.file_names, table.image_ids.tolist(), strict=True):
-            parts = PurePosixPath(name).parts
-            self._images.setdefault(parts[-1] if parts else "", []).append((parts, id_))
+            self._images[PurePosixPath(name).parts].append(id_)
 
     def of_classes(self, class_names: Sequence[str]) -> list[int]:
         """Return the category ids of a detector's classes.
@@ -62,17 +62,13 @@ class DataIds:
         return ids
 
     def _image_id(self, source: Source) -> int:
-        path = source.path.absolute().parts
-        found = [
-            (len(parts), id_)
-            for parts, id_ in self._images.get(path[-1], [])
-            if path[len(path) - len(parts) :] == parts
-        ]
-        best = [id_ for length, id_ in found if length == max(found)[0]]
-        if source.is_video or len(best) != 1:
-            number = "several images" if best else "no image"
+        parts = source.path.absolute().parts
+        endings = (parts[start:] for start in range(len(parts)))
+        ids = next((self._images[ending] for ending in endings if ending in self._images), [])
+        if source.is_video or len(ids) != 1:
+            number = "several images" if ids else "no image"
             raise ValueError(
                 f"{source.path} is {number} of {self._file} by its name; --ids-from takes the "
                 "images of its json alone, in the folders that it names."
             )
-        return best[0]
+        return ids[0]

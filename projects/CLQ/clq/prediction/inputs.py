@@ -107,11 +107,9 @@ def probe(path: Path, root: Path) -> Source:
             # MPO, of many phones, has the same picture once more, for depth or preview.
             has_more = getattr(image, "is_animated", False) and image.format != "MPO"
             return Source(path, name, is_deep=is_deep(image), has_more=has_more)
-    except Image.UnidentifiedImageError as error:
-        if suffix in IMAGE_SUFFIXES:
-            raise UnreadableError(f"{path} can't be read ({reason_of(error)})") from error
-        return _probe_video(path, name)
     except READ_ERRORS as error:
+        if isinstance(error, Image.UnidentifiedImageError) and suffix not in IMAGE_SUFFIXES:
+            return _probe_video(path, name)
         raise UnreadableError(f"{path} can't be read ({reason_of(error)})") from error
 
 

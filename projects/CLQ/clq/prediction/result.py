@@ -3,8 +3,6 @@
 Letters: H, W height and width of the image in pixels, P detections.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,27 +32,6 @@ class Result:
     scores: np.ndarray
     labels: np.ndarray
     class_names: Sequence[str] = field(repr=False)
-
-    @classmethod
-    def of(
-        cls, image: np.ndarray, found: Instances, class_names: Sequence[str], threshold: float
-    ) -> Result:
-        """Take over the instances whose score reaches a threshold.
-
-        Args:
-            image: (H, W, 3) uint8, RGB.
-            found: ``pred_boxes``, ``scores`` and ``pred_classes``, on the CPU.
-            class_names: by class index.
-            threshold: lowest score to keep.
-        """
-        found = found[found.scores >= threshold]
-        return cls(
-            image,
-            found.pred_boxes.tensor.numpy(),
-            found.scores.numpy(),
-            found.pred_classes.numpy(),
-            class_names,
-        )
 
     @property
     def names(self) -> list[str]:

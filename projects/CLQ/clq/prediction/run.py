@@ -67,7 +67,8 @@ def predict_files(
         OSError: the output can't be written.
         ValueError: naming a missing or unreadable input, or an invalid argument.
     """
-    _check_threshold(score_threshold)
+    if not 0 <= score_threshold <= 1:
+        raise ValueError(f"--score-threshold is {score_threshold}; it must lie in [0, 1].")
     weights, output = os.path.expanduser(weights), Path(output).expanduser()
     inputs, unreadable = [Path(path).expanduser() for path in inputs], _Unreadable(skip_unreadable)
     ids = DataIds(Path(ids_from).expanduser()) if ids_from else None
@@ -122,11 +123,7 @@ class _Unreadable:
 
 
 def _drawing_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path]:
-    """Return the path of each input's drawing.
-
-    Raises:
-        ValueError: a drawing would replace another.
-    """
+    """Return the path of each input's drawing, unless one would replace another."""
     owners: dict[Path, Source] = {}
     for source in sources:
         target = output / drawing_name(source)
@@ -142,11 +139,9 @@ def _drawing_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path
 def _check_targets(
     drawings: Iterable[Path], weights: str | Path, sources: Sequence[Source], output: Path
 ) -> None:
-    """Check the files to write: the drawings and those of the boxes.
+    """Reject a file to write that would replace an input or another output.
 
-    Raises:
-        ValueError: a file to write would replace an input, lie outside of the output folder because
-            of a symbolic link, or need a folder in the place of another file to write.
+    Nor may it lie outside of the output folder, because of a symbolic link.
     """
     used = {os.path.realpath(path) for path in (weights, *(source.path for source in sources))}
     targets = [output / JSON_NAME, output / RESULTS_NAME, *drawings]
@@ -184,11 +179,7 @@ def _predict_all(
     score_threshold: float,
     unreadable: _Unreadable,
 ) -> dict[Source, int]:
-    """Predict on all inputs; returns the number of frames of each that can be read.
-
-    Raises:
-        ValueError: none can.
-    """
+    """Predict on all inputs, at least one; returns the frames of each that can be read."""
     counts: dict[Source, int] = {}
     with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
         for source in sources:
@@ -227,11 +218,6 @@ def _predict(
             coco.add(source.name, found, frame=count - 1 if source.is_video else None)
             progress.update()
     return count
-
-
-def _check_threshold(threshold: float) -> None:
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"--score-threshold is {threshold}; it must lie in [0, 1].")
 
 
 def _report(

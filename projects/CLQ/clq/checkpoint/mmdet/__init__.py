@@ -79,17 +79,15 @@ def _convert(renamed: Renamed, meta: Mapping[str, Any], spare: Spare) -> Weights
 
 def _class_predictor(renamed: Renamed) -> tuple[Tensor, Tensor]:
     """Weight, (K, C, 3, 3), and bias, (K,), of the class predictor."""
-    parts = []
-    for kind, dims in (("weight", 4), ("bias", 1)):
-        name = f"head.cls_score.{kind}"
+    names = ("head.cls_score.weight", "head.cls_score.bias")
+    sources = list(map(renamed.source_name, names))
+    for name, source, dims in zip(names, sources, (4, 1)):
         if name not in renamed.tensors:
-            raise ValueError(f"the tensor {renamed.source_name(name)} is missing.")
-        validate_tensor(renamed.source_name(name), renamed.tensors[name], dims=dims)
-        parts.append(renamed.tensors[name])
-    weight, bias = parts
+            raise ValueError(f"the tensor {source} is missing.")
+        validate_tensor(source, renamed.tensors[name], dims=dims)
+    weight, bias = (renamed.tensors[name] for name in names)
     if len(weight) != len(bias):
-        names = [renamed.source_name(f"head.cls_score.{kind}") for kind in ("weight", "bias")]
         raise ValueError(
-            f"the tensor {names[0]} has {len(weight)} channels, but {names[1]} {len(bias)}."
+            f"the tensor {sources[0]} has {len(weight)} channels, but {sources[1]} {len(bias)}."
         )
     return weight, bias

@@ -136,11 +136,13 @@ def _neck_and_head_keys(
     if num_convs > len(tensors):
         raise ValueError(f"the tensors of bbox_head.cls_convs count up to {num_convs - 1}.")
     quality = "localization" if has("retina_iou") else "none"
+    # Groups of a GroupNorm are mostly 32, of at least 2 channels each.
+    usual_groups = math.gcd(32, channels) if channels >= 64 else max(channels // 4, 1)
     keys: dict[str, Any] = {
         "MODEL.FPN.OUT_CHANNELS": channels,
         "MODEL.CLQ.NUM_CLASSES": len(_kernel(tensors, f"bbox_head.{head}_cls.weight")),
         "MODEL.CLQ.NUM_CONVS": num_convs,
-        "MODEL.CLQ.NUM_GROUPS": read_num_groups(meta) or _usual_groups(channels),
+        "MODEL.CLQ.NUM_GROUPS": read_num_groups(meta) or usual_groups,
         "MODEL.CLQ.BOX_CODING": "deltas" if codes == 4 else "distribution",
         "MODEL.CLQ.QUALITY": "centerness" if has("atss_centerness") else quality,
         "MODEL.CLQ.ALIGNMENT": has("feature_alignment.conv_offset")
@@ -155,8 +157,3 @@ def _neck_and_head_keys(
         offset = _kernel(tensors, "bbox_head.feature_alignment.conv_offset.weight")
         keys["MODEL.CLQ.OFFSET_GROUPS"] = max(len(offset) // 18, 1)
     return keys
-
-
-def _usual_groups(channels: int) -> int:
-    """Usual groups of a GroupNorm: 32, of at least 2 channels each."""
-    return math.gcd(32, channels) if channels >= 64 else max(channels // 4, 1)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 
-from .register import check_same_classes, register_coco_json
+from .register import class_difference, register_coco_json
 
 # Names of the two data sets in logs and in results.json.
 TRAIN, VAL = "train", "val"
@@ -31,7 +31,10 @@ def register_json_datasets(cfg: CfgNode) -> None:
     if not classes:
         return
     for others in classes[1:]:
-        check_same_classes(classes[0], others)
+        difference = class_difference(classes[0], others)
+        if difference:
+            text = "the classes of the training and evaluation json differ in"
+            raise ValueError(f"{text} {difference}")
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = tuple(train), tuple(val)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
     cfg.MODEL.CLQ.NUM_CLASSES = len(classes[0])

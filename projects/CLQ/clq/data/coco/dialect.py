@@ -25,9 +25,13 @@ def read_coco_json(path: str | Path) -> Any:
     text = data.decode(json.detect_encoding(data))
     # To look at the keys of every object takes long.
     may_repeat = any(text.count(f'"{section}"') > 1 for section in _NUMBERS)
-    return to_coco_notation(
-        json.loads(text, object_pairs_hook=_with_one_of_each if may_repeat else None)
-    )
+    content = json.loads(text, object_pairs_hook=_with_one_of_each if may_repeat else None)
+    for section, keys in _NUMBERS.items():
+        entries = content.get(section) if isinstance(content, dict) else None
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict):
+                _convert(entry, keys)
+    return content
 
 
 def _with_one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -40,17 +44,8 @@ def _with_one_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entry
 
 
-def to_coco_notation(content: Any) -> Any:
-    """Change the content of a json in place, see :func:`read_coco_json`, and return it."""
-    for section, keys in _NUMBERS.items():
-        entries = content.get(section) if isinstance(content, dict) else None
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict):
-                _convert(entry, keys)
-    return content
-
-
 def _convert(entry: dict[str, Any], number_keys: tuple[str, ...]) -> None:
+    """Change an entry of a list in place, see :func:`read_coco_json`."""
     for key in number_keys:
         if type(entry.get(key)) in (str, float):
             entry[key] = _number(entry[key])

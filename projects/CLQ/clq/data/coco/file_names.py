@@ -3,7 +3,6 @@
 import itertools
 import os
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -24,7 +23,9 @@ def hint_at_file(image_root: str | Path, name: str) -> str:
     """
     wanted = _plain(name)
     stem, nearest = PurePosixPath(wanted).stem, ""
-    for path in itertools.islice(_files_below(image_root), _MOST_FILES):
+    folders = os.walk(image_root)
+    files = (os.path.join(folder, file) for folder, _, names in folders for file in names)
+    for path in itertools.islice(files, _MOST_FILES):
         found = _plain(path)
         if found == wanted:
             nearest = path
@@ -35,12 +36,6 @@ def hint_at_file(image_root: str | Path, name: str) -> str:
         return ""
     shown = quote_unprintable(os.path.relpath(nearest, image_root))
     return f"; if it is {shown}, write that as its file_name"
-
-
-def _files_below(folder: str | Path) -> Iterator[str]:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            yield os.path.join(parent, name)
 
 
 def _plain(name: str) -> str:

@@ -179,21 +179,6 @@ def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list
     return sorted(records, key=lambda record: record["image_id"])
 
 
-def check_same_classes(train_names: Sequence[str], val_names: Sequence[str]) -> None:
-    """Check that a model trained on one data set can be evaluated on another.
-
-    Args:
-        train_names: class names that the model is trained on, in index order.
-        val_names: class names of the evaluation data, in index order.
-
-    Raises:
-        ValueError: naming the classes in which the lists differ.
-    """
-    difference = class_difference(train_names, val_names)
-    if difference:
-        raise ValueError(f"the classes of the training and evaluation json differ in {difference}")
-
-
 def class_difference(train_names: Sequence[str], val_names: Sequence[str]) -> str:
     """Describe how two lists of class names differ; empty if they are equal."""
     if list(train_names) == list(val_names):

@@ -82,12 +82,8 @@ def _is_image(entry: Entry) -> bool:
     )
 
 
-def _are_numbers(value: object) -> bool:
-    return isinstance(value, list) and _NUMBERS.issuperset(map(type, value))
-
-
 def _is_box(value: Any) -> bool:
-    if not _are_numbers(value) or len(value) != 4:
+    if not isinstance(value, list) or len(value) != 4 or not _NUMBERS.issuperset(map(type, value)):
         return False
     x, y, width, height = map(abs, value)
     return x < _BOX_LIMIT and y < _BOX_LIMIT and width < _BOX_LIMIT and height < _BOX_LIMIT

@@ -160,10 +160,7 @@ def _apply_rules(
 ) -> tuple[list[Entry], list[Finding]]:
     """Return the usable entries and the errors of the others; of a repeated id the first is usable.
 
-    Args:
-        what: name of an entry.
-        entries: a list of the json.
-        rules: all are applied to every entry.
+    All rules are applied to every entry.
     """
     errors = []
     if what in _REQUIRED and not entries:

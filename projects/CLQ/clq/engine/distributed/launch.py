@@ -107,11 +107,7 @@ def run_in_process_group(
 
 
 def _choose_gpu(info: RankInfo) -> int:
-    """Choose the GPU of this process.
-
-    Raises:
-        ValueError: the node has fewer GPUs than processes.
-    """
+    """Choose the GPU of this process, unless the node has fewer GPUs than processes."""
     count = torch.cuda.device_count()
     if info.launcher == "srun":  # may give each task its own GPUs, numbered from 0
         return info.local_rank % count
@@ -126,15 +122,9 @@ def _choose_gpu(info: RankInfo) -> int:
 def _check_address(
     url: str, *, is_ours: bool, setting: str = "--dist-url tcp://127.0.0.1:"
 ) -> None:
-    """Check that the processes can meet at an address.
+    """Check that the processes can meet at an address of a port or a file.
 
-    Args:
-        url: of a port or a file.
-        is_ours: this node is to listen there.
-        setting: option that names another port, up to its number.
-
-    Raises:
-        ValueError: the address is invalid, or its port can't be used.
+    This node is to listen there if ``is_ours``; ``setting`` names another port, up to its number.
     """
     parts = urlparse(url)
     if parts.scheme == "file":

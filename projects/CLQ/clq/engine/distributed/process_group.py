@@ -83,11 +83,7 @@ def meeting_timeout(environment: Environment) -> timedelta:
 
 @contextlib.contextmanager
 def _meeting(info: RankInfo, patience: timedelta) -> Iterator[None]:
-    """Wait for the other processes: say so after a while, and end at once on Ctrl-C.
-
-    Raises:
-        TimeoutError: they did not all come.
-    """
+    """Wait for the other processes: say so after a while, and end at once on Ctrl-C."""
     place = info.url
     if place == "env://":
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"

@@ -27,12 +27,6 @@ class MetricWriterHook(PeriodicWriter):
     def __init__(
         self, writers: Sequence[EventWriter], period: int, preemption: PreemptionHook
     ) -> None:
-        """
-        Args:
-            writers: of the metrics.
-            period: iterations between writes.
-            preemption: of the same trainer.
-        """
         super().__init__(writers, period)
         self._all_writers = writers
         self._preemption = preemption

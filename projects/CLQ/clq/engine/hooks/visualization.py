@@ -42,22 +42,18 @@ class VisualizationHook(HookBase):
     def after_step(self) -> None:
         if (self.trainer.iter + 1) % self._period:
             return
+        names = self._predictor.class_names
         with inference_context(self._predictor.model):
             for record in self._records:
                 try:
                     image = self._predictor.read(record["file_name"])
                 except READ_ERRORS:
                     continue
+                truth = draw_ground_truth(image, _objects_of(record, image.shape[:2]), names)
+                found = draw_detections(image, self._predictor.detect(image), names, _MIN_SCORE)
+                figure = np.concatenate((truth, found), axis=1)  # (H, W, 3) uint8 RGB
                 name = Path(record["file_name"]).name
-                figure = self._draw(image, record)
                 self.trainer.storage.put_image(f"predictions/{name}", figure.transpose(2, 0, 1))
-
-    def _draw(self, image: np.ndarray, record: Record) -> np.ndarray:
-        """Draw ground truth beside detections; (H, W, 3) uint8 RGB."""
-        names = self._predictor.class_names
-        truth = draw_ground_truth(image, _objects_of(record, image.shape[:2]), names)
-        found = draw_detections(image, self._predictor.detect(image), names, _MIN_SCORE)
-        return np.concatenate((truth, found), axis=1)
 
 
 def _objects_of(record: Record, size: tuple[int, int]) -> Instances:

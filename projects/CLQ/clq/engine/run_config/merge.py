@@ -49,7 +49,10 @@ def merge_config(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
     cfg.OUTPUT_DIR = options.output_dir or cfg.OUTPUT_DIR
     with friendly_config_errors(cfg, keys=list(options.given)):
         cfg.merge_from_list(list(options.opts))
-    _expand_home(cfg)
+    expand = os.path.expanduser  # ~, which no shell does in a yaml
+    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = expand(cfg.OUTPUT_DIR), expand(cfg.MODEL.WEIGHTS)
+    for key in ("TRAIN_JSON", "VAL_JSON"):
+        cfg.DATASETS[key] = tuple(expand(str(path)) for path in cfg.DATASETS[key])
     return weights
 
 
@@ -69,14 +72,6 @@ def choices_made(options: RunOptions) -> list[str]:
     return notes
 
 
-def _expand_home(cfg: CfgNode) -> None:
-    """Expand ``~`` in all paths, which no shell does in a yaml."""
-    expand = os.path.expanduser
-    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = expand(cfg.OUTPUT_DIR), expand(cfg.MODEL.WEIGHTS)
-    for key in ("TRAIN_JSON", "VAL_JSON"):
-        cfg.DATASETS[key] = tuple(expand(str(path)) for path in cfg.DATASETS[key])
-
-
 def find_config(name: str) -> str:
     """Path of a config: a file, or else one that CLQ ships, by its name without suffix."""
     name = os.path.expanduser(name)
@@ -91,10 +86,7 @@ def find_config(name: str) -> str:
 
 
 def _check_pairs(options: RunOptions) -> None:
-    """
-    Raises:
-        ValueError: a flag stands among the keys, or a key has no value.
-    """
+    """Reject a flag among the keys, a key without a value, and one that is given twice."""
     misplaced = [text for text in options.opts if str(text).startswith("--")]
     if misplaced:
         raise ValueError(f"{misplaced[0]} stands among the configuration keys; put it before them.")

@@ -11,11 +11,6 @@ from ...utils.once_parser import OnceParser
 from ..distributed.cluster_env import RankInfo
 
 
-def _default_url() -> str:
-    """Detectron2's, whose port depends on the user."""
-    return default_argument_parser().get_default("dist_url")
-
-
 @dataclass
 class RunOptions:
     """Options of a training run or an evaluation.
@@ -38,7 +33,7 @@ class RunOptions:
         num_gpus: processes to start on each machine.
         num_machines: that take part.
         machine_rank: of this machine among them.
-        dist_url: where the processes meet.
+        dist_url: where the processes meet; by default Detectron2's, whose port depends on the user.
         debug: show the traceback of a user's error too.
         place: rank of this process, where torchrun or srun started it.
     """
@@ -54,7 +49,7 @@ class RunOptions:
     num_gpus: int = 1
     num_machines: int = 1
     machine_rank: int = 0
-    dist_url: str = field(default_factory=_default_url)
+    dist_url: str = field(default_factory=lambda: default_argument_parser().get_default("dist_url"))
     debug: bool = False
     place: RankInfo | None = None
 

@@ -126,10 +126,7 @@ def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -
 
 
 def _check_same(saved: CfgNode, cfg: CfgNode, path: Path) -> None:
-    """
-    Raises:
-        ValueError: a key has another value that doesn't fit the checkpoint or would be ignored.
-    """
+    """Reject another value of a key that doesn't fit the checkpoint or would be ignored."""
     before = dict(flatten(saved))
     for key, value in flatten(cfg):
         is_of_model = key.startswith("MODEL.") and not key.endswith("_TEST") and key not in _FREE

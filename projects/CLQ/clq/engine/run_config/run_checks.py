@@ -7,7 +7,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ...data.coco.register import class_difference, take_over_coco_instances
-from ...data.records import check_image_ids, check_labels, knows_its_classes, read_data_set
+from ...data.records import check_image_ids, check_labels, read_data_set
 
 _USUAL_THRESHOLD = 0.05  # MODEL.CLQ.SCORE_THRESH_TEST at its default
 
@@ -43,11 +43,13 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
 
 def _load_and_check(cfg: CfgNode, name: str, *, for_training: bool) -> None:
     """Load a data set whose classes only its records tell, and check them."""
-    json_file = MetadataCatalog.get(name).get("json_file")
+    metadata = MetadataCatalog.get(name)
+    json_file = metadata.get("json_file")
     if json_file is not None and not PathManager.isfile(json_file):
         return  # check_annotation_files tells of it
     take_over_coco_instances(name, needs_labels=for_training)
-    if knows_its_classes(name):
+    known = ("thing_classes", "thing_dataset_id_to_contiguous_id")
+    if None not in map(metadata.get, known):
         return
     records = read_data_set(name)
     if name in cfg.DATASETS.TEST:
@@ -58,10 +60,7 @@ def _load_and_check(cfg: CfgNode, name: str, *, for_training: bool) -> None:
 
 
 def _check_same_classes(cfg: CfgNode) -> None:
-    """
-    Raises:
-        ValueError: two data sets give the same class index to classes of other names.
-    """
+    """Reject data sets that give the same class index to classes of other names."""
     names = dict.fromkeys(_all_datasets(cfg))
     named = {name: MetadataCatalog.get(name).get("thing_classes") for name in names}
     first, *others = [name for name in names if named[name]] or [""]

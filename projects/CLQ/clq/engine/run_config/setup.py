@@ -112,7 +112,10 @@ def _build_config(options: RunOptions) -> tuple[CfgNode, list[str]]:
     check_source(cfg, weights, options)
     notes += match_input_format(cfg, weights, options.given)
     resolve_device(cfg, options)
-    _select_datasets(cfg, options)
+    register_json_datasets(cfg)
+    for key in ("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "MODEL.CLQ.NUM_CLASSES"):
+        if key in options.given:  # which goes before what the data tells
+            cfg.merge_from_list([key, options.given[key]])
     check_config(cfg)
     before = get_clq_cfg()
     if weights and weights.config and not options.config_file:
@@ -136,16 +139,6 @@ def _resume_after_restart(cfg: CfgNode, options: RunOptions) -> list[str]:
         return []
     options.resume = True
     return ["torchrun has started the processes anew, so the training resumes as with --resume."]
-
-
-def _select_datasets(cfg: CfgNode, options: RunOptions) -> None:
-    """Register the JSON files, and take from them what the command line does not give."""
-    num_classes, filters = cfg.MODEL.CLQ.NUM_CLASSES, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    register_json_datasets(cfg)
-    if "DATALOADER.FILTER_EMPTY_ANNOTATIONS" in options.given:
-        cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = filters
-    if "MODEL.CLQ.NUM_CLASSES" in options.given:
-        cfg.MODEL.CLQ.NUM_CLASSES = num_classes  # which check_datasets compares with the data
 
 
 def _check_training(cfg: CfgNode, *, resume: bool) -> list[str]:

@@ -130,7 +130,7 @@ def check_detector(cfg: CfgNode, contents: WeightsFile | None, options: RunOptio
     names_tell = bool(contents.class_names) and contents.num_classes == cfg.MODEL.CLQ.NUM_CLASSES
     if options.eval_only and (names_tell or not options.config_file):
         for name in cfg.DATASETS.TEST:
-            check_classes(contents, cfg.MODEL.WEIGHTS, name)
+            _check_classes(contents, cfg.MODEL.WEIGHTS, name)
     if contents.config is None:
         return []
     own, used, key = contents.config.MODEL.CLQ, cfg.MODEL.CLQ, "MODEL.CLQ.NUM_GROUPS"
@@ -165,17 +165,8 @@ def _differences(cfg: CfgNode, contents: WeightsFile, options: RunOptions) -> li
     return notes
 
 
-def check_classes(contents: WeightsFile, weights: str, dataset: str) -> None:
-    """Reject the evaluation of a detector on a data set of other classes than it has learned.
-
-    Args:
-        contents: of the detector.
-        weights: its file, for the message.
-        dataset: in Detectron2's catalogs.
-
-    Raises:
-        ValueError: naming the classes of both.
-    """
+def _check_classes(contents: WeightsFile, weights: str, dataset: str) -> None:
+    """Reject the evaluation of a detector on a data set of other classes than it has learned."""
     names = MetadataCatalog.get(dataset).get("thing_classes")
     number = contents.num_classes
     if names is None or number is None or names == contents.class_names:
