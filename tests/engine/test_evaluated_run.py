@@ -68,6 +68,19 @@ def test_detections_older_than_weights_or_labels_do_not_serve(trained: Trained, 
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+def test_detections_of_other_weights_in_the_folder_of_a_run_do_not_serve(
+    trained: Trained, tmp_path: Path
+):
+    run = Path(shutil.copytree(trained.run, tmp_path / "run"))
+    final = run / "model_final.safetensors"
+    others = Path(shutil.copy(final, tmp_path / "others.safetensors"))
+    for weights in (others, final):
+        keys = {"MODEL.WEIGHTS": weights}
+        run_in_process(parse(command_line(trained.data, run, "--eval-only", keys=keys)))
+        found = find_evaluation(str(run), [], tmp_path / "scratch")
+        assert (found.cfg.OUTPUT_DIR == str(run)) == (weights == final)
+
+
 def test_a_run_whose_training_data_is_gone_can_be_reported_on(trained: Trained, tmp_path: Path):
     moved = shutil.move(trained.data.train.json_file, tmp_path)
     try:

@@ -39,7 +39,7 @@ def test_page(runs: tuple[Run, Run], tmp_path: Path):
 
 def test_a_run_beside_itself(runs: tuple[Run, Run], tmp_path: Path):
     text = report_comparison(runs[0], runs[0], tmp_path / "report").read_text()
-    assert "differ by 0.0 points of AP, which may be chance" in text
+    assert "differ by 0.0 points of AP; these images" in text
     assert "No image makes a difference between the two runs." in text
 
 
@@ -58,6 +58,8 @@ def test_runs_of_other_data_are_refused(runs: tuple[Run, Run], tmp_path: Path):
         (2.0, 1.0, 3.0, "B is better than A by 2.0 points"),
         (-2.0, -3.0, -1.0, "A is better than B by 2.0 points"),
         (2.0, -1.0, 5.0, "differ by 2.0 points of AP, which may be chance"),
+        (2.0, 2.0, 2.0, "by 2.0 points of AP; these images can't tell how far that varies."),
+        (2.0, None, None, "by 2.0 points of AP; these images can't tell how far that varies."),
         (None, None, None, "no difference"),
     ],
 )

@@ -28,6 +28,13 @@ def test_png_is_large_enough_for_a_dense_screen():
     assert image.format == "PNG" and image.size == (960, 480)
 
 
+def test_a_value_stands_beside_an_interval_over_the_whole_width():
+    wide = {"AP": {"value": 50.0, "low": 0.0, "high": 100.0}}
+    (axes,) = figures.draw_metrics(wide).axes
+    (text,) = axes.texts
+    assert 100 < text.get_position()[0] < axes.get_xlim()[1] and text.get_ha() == "left"
+
+
 def test_metrics_are_dots_with_intervals():
     metrics = {name: {"value": 50.0, "low": 40.0, "high": 70.0} for name in METRIC_NAMES[:2]}
     metrics["APs"] = UNDEFINED
@@ -76,11 +83,11 @@ def test_ious():
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), [80.0, np.nan])
 
 
-def test_errors_stand_in_tides_order():
-    costs = dict.fromkeys(figures.ERRORS, 1.0) | {"missed": 7.5, "both": None}
+def test_errors_stand_in_their_order():
+    costs = {"localization": 1.0, "both": 0.0, "missed": 7.5}
     (axes,) = figures.draw_errors(costs).axes
-    assert [label.get_text() for label in axes.get_yticklabels()][::-1] == list(figures.ERRORS)
-    assert [width for _, width, _ in bars(axes)][::-1] == [1, 1, 0, 1, 1, 7.5]
+    assert [label.get_text() for label in axes.get_yticklabels()][::-1] == list(costs)
+    assert [width for _, width, _ in bars(axes)][::-1] == [1, 0, 7.5]
 
 
 def test_confusion_shades_each_row_by_its_share():

@@ -22,6 +22,11 @@ def test_a_series_is_in_order_and_skips_what_lacks_the_metric(tmp_path: Path):
     assert series(history, "nothing") == ([], [])
 
 
+def test_a_metric_that_is_undefined_is_no_point(tmp_path: Path):
+    evaluations = [{"iteration": 19, "bbox/AP": float("nan")}, {"iteration": 39, "bbox/AP": 7.0}]
+    assert series(read_history(write(tmp_path, *evaluations)), "bbox/AP") == ([39], [7.0])
+
+
 @pytest.mark.parametrize(
     ("metrics", "prefixes"),
     [

@@ -74,10 +74,21 @@ def test_numbers_of_the_page_are_those_of_the_json(report):
         if metric["value"] is not None:
             assert f"{metric['value']:.1f}" in text
     best = facts["thresholds"]["all"]
-    assert f"--score-threshold {best['score']:g}" in text
+    assert f"--score-threshold {best['score']}\n" in text  # a rounded one might drop a detection
     assert "--weights 'weights of '\"'\"'mine'\"'\"'.pth'" in text  # as a shell takes it
     for row in facts["ap_by_class"]:
         assert f"{row['AP']:.1f}" in text
+
+
+def test_every_gallery_is_shown(report):
+    page, facts = report
+    found = Tags(page)
+    captions = [a["alt"] for a in found.all("img") if "image.png" in (a["alt"] or "")]
+    lists = {**facts["images"], "suspects": facts["suspects"][:24]}
+    assert all(lists.values())
+    assert len(captions) == sum(map(len, lists.values()))
+    for heading in ("Images that cost most", "Missed objects", "False detections", "look wrong?"):
+        assert heading in found.text
 
 
 def test_every_figure_is_written_and_shown(report):

@@ -34,6 +34,12 @@ def test_metrics_without_objects():
     assert "no object to find" in readings.read_metrics(facts)
 
 
+@pytest.mark.parametrize(("value", "images", "text"), [(40.0, 1, "1 image"), (0.0, 9, "9 images")])
+def test_metrics_without_a_spread_claim_no_interval(value, images, text):
+    facts = {"metrics": {"AP": metric(value, value, value)}, "counts": {"images": images}}
+    assert readings.read_metrics(facts) == f"AP is {value}. {text} can't tell how far it varies."
+
+
 CURVE = {"score": [0.0, 0.25, 0.5, 0.75, 1.0], "f1": [0.5, 0.795, 0.8, 0.2, None]}
 BEST = {"score": 0.31, "precision": 0.75, "recall": 0.5, "f1": 0.8}
 
@@ -62,6 +68,10 @@ def class_row(name, ap, objects=10):
             "b suffers most, with AP 5.0 on 1 object; a is best with 50.0. "
             "1 class has no object here.",
         ),
+        (
+            [class_row("a", 0.0), class_row("b", 0.0), class_row("c", None, 0)],
+            "All classes with objects have AP 0.0. 1 class has no object here.",
+        ),
     ],
 )
 def test_classes(rows, text):
@@ -73,6 +83,12 @@ def test_sizes():
     text = readings.read_sizes(metrics)
     assert text.startswith("Medium objects suffer most, with AP 12.0; large ones have 55.0.")
     assert text.endswith("There are no small objects.")
+
+
+def test_equal_sizes():
+    metrics = {"APs": metric(0.0), "APm": metric(0.0), "APl": metric(None)}
+    text = readings.read_sizes(metrics)
+    assert text == "Objects of all sizes have AP 0.0. There are no large objects."
 
 
 @pytest.mark.parametrize(
@@ -88,7 +104,9 @@ def test_errors_are_ranked():
     text = readings.read_errors({"delta_ap": costs})
     assert "lost to objects that nothing overlaps: 4.2 points" in text
     assert text.endswith("then to objects given another class, 1.0.")
-    assert readings.read_errors({"delta_ap": {"missed": 0.0}}) == "No kind of error costs AP."
+    assert readings.read_errors({"delta_ap": {"missed": 0.0}}) == (
+        "No kind of error, mended alone, would raise AP50."
+    )
 
 
 def test_confusion_counts_missed_false_and_mixed():

@@ -68,3 +68,12 @@ def test_detections_of_other_data_are_refused(tmp_path: Path):
     path.write_text(path.read_text().replace('"image_id": 10', '"image_id": 11'))
     with pytest.raises(ValueError, match="detections of image_id 11, which its data set does not"):
         load_runs(cfg, "weights")
+
+
+def test_damaged_detections_are_named(tmp_path: Path):
+    pair = write_pair(tmp_path, "val", num_images=2, seed=1)
+    cfg = config(tmp_path, pair)
+    path = detections_file(tmp_path, "val")
+    path.write_text(path.read_text()[:-5])
+    with pytest.raises(ValueError, match=f"{path.name} is damaged .* delete it"):
+        load_runs(cfg, "weights")

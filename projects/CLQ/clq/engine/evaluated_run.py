@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from ..config import get_clq_cfg
+from ..config.read_yaml import merge_config_file
 from ..evaluation.coco_evaluation import detections_file
 from .run import run_in_process
 from .run_config.merge import merge_config
@@ -56,7 +57,8 @@ def find_evaluation(
     if options.config_file and not opts and not (val and "VAL_JSON" in lost):
         cfg = build_config(own)
         names = [name for name in cfg.DATASETS.TEST if not val or _files_of(name) == _real(val)]
-        if names and all(_is_current(source, name, options.weights) for name in names):
+        current = (_is_current(source, name, options.weights) for name in names)
+        if names and not _names_other_weights(options) and all(current):
             cfg.defrost()
             cfg.DATASETS.TEST = tuple(names)
             cfg.freeze()
@@ -111,6 +113,16 @@ def _files_of(dataset_name: str) -> list[str]:
 
 def _real(paths: Sequence[str]) -> list[str]:
     return [os.path.realpath(os.path.expanduser(path)) for path in paths]
+
+
+def _names_other_weights(options: RunOptions) -> bool:
+    """Tell whether other weights than the final ones were evaluated in a run's folder later."""
+    config_file, weights = Path(options.config_file), Path(options.weights)
+    if config_file.stat().st_mtime <= weights.stat().st_mtime:  # written by the training
+        return False
+    cfg = get_clq_cfg()
+    merge_config_file(cfg, str(config_file))
+    return _real([cfg.MODEL.WEIGHTS]) != _real([str(weights)])
 
 
 def _is_current(run: str, dataset_name: str, weights: str) -> bool:

@@ -69,7 +69,9 @@ def read_difference(metric: Facts) -> str:
     if metric["delta"] is None:
         return "There is no object to find, so that there is no difference."
     size = f"{number(abs(metric['delta']))} points of AP"
-    if metric["low"] is None or metric["low"] <= 0 <= metric["high"]:
+    if metric["low"] == metric["high"]:  # of one image, or both None
+        return f"The runs differ by {size}; these images can't tell how far that varies."
+    if metric["low"] <= 0 <= metric["high"]:
         return (
             f"The runs differ by {size}, which may be chance: with other images of the same kind, "
             f"B minus A would lie between {number(metric['low'])} and {number(metric['high'])} in "

@@ -24,7 +24,6 @@ WIDTH = 6.0  # inches
 _DPI = 160
 _MAX_BARS = 30  # classes in a figure
 _STYLE: Any = {"font.size": 11, "axes.edgecolor": GREY, "text.color": INK, "axes.labelcolor": INK}
-ERRORS = ("classification", "localization", "both", "duplicate", "background", "missed")
 
 Facts = Mapping[str, Any]
 
@@ -53,7 +52,7 @@ def draw_metrics(metrics: Facts) -> Figure:
     """Draw the twelve metrics as dots with their intervals."""
     figure, axes = new_axes(4.2)
     _draw_intervals(axes, list(metrics), list(metrics.values()))
-    axes.set(xlim=(0, 100), xlabel="percent, with the 95 % interval")
+    axes.set_xlabel("percent, with the 95 % interval")
     return figure
 
 
@@ -83,7 +82,7 @@ def draw_classes(ap_by_class: Sequence[Facts]) -> Figure:
     figure, axes = new_axes(max(1.0 + 0.28 * len(rows), 2.0))
     values = [{"value": row["AP"], "low": row["low"], "high": row["high"]} for row in rows]
     _draw_intervals(axes, [short_name(row["name"]) for row in rows], values)
-    axes.set(xlim=(0, 100), xlabel="AP, with the 95 % interval")
+    axes.set_xlabel("AP, with the 95 % interval")
     return figure
 
 
@@ -132,8 +131,8 @@ def draw_ious(ap_by_iou: Sequence[Facts]) -> Figure:
 def draw_errors(delta_ap: Facts) -> Figure:
     """Draw the AP that each kind of error costs."""
     figure, axes = new_axes(3.4)
-    values = [delta_ap[name] or 0 for name in ERRORS]
-    bars = axes.barh(ERRORS[::-1], values[::-1], color=ORANGE)
+    values = list(delta_ap.values())
+    bars = axes.barh(list(delta_ap)[::-1], values[::-1], color=ORANGE)
     axes.bar_label(bars, fmt="%.1f", padding=3)
     axes.set(xlabel="AP50 lost, in points", xlim=(0, max(*values, 1) * 1.15))
     axes.grid(visible=False, axis="y")
@@ -189,7 +188,7 @@ def draw_reliability(bins: Sequence[Facts], key: str, label: str) -> Figure:
 
 
 def _draw_intervals(axes: Axes, names: Sequence[str], values: Sequence[Facts]) -> None:
-    """Draw rows from top to bottom, each a dot with its interval and value."""
+    """Draw rows of percent from top to bottom, each a dot with its interval and value."""
     for row, entry in enumerate(values):
         value, low, high = entry["value"], entry["low"], entry["high"]
         if value is None:
@@ -199,11 +198,9 @@ def _draw_intervals(axes: Axes, names: Sequence[str], values: Sequence[Facts]) -
             axes.plot([low, high], [row, row], color=BLUE, alpha=0.35, linewidth=6)
         axes.plot([value], [row], "o", color=BLUE)
         right = value if high is None else max(value, high)
-        at_right = right < 88
-        x = right + 1.5 if at_right else (value if low is None else min(value, low)) - 1.5
-        axes.text(x, row, f"{value:.1f}", va="center", ha="left" if at_right else "right")
+        axes.text(right + 1.5, row, f"{value:.1f}", va="center")
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set(xlim=(0, 112), xticks=range(0, 101, 20), ylim=(len(names) - 0.4, -0.6))
     axes.grid(visible=False, axis="y")
 
 

@@ -1,6 +1,7 @@
 """Read what a training run wrote down about its course."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,8 +24,15 @@ def read_history(metrics_file: Path) -> History:
 
 
 def series(history: History, name: str) -> tuple[list[float], list[float]]:
-    """Return iterations and values of a metric; an evaluation is written after later losses."""
-    points = sorted((record["iteration"], record[name]) for record in history if name in record)
+    """Return iterations and values of a metric where it is defined, in order.
+
+    An evaluation is written after later losses.
+    """
+    points = sorted(
+        (record["iteration"], record[name])
+        for record in history
+        if not math.isnan(record.get(name, math.nan))
+    )
     return [iteration for iteration, _ in points], [value for _, value in points]
 
 

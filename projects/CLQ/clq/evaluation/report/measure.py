@@ -30,7 +30,8 @@ def measure(
 
     Args:
         truth: COCO dict. An annotation may lack "area" (then width * height) and "iscrowd" (then
-            0); ids of images may be texts.
+            0); ids of images may be texts. All its images count: leave out what the detector was
+            never shown.
         detections: COCO results, {"image_id", "category_id", "bbox" (x, y, w, h in pixels),
             "score"} each; may be empty.
         max_detections: of an image and class that count, the best by score, at least COCO's 100.

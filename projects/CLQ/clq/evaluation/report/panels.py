@@ -11,8 +11,6 @@ from .readings import number
 
 Facts = Mapping[str, Any]
 
-_MAX_MATRIX = 30  # classes
-
 
 @dataclass(frozen=True)
 class Panel:
@@ -116,7 +114,7 @@ def _classes(facts: Facts) -> Iterator[Panel]:
 def _confusion(facts: Facts) -> Iterator[Panel]:
     """Yield the confusion matrix, unless it has too many classes to be read."""
     names, matrix = facts["class_names"], facts["confusion"]["matrix"]
-    if len(names) <= _MAX_MATRIX:
+    if "worst_pairs" not in facts["confusion"]:
         found = (
             (name, f"{matrix[k][k]} of {sum(matrix[k])} found") for k, name in enumerate(names)
         )

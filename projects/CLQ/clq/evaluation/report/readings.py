@@ -41,8 +41,10 @@ def read_metrics(facts: Facts) -> str:
     ap, images = facts["metrics"]["AP"], facts["counts"]["images"]
     if ap["value"] is None:
         return "There is no object to find, so that no metric is defined."
-    if ap["low"] is None:
-        return f"AP is {number(ap['value'])}."
+    if ap["low"] == ap["high"]:  # of one image, or both None
+        return (
+            f"AP is {number(ap['value'])}. {counted(images, 'image')} can't tell how far it varies."
+        )
     spread = max(ap["value"] - ap["low"], ap["high"] - ap["value"])
     return (
         f"AP is {number(ap['value'])}. With other images of the same kind it would lie between "
@@ -83,6 +85,8 @@ def read_classes(facts: Facts) -> str:
     low, high = rows[0], rows[-1]
     if len(rows) == 1:
         return f"There is one class with objects, {low['name']}: AP {number(low['AP'])}.{note}"
+    if low["AP"] == high["AP"]:
+        return f"All classes with objects have AP {number(low['AP'])}.{note}"
     return (
         f"{low['name']} suffers most, with AP {number(low['AP'])} on "
         f"{counted(low['objects'], 'object')}; {high['name']} is best with {number(high['AP'])}."
@@ -98,6 +102,8 @@ def read_sizes(metrics: Facts) -> str:
     if len(known) < 2:
         return f"All objects with an AP are of one size.{note}" if known else note.strip()
     worst, best = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+    if known[worst] == known[best]:
+        return f"Objects of all sizes have AP {number(known[best])}.{note}"
     return (
         f"{worst.capitalize()} objects suffer most, with AP {number(known[worst])}; {best} ones "
         f"have {number(known[best])}.{note}"
@@ -126,7 +132,7 @@ def read_errors(errors: Facts) -> str:
     costs = {name: value for name, value in errors["delta_ap"].items() if value}
     ranked = sorted(costs, key=lambda name: -costs[name])
     if not ranked:
-        return "No kind of error costs AP."
+        return "No kind of error, mended alone, would raise AP50."
     first = f"Most is lost to {ERROR_NAMES[ranked[0]]}: {number(costs[ranked[0]])} points of AP50"
     if len(ranked) == 1:
         return f"{first}."

@@ -64,7 +64,7 @@ def _write(run: Run, folder: Path, training: TrainingSection, pages: Mapping[str
     gallery = run.gallery(facts["class_names"], best)
     images = facts["images"]
     labels = [*training.labels, count_labels(run.dataset, run.truth)]
-    command = f"clq predict --weights {shlex.quote(run.weights)} photos/ --score-threshold {best:g}"
+    command = f"clq predict --weights {shlex.quote(run.weights)} photos/ --score-threshold {best}"
     return write_page(
         folder,
         "report.html.j2",
@@ -74,7 +74,7 @@ def _write(run: Run, folder: Path, training: TrainingSection, pages: Mapping[str
         command=command,
         worst=gallery.worst_images(images["worst"]),
         missed=gallery.missed_objects(images["missed"]),
-        false=gallery.false_detections(images["false"]),
+        false_detections=gallery.false_detections(images["false"]),
         suspects=gallery.suspects(facts["suspects"]),
         suspects_reading=read_suspects(facts["suspects"]),
         ranking_reading=read_ranking(facts["calibration"]),

@@ -79,9 +79,12 @@ def load_runs(cfg: CfgNode, weights: str | Path) -> list[Run]:
 def _read_detections(path: Path, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     Raises:
-        ValueError: the file has detections of another data set.
+        ValueError: the file is damaged, or has detections of another data set.
     """
-    detections = json.loads(path.read_text())
+    try:
+        detections = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to evaluate anew.") from error
     for key, section in (("image_id", "images"), ("category_id", "categories")):
         unknown = {d[key] for d in detections} - {entry["id"] for entry in truth[section]}
         if unknown:
