@@ -21,7 +21,6 @@ from clq.data_report.anchor_coverage import (
     check_scale,
     scale_objects,
 )
-from clq.modeling.nearest_anchors import AnchorGrid
 from reference.tiny import CONFIG, KEYS, TinyData, options
 
 SCALE = DetectorScale(
@@ -165,8 +164,7 @@ def unmatched_by(model: Any, boxes: Boxes, size: tuple[int, int]) -> int:
     features = [torch.zeros(1, 1, -(-height // s), -(-width // s)) for s in (8, 16, 32, 64, 128)]
     instances = Instances(size, gt_boxes=boxes, gt_classes=torch.zeros(len(boxes)).long())
     anchors = model.anchor_generator(features)
-    grid = AnchorGrid.of(model.anchor_generator.strides, features)
-    labels, matched = model.label_anchors(anchors, [instances], [size], grid=grid)
+    labels, matched = model.label_anchors(anchors, [instances], [size])
     found = matched[0][labels[0] == 0].unique(dim=0)
     return len(boxes) - len(found)
 

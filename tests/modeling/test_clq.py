@@ -10,7 +10,6 @@ from detectron2.structures import Boxes, ImageList, Instances
 from clq.config import get_clq_cfg
 from clq.modeling import CLQ, DistributionBoxTransform
 from clq.modeling.loss_normalizer import LossAccumulator
-from clq.modeling.nearest_anchors import AnchorGrid
 from reference.devices import on_device
 from reference.golden import PyramidStub, golden_detector
 from reference.host_waits import host_waits
@@ -91,9 +90,7 @@ def test_padding_to_a_larger_image_changes_no_label(detector):
     features = [torch.zeros(2, 1, -(-160 // s), -(-160 // s)) for s in (8, 16, 32, 64, 128)]
     anchors = detector.anchor_generator(features)
     instances = [image["instances"] for image in images]
-    grid = AnchorGrid.of(detector.anchor_generator.strides, features)
-    sizes = [(64, 64), (160, 160)]
-    labels, _ = on_device(detector.label_anchors)(anchors, instances, sizes, grid=grid)
+    labels, _ = on_device(detector.label_anchors)(anchors, instances, [(64, 64), (160, 160)])
     centers = Boxes.cat(anchors).get_centers().cpu()
     beyond = (centers >= 64).any(dim=1)
     assert torch.equal(labels[0] == -1, beyond)

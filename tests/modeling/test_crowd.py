@@ -5,7 +5,6 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from clq.modeling.crowd import CROWD_CLASS, is_in_crowd, separate_crowds
-from clq.modeling.nearest_anchors import AnchorGrid
 from reference.host_waits import host_waits
 from reference.members import NUM_CLASSES, build
 
@@ -113,16 +112,15 @@ def sample(objects: list, crowds: list, size: tuple[int, int] = SIZE) -> dict:
     return {"image": torch.rand(3, *size, generator=generator) * 255, "instances": gt}
 
 
-def anchors_of(detector, size: tuple[int, int]) -> tuple[list[Boxes], AnchorGrid]:
+def anchors_of(detector, size: tuple[int, int]) -> list[Boxes]:
     features = [torch.zeros(1, 1, -(-size[0] // s), -(-size[1] // s)) for s in STRIDES]
-    return detector.anchor_generator(features), AnchorGrid.of(STRIDES, features)
+    return detector.anchor_generator(features)
 
 
 def labels_of(detector, objects: list, crowds: list, size: tuple[int, int] = SIZE):
     """Labels and matched boxes of one image in a batch of 160 x 160 pixels."""
     instances = sample(objects, crowds, size)["instances"]
-    anchors, grid = anchors_of(detector, (160, 160))
-    labels, matched = detector.label_anchors(anchors, [instances], [size], grid=grid)
+    labels, matched = detector.label_anchors(anchors_of(detector, (160, 160)), [instances], [size])
     return labels[0], matched[0]
 
 
@@ -143,7 +141,7 @@ def test_labels_are_those_without_crowds_but_for_background_in_them(detector, ca
     objects, crowds = CASES[case]
     labels, matched = labels_of(detector, objects, crowds)
     plain, plain_matched = labels_of(build("clq"), objects, [])
-    anchors = Boxes.cat(anchors_of(detector, (160, 160))[0])
+    anchors = Boxes.cat(anchors_of(detector, (160, 160)))
     in_crowd = torch.tensor(plain_is_in_crowd(anchors, boxes(crowds), SIZE))
     expected = torch.where(in_crowd & (plain == NUM_CLASSES), -1, plain)
     assert torch.equal(labels, expected) and torch.equal(matched, plain_matched)
@@ -153,7 +151,7 @@ def test_labels_are_those_without_crowds_but_for_background_in_them(detector, ca
 def test_a_crowd_over_the_image_leaves_objects_and_padding(detector):
     size = (70, 100)  # padded to 96 x 128, in a batch of 160 x 160
     labels, _ = labels_of(detector, [OBJECT], [[0, 0, 100, 70]], size)
-    anchors = Boxes.cat(anchors_of(detector, (160, 160))[0])
+    anchors = Boxes.cat(anchors_of(detector, (160, 160)))
     centers, half = anchors.get_centers(), (anchors.tensor[:, 2] - anchors.tensor[:, 0]) / 16
     reaches = (centers[:, 0] - half < 100) & (centers[:, 1] - half < 70)
     beyond = (centers[:, 0] >= 128) | (centers[:, 1] >= 96)

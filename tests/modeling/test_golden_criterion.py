@@ -6,7 +6,6 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
 from clq.modeling import CLQ
-from clq.modeling.nearest_anchors import AnchorGrid
 from reference.devices import on_device
 from reference.golden import (
     golden,
@@ -76,12 +75,8 @@ def test_golden_labels(name):
     detector = golden_detector(name.split("_")[1])
     background = int(golden(f"head_{name.split('_')[1]}_params")["num_classes"])
     images, instances = read_batch(arrays)
-    features = read_features(name)
-    anchors = detector.anchor_generator(features)
-    grid = AnchorGrid.of(detector.anchor_generator.strides, features)
-    gt_labels, gt_boxes = on_device(detector.label_anchors)(
-        anchors, instances, images.image_sizes, grid=grid
-    )
+    anchors = detector.anchor_generator(read_features(name))
+    gt_labels, gt_boxes = on_device(detector.label_anchors)(anchors, instances, images.image_sizes)
 
     expected = torch.cat(levels(arrays, "labels"), dim=1)
     has_loss = torch.cat(levels(arrays, "label_weights"), dim=1) > 0

@@ -13,7 +13,8 @@ from reference.golden import golden, golden_names
 
 @pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("name", golden_names("atss_assign_*"))
-def test_golden_atss_assignment(name):
+@pytest.mark.parametrize("on_grid", (True, False))
+def test_golden_atss_assignment(name, on_grid):
     """Ties in distance: the reference may choose any; we promise the lower index."""
     arrays = golden(name)
     sizes = arrays["num_level_anchors"].tolist()
@@ -23,7 +24,7 @@ def test_golden_atss_assignment(name):
     grid = AnchorGrid(arrays["strides"].tolist(), arrays["feat_hw"].tolist())
     matcher = ATSSMatcher(int(arrays["topk"]))
 
-    matched_idxs, labels = on_device(matcher)(anchors, gt_boxes, grid=grid)
+    matched_idxs, labels = on_device(matcher)(anchors, gt_boxes, grid=grid if on_grid else None)
 
     assigned = torch.where(labels == 1, matched_idxs + 1, 0)
     expected = arrays["assigned_gt_inds"]

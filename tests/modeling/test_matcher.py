@@ -32,12 +32,17 @@ def random_boxes(count: int, size: float, spread: float, seed: int) -> Boxes:
     return Boxes(torch.cat((corner, corner + torch.rand(count, 2, generator=generator) * size), 1))
 
 
-def match(anchors, grid, gt_boxes, topk=9, valid_hw=None):
-    return on_device(ATSSMatcher(topk))(anchors, gt_boxes, grid=grid, valid_hw=valid_hw)
+def match_both_ways(anchors, grid, gt_boxes, topk=9, valid_hw=None):
+    """Match on the grid and without it, for one answer."""
+    matcher = on_device(ATSSMatcher(topk))
+    matched_idxs, labels = matcher(anchors, gt_boxes, valid_hw=valid_hw)
+    on_grid = matcher(anchors, gt_boxes, grid=grid, valid_hw=valid_hw)
+    assert torch.equal(on_grid[0], matched_idxs) and torch.equal(on_grid[1], labels)
+    return matched_idxs, labels
 
 
 def assert_equal_to_plain_atss(layout, gt_boxes, topk=9, valid_hw=None):
-    matched_idxs, labels = match(*layout, gt_boxes, topk, valid_hw)
+    matched_idxs, labels = match_both_ways(*layout, gt_boxes, topk, valid_hw)
     assert matched_idxs.dtype == torch.int64 and labels.dtype == torch.int8
     expected_idxs, expected_labels = plain_atss(layout[0], gt_boxes, topk, valid_hw)
     assert torch.equal(labels, expected_labels)
@@ -85,9 +90,9 @@ def test_boxes_centred_far_outside():
 def test_a_box_that_is_not_finite_matches_nothing_and_disturbs_nothing(value, side):
     anchors, grid = make_anchors(96, 128)
     boxes = torch.tensor([[10.0, 10.0, 70.0, 60.0], [40.0, 20.0, 110.0, 90.0]])
-    alone = match(anchors, grid, Boxes(boxes[1:]))
+    alone = match_both_ways(anchors, grid, Boxes(boxes[1:]))
     boxes[0, side] = value
-    matched_idxs, labels = match(anchors, grid, Boxes(boxes))
+    matched_idxs, labels = match_both_ways(anchors, grid, Boxes(boxes))
     assert torch.equal(labels, alone[1]) and (labels == 1).any()
     assert (matched_idxs[labels == 1] == 1).all()
 
@@ -115,7 +120,7 @@ def test_exact_ties_in_distance_take_the_lower_anchor():
 
 def test_equal_boxes_go_to_the_lower_index():
     box = torch.tensor([[30.0, 30.0, 90.0, 95.0]])
-    matched_idxs, labels = match(*make_anchors(128, 128), Boxes(box.repeat(3, 1)))
+    matched_idxs, labels = match_both_ways(*make_anchors(128, 128), Boxes(box.repeat(3, 1)))
     assert (labels == 1).any() and (matched_idxs[labels == 1] == 0).all()
 
 
@@ -139,7 +144,7 @@ def test_one_level():
 
 def test_no_boxes_is_all_background():
     anchors, grid = make_anchors(64, 64)
-    matched_idxs, labels = match(anchors, grid, Boxes(torch.zeros(0, 4)))
+    matched_idxs, labels = match_both_ways(anchors, grid, Boxes(torch.zeros(0, 4)))
     assert labels.shape == matched_idxs.shape == (sum(map(len, anchors)),)
     assert (labels == 0).all()
 
@@ -147,7 +152,7 @@ def test_no_boxes_is_all_background():
 def test_a_box_between_the_cells_stays_unmatched():
     """No anchor centre lies inside a 2 px box around (4, 4)."""
     boxes = Boxes(torch.tensor([[3.0, 3.0, 5.0, 5.0]]))
-    assert not (match(*make_anchors(64, 64), boxes)[1] == 1).any()
+    assert not (match_both_ways(*make_anchors(64, 64), boxes)[1] == 1).any()
 
 
 def test_inside_means_by_more_than_a_hundredth_of_a_pixel():
@@ -157,7 +162,7 @@ def test_inside_means_by_more_than_a_hundredth_of_a_pixel():
     labels = []
     for margin in (0.01, 0.02):
         box = torch.tensor([[64 - margin, 40.0, 400.0, 400.0]], dtype=torch.float64).float()
-        labels.append(match(*layout, Boxes(box), topk=1)[1][index].item())
+        labels.append(match_both_ways(*layout, Boxes(box), topk=1)[1][index].item())
     near_side, inside = labels
     assert (near_side, inside) == (0, 1)
 
@@ -168,10 +173,12 @@ BATCH = [random_boxes(count, 90, 200, count) for count in (12, 0, 1, 30, 0)]
 VALID_HW = [(96, 160), (192, 256), (192, 256), None, (32, 32)]
 
 
-def test_a_batch_is_its_images():
+@pytest.mark.parametrize("on_grid", (True, False))
+def test_a_batch_is_its_images(on_grid):
     anchors, grid = make_anchors(192, 256)
+    options = {"grid": grid} if on_grid else {}
     match_batch = on_device(ATSSMatcher(9).match_batch)
-    matched_idxs, labels = match_batch(anchors, BATCH, grid=grid, valid_hw=VALID_HW)
+    matched_idxs, labels = match_batch(anchors, BATCH, valid_hw=VALID_HW, **options)
     assert matched_idxs.dtype == torch.int64 and labels.dtype == torch.int8
     first = 0
     for gt_boxes, valid_hw, idxs, label in zip(BATCH, VALID_HW, matched_idxs, labels):
@@ -183,15 +190,16 @@ def test_a_batch_is_its_images():
         first += len(gt_boxes)
 
 
-def test_some_boxes_at_a_time_give_the_same_result():
+@pytest.mark.parametrize("on_grid", (True, False))
+def test_some_boxes_at_a_time_give_the_same_result(on_grid):
     """Equal boxes and crowded ones among them, so that boxes of different priority compete."""
     anchors, grid = make_anchors(192, 256)
     boxes = random_boxes(20, 60, 60, 0).tensor
     batch = [Boxes(torch.cat((boxes, boxes.flip(0)))), *BATCH]
-    examined = 31 * 5
+    examined = 31 * 5 if on_grid else sum(map(len, anchors))
     results = [
         on_device(ATSSMatcher(9, num_pairs=count * examined + 1).match_batch)(
-            anchors, batch, grid=grid, valid_hw=[None, *VALID_HW]
+            anchors, batch, grid=grid if on_grid else None, valid_hw=[None, *VALID_HW]
         )
         for count in (0, 1, 7, 1000)
     ]
@@ -203,7 +211,9 @@ def test_some_boxes_at_a_time_give_the_same_result():
 
 def test_the_matcher_does_not_synchronize():
     anchors, grid = make_anchors(192, 256)
-    matcher = ATSSMatcher(9, num_pairs=3000)
-    assert (
-        host_waits(lambda: matcher.match_batch(anchors, BATCH, grid=grid, valid_hw=VALID_HW)) == []
-    )
+    for options in ({"grid": grid}, {}):
+        matcher = ATSSMatcher(9, num_pairs=3000)
+        run = lambda: matcher.match_batch(  # noqa: E731
+            anchors, BATCH, valid_hw=VALID_HW, **options
+        )
+        assert host_waits(run) == []

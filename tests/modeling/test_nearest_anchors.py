@@ -9,8 +9,12 @@ from detectron2.structures import Boxes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clq.modeling.nearest_anchors import AnchorGrid, GridNearest, unpack_candidates
-from reference.nearest import BruteForceNearest
+from clq.modeling.nearest_anchors import (
+    AnchorGrid,
+    BruteForceNearest,
+    GridNearest,
+    unpack_candidates,
+)
 
 INFINITY = float("inf")
 

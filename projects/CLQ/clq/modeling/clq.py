@@ -214,7 +214,7 @@ class CLQ(DenseDetector):
         gt_instances: list[Instances],
         image_sizes: Sequence[tuple[int, int]],
         *,
-        grid: AnchorGrid,
+        grid: AnchorGrid | None = None,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Match the anchors of every image to its ground truth.
 
@@ -222,7 +222,7 @@ class CLQ(DenseDetector):
             anchors: the boxes of each level, R in all.
             gt_instances: of each image, with ``gt_boxes`` and ``gt_classes``.
             image_sizes: height and width of each image in pixels, before batching.
-            grid: layout of the anchors.
+            grid: layout of the anchors, see the matcher.
 
         Returns:
             Labels of each image, (R,), with ``num_classes`` for background and -1 for batch padding

@@ -12,7 +12,14 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from .cache import Cache
-from .nearest_anchors import AnchorGrid, GridNearest, row_of, unpack_candidates
+from .nearest_anchors import (
+    AnchorGrid,
+    BruteForceNearest,
+    GridNearest,
+    NearestAnchors,
+    row_of,
+    unpack_candidates,
+)
 
 # An anchor's centre must lie inside the box by more than this on every side, in pixels.
 _INSIDE_MARGIN = 0.01
@@ -29,7 +36,7 @@ class _Layout(NamedTuple):
 
     anchors: list[Tensor]  # held so that no other tensors get their ids
     traits: Tensor  # xyxy, centre xy and area of all anchors, in pixels, (7, R)
-    nearest: GridNearest
+    nearest: NearestAnchors
 
     @property
     def centers(self) -> Tensor:
@@ -63,7 +70,7 @@ class ATSSMatcher:
         anchors: list[Boxes],
         gt_boxes: Boxes,
         *,
-        grid: AnchorGrid,
+        grid: AnchorGrid | None = None,
         valid_hw: tuple[int, int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Match one image.
@@ -71,7 +78,7 @@ class ATSSMatcher:
         Args:
             anchors: the boxes of each level, in pixels; one square anchor per cell, row-major.
             gt_boxes: M boxes in pixels.
-            grid: the anchors' layout.
+            grid: the anchors' layout, for a fast search; None searches all anchors.
             valid_hw: height and width in pixels that belong to this image in the padded batch.
                 Anchors centred outside are neither candidates nor background. None: all belong.
 
@@ -88,7 +95,7 @@ class ATSSMatcher:
         anchors: list[Boxes],
         gt_boxes: Sequence[Boxes],
         *,
-        grid: AnchorGrid,
+        grid: AnchorGrid | None = None,
         valid_hw: Sequence[tuple[int, int] | None],
     ) -> tuple[Tensor, Tensor]:
         """Match N images at once, which have the same anchors.
@@ -113,18 +120,22 @@ class ATSSMatcher:
         labels = (highest > 0).to(torch.int8).masked_fill_(is_outside, -1)
         return sum(map(len, gt_boxes)) - (highest & (2**_ORDER_BITS - 1)), labels
 
-    def _layout(self, anchors: list[Boxes], grid: AnchorGrid) -> _Layout:
+    def _layout(self, anchors: list[Boxes], grid: AnchorGrid | None) -> _Layout:
         levels = [boxes.tensor for boxes in anchors]
 
         def make() -> _Layout:
             corners = torch.cat(levels).t()  # (4, R)
             centers, area = _centers(corners), _area(corners)
             counts = [len(level) for level in levels]
-            nearest = GridNearest(centers.split(counts, dim=1), self.topk, grid)
+            nearest: NearestAnchors = (
+                BruteForceNearest(centers.split(counts, dim=1), self.topk)
+                if grid is None
+                else GridNearest(centers.split(counts, dim=1), self.topk, grid)
+            )
             return _Layout(levels, torch.cat((corners, centers, area[None])), nearest)
 
-        key = (*map(id, levels), tuple(grid.strides), tuple(map(tuple, grid.sizes)), self.topk)
-        return self._layouts.get(key, make)
+        key = None if grid is None else (tuple(grid.strides), tuple(map(tuple, grid.sizes)))
+        return self._layouts.get((*map(id, levels), key, self.topk), make)
 
     def _highest_priorities(
         self, layout: _Layout, gt_boxes: Sequence[Boxes], limits: Tensor

@@ -1,4 +1,4 @@
-"""The anchors nearest to each box on each level, by arithmetic on a grid.
+"""The anchors nearest to each box on each level, by arithmetic on a grid or by brute force.
 
 Letters: N images, L levels, R_l anchors of a level, M boxes, A = 2 axes (x, y), S longest side of
 a level in cells, k nearest anchors of a level that are wanted, E cells of a level that are
@@ -10,7 +10,7 @@ ties, by index. No two of a box are equal, so that any sort is stable.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -39,6 +39,28 @@ class AnchorGrid(NamedTuple):
         return cls(strides, [(maps.shape[-2], maps.shape[-1]) for maps in features])
 
 
+class NearestAnchors(Protocol):
+    """Find the k nearest anchors of each level.
+
+    Attributes:
+        num_examined: anchors examined for one box, on all levels.
+    """
+
+    num_examined: int
+
+    def __call__(self, centers: Tensor, image_idxs: Tensor, limits: Tensor) -> Tensor:
+        """
+        Args:
+            centers: of M boxes, x and y in pixels, none of them NaN, (A, M).
+            image_idxs: to which image a box belongs, (M,).
+            limits: x and y in pixels where an image ends: anchors there are not its own, (A, N).
+
+        Returns:
+            The k nearest anchors of each level, packed, nearest first, (M, L*k). Where a level has
+            fewer anchors in the image, entries that are no candidate fill up.
+        """
+
+
 def unpack_candidates(packed: Tensor) -> tuple[Tensor, Tensor]:
     """Unpack candidates: which entries are one, and the indices of their anchors, else 0."""
     is_candidate = packed < _NO_ANCHOR
@@ -50,8 +72,35 @@ def row_of(like: Tensor, values: Sequence[float]) -> Tensor:
     return torch.cat([like.new_full((1,), value) for value in values])
 
 
+class BruteForceNearest:
+    """Search all anchors, of any layout. See :class:`NearestAnchors`."""
+
+    def __init__(self, anchor_centers: Sequence[Tensor], topk: int) -> None:
+        """
+        Args:
+            anchor_centers: of each level, x and y in pixels, (A, R_l).
+            topk: k.
+        """
+        self.anchor_centers, self.topk = anchor_centers, topk
+        self.num_examined = sum(level.shape[1] for level in anchor_centers)
+
+    def __call__(self, centers: Tensor, image_idxs: Tensor, limits: Tensor) -> Tensor:
+        limits = limits[:, image_idxs, None]  # (A, M, 1)
+        nearest, start = [], 0
+        for level in self.anchor_centers:
+            x_square, y_square = (level[:, None] - centers[..., None]).square_()  # (M, R_l) each
+            is_outside = (level[:, None] >= limits).any(dim=0)
+            distance = (x_square + y_square).masked_fill_(is_outside, torch.inf)
+            end = start + level.shape[1]
+            packed = _pack(distance, torch.arange(start, end, device=level.device))
+            lacking = packed.new_full((len(packed), max(self.topk - level.shape[1], 0)), _NO_ANCHOR)
+            nearest.append(_smallest(torch.cat((packed, lacking), dim=1), self.topk))
+            start = end
+        return torch.cat(nearest, dim=1)
+
+
 class GridNearest:
-    """Find the k nearest anchors of each level, among the cells around each box.
+    """Search the cells around each box, with the same result. See :class:`NearestAnchors`.
 
     Rows and columns are ranked by their distance from the box. The cell of row rank a and column
     rank b, both from 1, is no nearer than the a * b cells of ranks up to these, itself among
@@ -65,9 +114,6 @@ class GridNearest:
 
     Rows on the same side of the box differ by a stride or more, which fp32 tells apart as long as
     the box's centre is within a thousand strides of the level. Beyond, tied rows may be missed.
-
-    Attributes:
-        num_examined: anchors examined for one box, on all levels.
     """
 
     def __init__(self, anchor_centers: Sequence[Tensor], topk: int, grid: AnchorGrid) -> None:
@@ -95,16 +141,6 @@ class GridNearest:
         self.num_examined = num_cells * len(counts)
 
     def __call__(self, centers: Tensor, image_idxs: Tensor, limits: Tensor) -> Tensor:
-        """
-        Args:
-            centers: of M boxes, x and y in pixels, none of them NaN, (A, M).
-            image_idxs: to which image a box belongs, (M,).
-            limits: x and y in pixels where an image ends: anchors there are not its own, (A, N).
-
-        Returns:
-            The k nearest anchors of each level, packed, nearest first, (M, L*k). Where a level has
-            fewer anchors in the image, entries that are no candidate fill up.
-        """
         # The rows and columns of an image are the first of the level.
         is_inside = self.coordinates[:, :, None] < limits[:, None, :, None]  # (A, L, N, S + 1)
         num_inside = is_inside.sum(dim=-1, dtype=limits.dtype)  # (A, L, N)
@@ -115,8 +151,8 @@ class GridNearest:
         distance += y_squares.index_select(1, self.cell_rows)
         anchor_idxs = (self.starts + rows * self.widths).index_select(1, self.cell_rows)
         anchor_idxs += columns.index_select(1, self.cell_columns)
-        packed = pack(distance, anchor_idxs).permute(2, 0, 1).contiguous()  # (M, L, E)
-        return packed.topk(self.topk, dim=-1, largest=False).values.flatten(1)
+        packed = _pack(distance, anchor_idxs).permute(2, 0, 1).contiguous()  # (M, L, E)
+        return _smallest(packed, self.topk).flatten(1)
 
     def _ranked(self, centers: Tensor, num_inside: Tensor) -> tuple[Tensor, Tensor]:
         """The k + 1 nearest columns and rows of each level, by rank.
@@ -152,7 +188,12 @@ def _axis_coordinates(anchor_centers: Sequence[Tensor], grid: AnchorGrid) -> Ten
     return coordinates
 
 
-def pack(squared_distance: Tensor, anchor_idxs: Tensor) -> Tensor:
+def _pack(squared_distance: Tensor, anchor_idxs: Tensor) -> Tensor:
     """Pack fp32 distances, none of them NaN, and the indices of their anchors."""
     bits = squared_distance.view(torch.int32).to(torch.int64)
     return bits.bitwise_left_shift_(_INDEX_BITS).add_(anchor_idxs)
+
+
+def _smallest(packed: Tensor, topk: int) -> Tensor:
+    """The nearest candidates along the last dimension, in order."""
+    return packed.topk(topk, dim=-1, largest=False).values
