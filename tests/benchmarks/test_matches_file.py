@@ -1,4 +1,4 @@
-"""What the file of a run's matches keeps."""
+"""Matches of a run, written to a file and read again."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which detections `clq report` takes: those that lie there, or new ones."""
+"""Detections that `clq report` takes: those that lie there, or new ones."""
 
 import os
 import shutil

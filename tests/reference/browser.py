@@ -63,7 +63,7 @@ def find_browser() -> str | None:
 
 
 def layout_faults(page: Path, width: int) -> dict[str, Any]:
-    """What is wrong with the layout of a page, by kind; empty if nothing is.
+    """Find faults in the layout of a page, by kind; empty without any.
 
     Args:
         page: see :func:`measure_layout`.

@@ -1,4 +1,4 @@
-"""What two runs do at once in one folder: the second is refused, with who holds it."""
+"""Two runs at once in one folder: the second is refused, with who holds it."""
 
 import os
 import signal

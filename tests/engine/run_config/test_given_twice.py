@@ -1,4 +1,4 @@
-"""What was asked for is neither dropped nor overridden in silence."""
+"""Flags given twice: nothing that was asked for is dropped or overridden in silence."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What metrics.json tells of a run."""
+"""Reading metrics.json of a run."""
 
 import json
 from pathlib import Path

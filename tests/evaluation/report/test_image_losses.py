@@ -33,7 +33,7 @@ def test_the_largest_of_many_losses_are_found(seed: int):
 
 
 def test_the_approximate_loss_is_a_derivative():
-    """Of an AP that is the area under the curve: one class, whose detections are +-+ of 4 objects.
+    """AP as the area under the curve: one class, whose detections are +-+ of 4 objects.
 
     Each in an image of its own, AP(w) = (w1 P1 + w3 P3) / (w1 + w2 + w3 + w4) where
     P1 = w1 / w1 and P3 = (w1 + w3) / (w1 + w2 + w3), as long as P1 > P3.

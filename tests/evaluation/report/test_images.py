@@ -1,4 +1,4 @@
-"""Which images, objects, detections and labels are listed, and in which order."""
+"""Lists of images, objects, detections and labels, and their order."""
 
 from typing import Any
 

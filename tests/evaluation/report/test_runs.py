@@ -1,4 +1,4 @@
-"""What is loaded of a run: test sets with annotations, without the images it skipped."""
+"""Loading a run: its test sets with annotations, without the images it skipped."""
 
 import json
 from pathlib import Path

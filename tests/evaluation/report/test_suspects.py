@@ -38,7 +38,7 @@ def test_what_agrees_is_not_suspected():
 
 
 def test_a_detection_without_an_object_is_missing_from_the_data():
-    """Of the 9 agreeing detections of its class that are left, 7 score no higher."""
+    """Seven of the 9 agreeing detections of its class that are left score no higher."""
     content, found = clean_run()
     content["annotations"] = content["annotations"][:14] + content["annotations"][15:]
     (suspect,) = suspects(content, found)

@@ -1,4 +1,4 @@
-"""What a pickle of arrays may build: numbers of plain kinds, and nothing that numpy must believe.
+"""Rebuild pickled arrays of plain numbers, without anything that numpy must believe.
 
 A pickled dtype of objects makes numpy follow addresses that the file holds, so neither numpy's
 dtype nor its functions that rebuild arrays see a file's arguments unchecked.

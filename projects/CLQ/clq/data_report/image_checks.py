@@ -31,7 +31,7 @@ _NARROW = 16  # grey levels of 256
 
 
 class ImageFacts(NamedTuple):
-    """What an image file holds.
+    """Contents of an image file.
 
     Attributes:
         width: of the upright image in pixels.

@@ -1,4 +1,4 @@
-"""What `clq report` is about: a run folder or weights, with detections on a data set."""
+"""The subject of `clq report`: a run folder or weights, with detections on a data set."""
 
 import dataclasses
 import os

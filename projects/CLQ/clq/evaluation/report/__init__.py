@@ -1,4 +1,4 @@
-"""What a detector gets wrong: the numbers of a report on its detections, and its page."""
+"""A report on what a detector gets wrong: the numbers of its detections, and the page."""
 
 from .compare import compare
 from .measure import measure

@@ -1,4 +1,4 @@
-"""What single images cost: the AP of the other images minus the AP of all.
+"""The cost of single images: the AP of the other images minus the AP of all.
 
 Letters: N images, K classes, D detections, T IoU thresholds.
 """

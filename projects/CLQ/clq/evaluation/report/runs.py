@@ -1,4 +1,4 @@
-"""What a run left on its test sets: ground truth, detections and images."""
+"""Traces of a run on its test sets: ground truth, detections and images."""
 
 import json
 import logging

@@ -19,7 +19,7 @@ from .readings import counted, number, percent
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """What the report tells of a training run.
+    """The section on a training run.
 
     Attributes:
         panels: curves.
