@@ -91,6 +91,9 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.INPUT.VERTICAL_FLIP = False  # flip upside down too, half the time; for views from above
     cfg.INPUT.QUARTER_TURNS = False  # rotate by 0, 90, 180 or 270 degrees; for views from above
     cfg.INPUT.COLOR_JITTER = 0.0  # largest relative change of brightness, contrast, saturation
+    # Before resizing and flipping, in this order: "scale_jitter", "photometric_distortion",
+    # "mosaic", or a function of one's own as "module:function"; see docs/training.md.
+    cfg.INPUT.AUGMENTATIONS = ()
 
 
 def _add_solver(cfg: CfgNode) -> None:

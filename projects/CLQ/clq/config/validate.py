@@ -1,13 +1,15 @@
 """Config validation: each refused value is told in one sentence."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import get_norm
 from detectron2.modeling import BACKBONE_REGISTRY
 
+from ..data.augmentations import AUGMENTATIONS
+from ..data.user_augmentation import is_user_function
 from ..modeling.candidates import CANDIDATE_RULES
 from ..modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
 from .defaults import get_clq_cfg
@@ -107,6 +109,7 @@ def check_training_config(cfg: CfgNode) -> None:
             "deformable stages train in no fixed order on a GPU; set DETERMINISTIC to False or "
             "all stages to False."
         )
+    _check_augmentations(cfg.INPUT.AUGMENTATIONS)
     schedulers = ["WarmupMultiStepLR", "WarmupCosineLR"]
     if "NUM_DECAYS" in cfg.SOLVER:  # its key; the release v0.6 has neither
         schedulers.append("WarmupStepWithFixedGammaLR")
@@ -129,6 +132,18 @@ def check_training_config(cfg: CfgNode) -> None:
             f"SOLVER.EARLY_STOPPING.PATIENCE is {patience}, but with TEST.EVAL_PERIOD "
             f"{cfg.TEST.EVAL_PERIOD} only the end is evaluated; set it to some iterations."
         )
+
+
+def _check_augmentations(names: Sequence[Any]) -> None:
+    known = [name for name, _ in AUGMENTATIONS]
+    for name in names:
+        if not isinstance(name, str) or not (name in known or is_user_function(name)):
+            raise ValueError(
+                f"INPUT.AUGMENTATIONS has {name!r}; it takes {', '.join(map(repr, known))}, and "
+                "functions of your own as 'module:function'."
+            )
+        if names.count(name) > 1:
+            raise ValueError(f"INPUT.AUGMENTATIONS has {name!r} twice; give it once.")
 
 
 def _check_choice(key: str, value: Any, choices: Collection[Any]) -> None:

@@ -17,9 +17,11 @@ from detectron2.data.build import trivial_batch_collator
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
-from .mapped_dataset import UNREADABLE, MappedDataset, Record, SampleIndex, SeededDataset
+from .augmentation_chain import AugmentationChain
+from .mapped_dataset import MISTAKE, UNREADABLE, MappedDataset, SampleIndex, SeededDataset
 from .mapper import CLQMapper
-from .records import load_records
+from .records import Record, load_records
+from .transforms import build_train_augmentations
 
 logger = logging.getLogger(__name__)
 
@@ -76,14 +78,21 @@ class TrainLoader:
         self._skipped: set[str] = set()
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, mapper: Callable[[Record], Record]) -> "TrainLoader":
-        """Build the loader of ``DATASETS.TRAIN``; a negative ``SEED`` means a random shared one."""
+    def from_config(cls, cfg: CfgNode) -> "TrainLoader":
+        """Build the loader of ``DATASETS.TRAIN``; a negative ``SEED`` means a random shared one.
+
+        Raises:
+            ValueError: a user's function of ``INPUT.AUGMENTATIONS`` has not been imported.
+        """
         records = load_records(
             cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         )
-        return cls(
+        chain = AugmentationChain.from_config(cfg)
+        loader = cls(
             records,
-            mapper,
+            CLQMapper(
+                cfg, is_train=True, augmentations=build_train_augmentations(cfg), chain=chain
+            ),
             sampler=_choose_sampler(cfg, records),
             seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
             batch_size=cfg.SOLVER.IMS_PER_BATCH,
@@ -93,11 +102,14 @@ class TrainLoader:
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
         )
+        if chain is not None:
+            chain.records = loader._records  # the one copy in memory, which workers share
+        return loader
 
     def __iter__(self) -> Iterator[list[Record]]:
         """
         Raises:
-            ValueError: naming an unreadable image.
+            ValueError: naming an unreadable image, or a user's function that failed.
         """
         dataset = SeededDataset(self._records, self._mapper, self.seed, self._skip_unreadable)
         batches = itertools.islice(self._batches(), self.start, None)
@@ -110,7 +122,7 @@ class TrainLoader:
             generator=torch.Generator(),  # instead of the global one
         )
         for batch in loader:
-            yield [self._report_unreadable(sample) for sample in batch]
+            yield [self._report_problems(sample) for sample in batch]
 
     def _batches(self) -> Iterator[list[SampleIndex]]:
         """Yield this process's share of every batch, from the first."""
@@ -123,8 +135,10 @@ class TrainLoader:
                 yield group[self._rank :: self._world_size]
                 group.clear()
 
-    def _report_unreadable(self, sample: Record) -> Record:
-        """Raise or log what the sample says of unreadable images, and return it without that."""
+    def _report_problems(self, sample: Record) -> Record:
+        """Raise or log what the sample says of mistakes, and return it without that."""
+        if MISTAKE in sample:
+            raise ValueError(sample[MISTAKE])
         problems = sample.pop(UNREADABLE, [])
         if "image" not in sample:
             _raise_unreadable(problems)

@@ -3,16 +3,19 @@
 import contextlib
 import random
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .augmentation_chain import UnreadablePartner
 from .images import READ_ERRORS, read_image, reason_of
+from .records import Record
+from .user_augmentation import AugmentationError
 
-Record = dict[str, Any]  # of one image, in Detectron2's format
 UNREADABLE = "unreadable"  # key of a sample: unreadable images, each with the reason
+MISTAKE = "mistake"  # key of a sample: why an augmentation could not be applied
 _MAX_SUBSTITUTES = 20
 
 
@@ -24,9 +27,10 @@ class SampleIndex(NamedTuple):
 
 
 class MappedDataset(Dataset):
-    """Dataset of mapped records; an unreadable image is reported in its sample, not raised.
+    """Dataset of mapped records; a user's mistake is reported in its sample, not raised.
 
-    A worker process could pass on an error only as the text of its traceback.
+    Such are an unreadable image and an augmentation that fails. A worker process could pass on an
+    error only as the text of its traceback.
     """
 
     def __init__(self, records: Dataset, mapper: Callable[[Record], Record]) -> None:
@@ -40,7 +44,10 @@ class MappedDataset(Dataset):
         record = self._records[index]
         try:
             return self._mapper(record)
-        except READ_ERRORS as error:
+        except AugmentationError as error:
+            return {MISTAKE: str(error)}
+        except (*READ_ERRORS, UnreadablePartner) as error:
+            record = error.record if isinstance(error, UnreadablePartner) else record
             reason = _read_error(record, getattr(self._mapper, "bit_depth", 8))
             if reason is None:
                 raise error
@@ -67,7 +74,7 @@ class SeededDataset(MappedDataset):
             for index in self._candidates(sample_index):
                 sample = super().__getitem__(index)
                 problems += sample.get(UNREADABLE, [])
-                if "image" in sample:
+                if UNREADABLE not in sample:
                     break
         return {**sample, UNREADABLE: problems} if problems else sample
 

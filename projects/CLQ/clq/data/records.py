@@ -13,6 +13,8 @@ from PIL import Image
 
 from .images import upright_size
 
+Record = dict[str, Any]  # of one image, in Detectron2's format
+
 _NAME_CLASSES = "MetadataCatalog.get('{0}').thing_classes = [...] names the classes"
 
 # Of a function that a user has registered.

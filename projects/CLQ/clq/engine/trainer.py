@@ -28,7 +28,7 @@ from torch import nn
 from ..checkpoint import CLQCheckpointer
 from ..checkpoint.output_dir import remove_partial_files
 from ..config.serialize import dump_config
-from ..data import CLQMapper, TestLoader, TrainLoader, build_train_augmentations
+from ..data import TestLoader, TrainLoader
 from ..evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
 from ..evaluation.coco_evaluation import detections_file
 from ..modeling.compile import compile_network
@@ -271,9 +271,7 @@ class CLQTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:
-        augmentations = build_train_augmentations(cfg)
-        mapper = CLQMapper(cfg, is_train=True, augmentations=augmentations)
-        return TrainLoader.from_config(cfg, mapper)
+        return TrainLoader.from_config(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> TestLoader:

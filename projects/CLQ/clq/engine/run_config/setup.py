@@ -14,6 +14,7 @@ from detectron2.utils.logger import setup_logger
 from ...config import check_config, check_training_config, check_unread_by_run, get_clq_cfg
 from ...data import register_json_datasets
 from ...data.records import default_class_names
+from ...data.user_augmentation import import_user_functions
 from ...data_report import check_training_data
 from ...modeling.compile import check_backend
 from ...utils.unprintable import escape_log_record
@@ -28,7 +29,12 @@ from .options import RunOptions
 from .output_dir import check_inputs_stay, check_output_folder, check_writable
 from .run_checks import check_annotation_files, check_batch_size, check_datasets, weigh_limits
 from .scale_schedule import scale_schedule
-from .weights_config import check_detector, check_source, match_input_format
+from .weights_config import (
+    check_detector,
+    check_source,
+    check_user_functions,
+    match_input_format,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +59,7 @@ def setup(options: RunOptions) -> CfgNode:
     check_annotation_files(cfg, eval_only=options.eval_only)
     check_inputs_stay(cfg, eval_only=options.eval_only, resume=options.resume)
     if not options.eval_only:
-        notes += _check_training(cfg, resume=options.resume)
+        notes += _check_training(cfg, options)
     check_writable(Path(cfg.OUTPUT_DIR))
     if comm.is_main_process():
         lock_folder(Path(cfg.OUTPUT_DIR))
@@ -141,13 +147,15 @@ def _resume_after_restart(cfg: CfgNode, options: RunOptions) -> list[str]:
     return ["torchrun has started the processes anew, so the training resumes as with --resume."]
 
 
-def _check_training(cfg: CfgNode, *, resume: bool) -> list[str]:
+def _check_training(cfg: CfgNode, options: RunOptions) -> list[str]:
     """Reject what can't be switched on here, data with errors, and another run's folder."""
     check_training_config(cfg)
-    check_frozen_parts(cfg, resume=resume)
+    check_user_functions(cfg, options)
+    import_user_functions(cfg.INPUT.AUGMENTATIONS)
+    check_frozen_parts(cfg, resume=options.resume)
     if cfg.MODEL.COMPILE.ENABLED:
         check_backend(cfg.MODEL.COMPILE.BACKEND)
     if cfg.WANDB.ENABLED:
         check_wandb()
     notes = check_training_data(cfg)
-    return notes + check_output_folder(cfg, train_class_names(cfg), resume=resume)
+    return notes + check_output_folder(cfg, train_class_names(cfg), resume=options.resume)

@@ -13,6 +13,7 @@ from ...checkpoint.output_dir import list_checkpoints
 from ...checkpoint.pixel_settings import PIXEL_KEYS, pixel_settings_of
 from ...checkpoint.read_file import no_weights, normalize_path
 from ...config import flatten
+from ...data.user_augmentation import is_user_function
 from .options import RunOptions
 
 
@@ -71,6 +72,26 @@ def check_source(cfg: CfgNode, contents: WeightsFile | None, options: RunOptions
             f"{weights} is a backbone, which does not tell the detector: use --config-file."
         )
     raise ValueError(f"{weights} has no configuration inside; name its yaml by --config-file.")
+
+
+def check_user_functions(cfg: CfgNode, options: RunOptions) -> None:
+    """Reject code that the config inside ``MODEL.WEIGHTS`` names, which may be a stranger's.
+
+    Args:
+        cfg: of a training run.
+        options: of the run.
+
+    Raises:
+        ValueError: naming the functions.
+    """
+    key = "INPUT.AUGMENTATIONS"
+    names = [name for name in cfg.INPUT.AUGMENTATIONS if is_user_function(name)]
+    if names and not options.config_file and key not in options.given:
+        raise ValueError(
+            f"{cfg.MODEL.WEIGHTS} was trained with {', '.join(names)} in {key}, and a checkpoint "
+            f'decides no code that runs here; give {key} "{tuple(cfg.INPUT.AUGMENTATIONS)}" if '
+            f'you trust it, or {key} "()".'
+        )
 
 
 def match_input_format(

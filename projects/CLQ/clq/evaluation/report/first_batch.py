@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import Boxes
 from PIL import Image, ImageDraw
 
-from ...data import CLQMapper, TrainLoader, build_train_augmentations
+from ...data import TrainLoader
 from ...data_report.anchor_coverage import DetectorScale, image_anchors
 from ...modeling.crowd import CROWD_CLASS
 from ...modeling.matcher import ATSSMatcher
@@ -57,14 +57,14 @@ def read_first_images(cfg: CfgNode, limit: int = 8) -> list[TrainingImage]:
 
     Raises:
         OSError: the annotations can't be read.
-        ValueError: the data or an image can't be read.
+        ValueError: the data or an image can't be read, or a user's function of
+            ``INPUT.AUGMENTATIONS`` has not been imported.
     """
     cfg = cfg.clone()
     cfg.defrost()
     # Workers would not pay off, and a random seed is agreed on by all ranks.
     cfg.DATALOADER.NUM_WORKERS, cfg.SEED = 0, max(cfg.SEED, 0)
-    mapper = CLQMapper(cfg, is_train=True, augmentations=build_train_augmentations(cfg))
-    loader = TrainLoader.from_config(cfg, mapper)
+    loader = TrainLoader.from_config(cfg)
     scale = DetectorScale.from_config(cfg)
     samples = itertools.chain.from_iterable(loader)
     return [_show(sample, scale, cfg.INPUT.FORMAT) for sample in itertools.islice(samples, limit)]

@@ -57,9 +57,13 @@ def describe_training(cfg: CfgNode, metrics_file: Path) -> TrainingSection:
             count_labels(name, load_ground_truth(name, num_classes)[0])
             for name in cfg.DATASETS.TRAIN
         ]
-        images = read_first_images(cfg)
     except (OSError, ValueError) as error:
         return TrainingSection(panels, notes=[f"The training data can't be shown: {error}"])
+    try:
+        images = read_first_images(cfg)
+    except (OSError, ValueError) as error:
+        notes.append(f"The first training images can't be shown: {error}")
+        return TrainingSection(panels, labels, notes=notes)
     return TrainingSection(panels, labels, images, _read_images(images), notes)
 
 
