@@ -221,6 +221,24 @@ def test_fast_inference_is_not_for_training():
         check_training_config(cfg)
 
 
+def test_augmentations_are_known_or_of_the_user():
+    cfg = get_clq_cfg()
+    cfg.INPUT.AUGMENTATIONS = ["photometric_distortion", "mosaic", "no_such_module:f"]
+    check_training_config(cfg)  # which imports nothing
+    for wrong in ("mosiac", 3):
+        cfg.INPUT.AUGMENTATIONS = ("mosaic", wrong)
+        with pytest.raises(ValueError) as error:
+            check_training_config(cfg)
+        assert str(error.value) == (
+            f"INPUT.AUGMENTATIONS has {wrong!r}; it takes 'scale_jitter', "
+            "'photometric_distortion', 'mosaic', and functions of your own as 'module:function'."
+        )
+        check_config(cfg)  # nothing else reads the key
+    cfg.INPUT.AUGMENTATIONS = ("mosaic", "scale_jitter", "mosaic")
+    with pytest.raises(ValueError, match="has 'mosaic' twice; give it once"):
+        check_training_config(cfg)
+
+
 def test_early_stopping_needs_evaluations():
     cfg = get_clq_cfg()
     cfg.DATASETS.TEST = ("val",)

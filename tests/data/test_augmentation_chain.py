@@ -14,8 +14,9 @@ from torchvision import tv_tensors
 
 from clq.config import get_clq_cfg
 from clq.data import TrainLoader, augmentations, register_json_datasets, user_augmentation
-from clq.data.augmentation_chain import AugmentationChain
+from clq.data.augmentation_chain import AugmentationChain, UnreadablePartner
 from clq.data.augmentations import Context, LabelledImage, as_boxes
+from clq.data.mapped_dataset import UNREADABLE, SampleIndex, SeededDataset
 from clq.modeling.crowd import CROWD_CLASS
 from reference.tiny import Pair, TinyData
 
@@ -167,27 +168,45 @@ def test_crowds_are_kept_where_they_are_asked_for(tmp_path: Path):
         assert set(classes.tolist()) == ({CROWD_CLASS} if ignored else set())
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_drawn_image_that_cannot_be_read_is_named_or_skipped(
-    num_workers: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(augmentations, "_MOSAIC_PROBABILITY", 1.0)
     pair = write_boxes(tmp_path, None)
-    keys = {"DATALOADER.NUM_WORKERS": num_workers, "DATALOADER.ASPECT_RATIO_GROUPING": False}
-    samples = take(config(pair, ("mosaic",), **keys), 1)  # of two images, the first samples
-    unseen = {f"{i}.png" for i in range(4)} - {Path(s["file_name"]).name for s in samples}
-    for name in unseen:
-        (tmp_path / name).write_bytes(b"no image")
-    with pytest.raises(
-        ValueError, match=r"missing or damaged: .*\.png \(it is no image\)"
-    ) as error:
-        for seed in range(8):  # some of whose first samples draw one of them
-            take(config(pair, ("mosaic",), SEED=seed, **keys), 2)
-    assert "\n" not in str(error.value) and Path(str(error.value).split()[6]).name in unseen
-    caplog.set_level("WARNING")
-    skipping = take(config(pair, ("mosaic",), **keys, **{"DATALOADER.SKIP_UNREADABLE": True}), 8)
-    assert len(skipping) == 16
-    assert {Path(s["file_name"]).name for s in skipping}.isdisjoint(unseen)
-    assert any("Another image takes the place of" in record.message for record in caplog.records)
+    strict, skipping = (
+        TrainLoader.from_config(config(pair, ("mosaic",), **{"DATALOADER.SKIP_UNREADABLE": skip}))
+        for skip in (False, True)
+    )
+    datasets = [
+        SeededDataset(loader._records, loader._mapper, 4, loader._skip_unreadable)
+        for loader in (strict, skipping)
+    ]
+    (tmp_path / "2.png").write_bytes(b"no image")
+    Image.new("RGB", (64, 65)).save(tmp_path / "3.png")
+    found = set()
+    for position in range(12):  # all of the first image, which can be read
+        strict_sample, sample = (dataset[SampleIndex(position, 0)] for dataset in datasets)
+        assert "image" in sample and UNREADABLE not in sample
+        assert Path(sample["file_name"]).name == "0.png"
+        found |= set(strict_sample.get(UNREADABLE, []))
+        assert ("image" in strict_sample) == (UNREADABLE not in strict_sample)
+    assert found == {
+        f"{tmp_path}/2.png (it is no image)",
+        f"{tmp_path}/3.png (it has 64 x 65 pixels, but the json says 130 x 80)",
+    }
+    substituted = datasets[1][SampleIndex(0, 2)]  # whose own turn it is
+    assert "image" in substituted and "2.png (it is no image)" in substituted[UNREADABLE][0]
+
+
+def test_where_no_image_can_be_drawn_one_of_them_is_named():
+    def read(record: dict[str, Any]) -> LabelledImage:
+        raise OSError("it is gone")
+
+    for skip in (False, True):
+        chain = AugmentationChain([], fill=(0, 0, 0), skip_unreadable=skip)
+        chain.records = [{"file_name": "gone.png"}]
+        with pytest.raises(UnreadablePartner, match="gone.png"):
+            chain._draw(read, 0)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -14,6 +14,7 @@ from .user_augmentation import UserAugmentation, is_user_function
 
 Read = Callable[[Record], LabelledImage]
 Augmentation = Callable[[LabelledImage, Context], LabelledImage]
+_MAX_DRAWS = 20
 
 
 class UnreadablePartner(Exception):
@@ -42,17 +43,21 @@ class AugmentationChain:
         augmentations: Sequence[Augmentation],
         *,
         fill: tuple[int, ...],
+        skip_unreadable: bool = False,
         records: Sequence[Record] = (),
     ) -> None:
         """
         Args:
             augmentations: in order.
             fill: RGB color of padding.
+            skip_unreadable: draw another image in place of an unreadable one; that one is named
+                when its own turn comes.
             records: see above.
         """
         self._augmentations = augmentations
         self.records = records
         self._fill = fill
+        self._max_draws = _MAX_DRAWS if skip_unreadable else 1
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "AugmentationChain | None":
@@ -80,7 +85,7 @@ class AugmentationChain:
         if not augmentations:
             return None
         fill = tuple(mean[::-1] if cfg.INPUT.FORMAT == "BGR" else mean)
-        return cls(augmentations, fill=fill)
+        return cls(augmentations, fill=fill, skip_unreadable=cfg.DATALOADER.SKIP_UNREADABLE)
 
     def __call__(self, record: Record, read: Read) -> LabelledImage:
         """Read an image and augment it.
@@ -105,8 +110,10 @@ class AugmentationChain:
         return sample
 
     def _draw(self, read: Read, length: int) -> LabelledImage:
-        record = self.records[int(torch.randint(len(self.records), ()))]
-        try:
-            return self._run(record, read, length)
-        except READ_ERRORS as error:
-            raise UnreadablePartner(record) from error
+        for _ in range(self._max_draws):
+            record = self.records[int(torch.randint(len(self.records), ()))]
+            try:
+                return self._run(record, read, length)
+            except READ_ERRORS as error:
+                unreadable, reason = record, error
+        raise UnreadablePartner(unreadable) from reason
