@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.file_io import PathManager
 
-from clq.config import check_config, get_clq_cfg
+from clq.config import check_config, check_training_config, get_clq_cfg
 from clq.engine import CLQTrainer
 from clq.modeling import CLQ
 from reference.tiny import ROOT
@@ -49,6 +49,7 @@ PROMISED = {
             *("alignment_off", "quality_off", "offsets_detached", "hard_target"),
         )
     ),
+    *(f"augmentations/clq_{name}.yaml" for name in ("scale_jitter", "photometric", "mosaic")),
 }
 
 
@@ -157,3 +158,17 @@ def test_an_ablation_changes_one_key(path: Path):
     assert list(content["MODEL"]) == ["CLQ"] and len(content["MODEL"]["CLQ"]) == 1
     (key, value), full = *content["MODEL"]["CLQ"].items(), load(path).MODEL.CLQ
     assert full[key] == value and (value != get_clq_cfg().MODEL.CLQ[key] or "0.3" in path.name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_an_augmentation_is_the_only_change(path: Path):
+    if path.parent.name != "augmentations":
+        return
+    content = yaml.safe_load(path.read_text())
+    assert content["_BASE_"] == "../COCO-Detection/clq_R_50_FPN_1x.yaml"
+    assert set(content) == {"_BASE_", "INPUT", "OUTPUT_DIR"}
+    assert list(content["INPUT"]) == ["AUGMENTATIONS"]
+    cfg = load(path)
+    check_training_config(cfg)
+    (name,) = cfg.INPUT.AUGMENTATIONS
+    assert name.startswith(path.stem.removeprefix("clq_"))

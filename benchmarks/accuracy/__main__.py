@@ -1,10 +1,10 @@
 """Train and compare the members of the family on real data, cell by cell.
 
 A cell is one data set, one member of the family and one seed. The members are ATSS, ATSS + CLQ,
-GFL and CLQ, and ablations of CLQ; on a data set they share backbone, schedule, augmentation and
-the order of the images. Each finished cell becomes a row of --results, so that the same command
-goes on where it was stopped. At the end, or with --report alone, the tables and the figures are
-written. See docs/accuracy.md.
+GFL and CLQ, ablations of CLQ, and CLQ with further augmentations. On a data set they share
+backbone, schedule, flips, sizes and the order of the images. Each finished cell becomes a row of
+--results, so that the same command goes on where it was stopped. At the end, or with --report
+alone, the tables and the figures are written. See docs/accuracy.md.
 
   everything      python -m benchmarks.accuracy --name blood_cells \\
                       --train train.json images/ --val val.json images/
@@ -107,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--members", nargs="+", choices=MEMBERS, default=list(MEMBERS), help="default: all"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, help="default: 0 to 4, of ablations 0 to 2")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, help="default: 0 to 4, of variants of CLQ 0 to 2"
+    )
     parser.add_argument("--again", action="store_true", help="run cells that have a row, compare")
     parser.add_argument("--report", action="store_true", help="run nothing, write the report")
     parser.add_argument("--results", type=Path, default=RESULTS, help=f"default: {RESULTS}")

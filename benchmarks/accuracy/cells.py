@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.common import ROOT
-from clq.config import get_clq_cfg
+from clq.config import flatten, get_clq_cfg
 
 SEEDS = (0, 1, 2, 3, 4)
 ABLATION_SEEDS = SEEDS[:3]
 TREES, BLOOD_CELLS = "trees", "blood_cells"
 BASELINE = "atss"
 
-# The config, under configs/, whose MODEL.CLQ section says what a member is.
+# The config, under configs/, whose MODEL.CLQ section and INPUT.AUGMENTATIONS say what a member is.
 FAMILY = {
     "atss": "COCO-Detection/atss_R_50_FPN_1x.yaml",
     "atss_clq": "COCO-Detection/atss_clq_R_50_FPN_1x.yaml",
@@ -31,7 +31,13 @@ ABLATIONS = {
     "clq_alpha_1.0": "ablations/clq_alpha_1.0.yaml",
     "clq_hard_target": "ablations/clq_hard_target.yaml",
 }
-MEMBERS = {**FAMILY, **ABLATIONS}
+# CLQ, with one of the augmentations that are off by default.
+AUGMENTED = {
+    "clq_scale_jitter": "augmentations/clq_scale_jitter.yaml",
+    "clq_photometric": "augmentations/clq_photometric.yaml",
+    "clq_mosaic": "augmentations/clq_mosaic.yaml",
+}
+MEMBERS = {**FAMILY, **ABLATIONS, **AUGMENTED}
 
 
 class Cell(NamedTuple):
@@ -63,7 +69,8 @@ def study_cells(
     """The cells of the study in the order in which they run.
 
     The family comes first, data set by data set and seed by seed, so that a study that is stopped
-    early compares like with like. The ablations come last, not on the trees, and with fewer seeds.
+    early compares like with like. The ablations and augmentations come last, not on the trees, and
+    with fewer seeds.
 
     Args:
         data: names of data sets.
@@ -73,7 +80,11 @@ def study_cells(
     data, members = list(data), list(members)
     return [
         Cell(name, member, seed)
-        for group, default in ((FAMILY, SEEDS), (ABLATIONS, ABLATION_SEEDS))
+        for group, default in (
+            (FAMILY, SEEDS),
+            (ABLATIONS, ABLATION_SEEDS),
+            (AUGMENTED, ABLATION_SEEDS),
+        )
         for name in data
         for seed in (default if seeds is None else seeds)
         for member in members
@@ -82,13 +93,14 @@ def study_cells(
 
 
 def member_keys(member: str) -> list[Any]:
-    """Keys and values, in turn, by which a member's config differs from CLQ in ``MODEL.CLQ``."""
-    cfg, defaults = get_clq_cfg(), get_clq_cfg()
+    """Keys and values, in turn, by which a member's config differs from CLQ."""
+    cfg = get_clq_cfg()
     cfg.merge_from_file(str(ROOT / "configs" / MEMBERS[member]))
-    options = {f"MODEL.CLQ.{key}": value for key, value in cfg.MODEL.CLQ.items()}
+    defaults = dict(flatten(get_clq_cfg()))
     return [
         part
-        for key, value in options.items()
-        if value != defaults.MODEL.CLQ[key.rpartition(".")[-1]]
+        for key, value in flatten(cfg)
+        if key.startswith("MODEL.CLQ.") or key == "INPUT.AUGMENTATIONS"
+        if value != defaults[key]
         for part in (key, value)
     ]

@@ -12,7 +12,7 @@ from clq.evaluation.report.matches import IOU_THRESHOLDS
 from clq.utils.atomic_write import write_atomically
 
 from .bootstrap import Difference
-from .cells import ABLATIONS, BASELINE, FAMILY
+from .cells import ABLATIONS, AUGMENTED, BASELINE, FAMILY
 from .figures import draw_curves, draw_scores
 from .summary import ALL, AT_75, Group, Spread, read_groups, spread
 
@@ -53,12 +53,13 @@ def write_report(results: Path, figures: Path | None = None) -> list[Path]:
 
 
 def _section(group: Group) -> str:
-    """One group: the family, where its differences come from, its scores, and the ablations."""
+    """One group: the family, where its differences come from, its scores, and variants of CLQ."""
     parts = [f"## {group.data}, {group.hash}\n", _table(group, FAMILY, [BASELINE])]
     parts += ["\nDifference to ATSS at each IoU threshold:\n", _thresholds(group)]
     parts += ["\nHow well the score tells the IoU:\n", _scores(group)]
-    if any(member in ABLATIONS for member in group.members):
-        parts += ["\nAblations of CLQ:\n", _table(group, ["clq", *ABLATIONS], ["clq"])]
+    for title, variants in (("Ablations of CLQ", ABLATIONS), ("CLQ with augmentations", AUGMENTED)):
+        if any(member in variants for member in group.members):
+            parts += [f"\n{title}:\n", _table(group, ["clq", *variants], ["clq"])]
     parts += ["\nAP of each class, and what a cell takes:\n", _classes(group)]
     missing = [
         f"- {member}, seeds {' '.join(map(str, seeds))}"

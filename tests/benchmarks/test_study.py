@@ -9,7 +9,15 @@ import pytest
 
 from benchmarks.accuracy import __main__ as command
 from benchmarks.accuracy import study
-from benchmarks.accuracy.cells import ABLATIONS, FAMILY, MEMBERS, Cell, member_keys, study_cells
+from benchmarks.accuracy.cells import (
+    ABLATIONS,
+    AUGMENTED,
+    FAMILY,
+    MEMBERS,
+    Cell,
+    member_keys,
+    study_cells,
+)
 from benchmarks.accuracy.data_sets import SETTINGS, DataSet, hold_out
 from benchmarks.accuracy.matches_file import save_matches
 from benchmarks.accuracy.rows import FIELDS, add_result, cell_of, matches_file
@@ -67,16 +75,17 @@ def small_study(tmp_path: Path) -> study.Study:
     return study.Study(DATA, results=tmp_path / "new" / "accuracy.csv", output=tmp_path / "runs")
 
 
-def test_the_family_comes_first_seed_by_seed_and_the_ablations_last():
+def test_the_family_comes_first_seed_by_seed_and_variants_of_clq_last():
     cells = study_cells(["blood_cells", "trees"])
     size = 5 * len(FAMILY)
     pairs = [(member, seed) for seed in range(5) for member in FAMILY]
     assert [cell[1:] for cell in cells[:size]] == pairs
-    assert len(cells) == len(set(cells)) == 2 * 5 * len(FAMILY) + 3 * len(ABLATIONS)
+    variants = [*ABLATIONS, *AUGMENTED]
+    assert len(cells) == len(set(cells)) == 2 * 5 * len(FAMILY) + 3 * len(variants)
     assert {cell.data for cell in cells[:size]} == {"blood_cells"}
     assert {cell.data for cell in cells[size : 2 * size]} == {"trees"}
     assert {cell.data for cell in cells[2 * size :]} == {"blood_cells"}
-    assert {cell.member for cell in cells[2 * size :]} == set(ABLATIONS)
+    assert list(dict.fromkeys(cell.member for cell in cells[2 * size :])) == variants
 
 
 def test_finished_cells_are_rows_and_run_once(ran: list[Cell], small_study: study.Study):
@@ -222,4 +231,5 @@ def test_members_differ_by_what_their_configs_say():
     assert keys["gfl"] == {"MODEL.CLQ.QUALITY": "none", "MODEL.CLQ.ALIGNMENT": False}
     assert keys["clq_alpha_0.0"] == {"MODEL.CLQ.ALPHA": 0.0}
     assert keys["atss"]["MODEL.CLQ.CLASS_LOSS"] == "focal"
+    assert keys["clq_mosaic"] == {"INPUT.AUGMENTATIONS": ("mosaic",)}
     assert len({str(each) for each in keys.values()}) == len(MEMBERS)
