@@ -75,6 +75,15 @@ def test_the_channels_are_those_of_the_config(channels: str, tiny_data: TinyData
         )
 
 
+def test_images_of_16_bits_are_read_as_those_of_8(tmp_path: Path):
+    pair = write_boxes(tmp_path, 1)
+    expected = take(config(pair), 4)
+    for path in tmp_path.glob("*.png"):
+        deep = np.asarray(Image.open(path))[:, :, 0].astype(np.uint16) * 257
+        Image.fromarray(deep).save(path)
+    check_equal(take(config(pair, **{"INPUT.BIT_DEPTH": 16}), 4), expected)
+
+
 def sample(value: int) -> LabelledImage:
     image = torch.full((3, 4, 4), value, dtype=torch.uint8)
     boxes = as_boxes(torch.zeros(0, 4), (4, 4))
