@@ -182,11 +182,12 @@ def test_padding_has_the_given_color():
 
 
 def test_a_crowd_stays_while_any_of_it_is_visible():
-    boxes = [[0, 0, 90, 60]] * 2
-    sample = labelled(boxes, classes=[CROWD_CLASS, 3])
-    result = crop_or_pad(sample, (10, 10), NO_FILL)
-    assert result.classes.tolist() == [CROWD_CLASS]
-    assert result.boxes.tolist() == [[0, 0, 10, 10]]
+    boxes = [[0, 0, 90, 60]] * 2 + [[0, 0, 20, 60], [70, 0, 90, 60]]
+    sample = labelled(boxes, classes=[CROWD_CLASS, 3, CROWD_CLASS, CROWD_CLASS])
+    torch.manual_seed(1)
+    result = crop_or_pad(sample, (10, 50), NO_FILL)  # which has no place for both at the sides
+    assert result.classes.unique().tolist() == [CROWD_CLASS] and len(result.boxes) < 3
+    assert result.boxes[0].tolist() == [0, 0, 50, 10]
 
 
 @pytest.mark.parametrize("size", [SIZE, (1, 1), (1, 7), (2, 2)])

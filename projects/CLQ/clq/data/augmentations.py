@@ -130,7 +130,7 @@ def crop_or_pad(
         fill: RGB color of padding.
     """
     crop = v2.RandomCrop(size, pad_if_needed=True, fill=fill)
-    image, boxes = v2.ClampBoundingBoxes()(crop(sample.image, sample.boxes))
+    image, boxes = crop(sample.image, sample.boxes)  # which clips the boxes
     before, after = _areas(sample.boxes), _areas(boxes)
     is_crowd = sample.classes == CROWD_CLASS
     keep = (after > 0) & (is_crowd | (after >= _MIN_VISIBLE * before))  # (M,)
