@@ -142,3 +142,15 @@ def test_a_value_without_number_is_left_out():
 def test_no_results_no_report(tmp_path: Path):
     assert write_report(tmp_path / "a.csv") == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_augmentations_have_a_table_of_their_own(results: Path):
+    title = "CLQ with augmentations:"
+    write_report(results)
+    assert title not in results.with_suffix(".md").read_text()
+    for seed in (0, 1):
+        add(results, Cell("trees", "clq_mosaic", seed), 10)
+    write_report(results)
+    report = results.with_suffix(".md").read_text()
+    assert line_of(report, "clq_mosaic", after=title)[5].startswith("-")
+    assert line_of(report, "clq_scale_jitter", after=title)[1:3] == ["0", "not run"]
