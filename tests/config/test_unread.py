@@ -102,6 +102,16 @@ def test_what_no_run_does_is_refused(key: str, value: Any, reason: str, eval_onl
             {"MODEL.BACKBONE.NAME": "build_clq_resnet_fpn_backbone"},
             *("MODEL.TORCHVISION.FREEZE_NORM", False),
         ),
+        *(
+            ({"MODEL.BACKBONE.NAME": f"build_{name}_fpn_backbone"}, key, value)
+            for name, key, value in (
+                ("clq_resnet", "MODEL.TIMM.NAME", "resnet18"),
+                ("torchvision", "MODEL.TIMM.DROP_PATH_RATE", 0.1),
+                ("timm", "MODEL.TORCHVISION.NAME", "resnet18"),
+                ("timm", "MODEL.RESNETS.DEPTH", 18),
+                ("timm", "MODEL.BACKBONE.FREEZE_AT", 0),
+            )
+        ),
         ({}, "MODEL.COMPILE.BACKEND", "eager"),
         ({}, "SOLVER.AMP.PRECISION", "bfloat16"),
         ({}, "INPUT.CROP.SIZE", [0.5, 0.5]),

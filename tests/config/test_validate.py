@@ -54,8 +54,8 @@ OUT_OF_RANGE: list[tuple[str, Any, str]] = [
     ),
     (
         *("MODEL.BACKBONE.NAME", "resnet"),
-        "which nothing has registered; CLQ has 'build_clq_resnet_fpn_backbone' and "
-        "'build_torchvision_fpn_backbone'.",
+        "which nothing has registered; CLQ has 'build_clq_resnet_fpn_backbone', "
+        "'build_timm_fpn_backbone' and 'build_torchvision_fpn_backbone'.",
     ),
     ("MODEL.BACKBONE.FREEZE_AT", 9, "it must be 0 or 1 or 2 or 3 or 4 or 5."),
     ("TEST.DETECTIONS_PER_IMAGE", 0, "it must lie in [1, 1e+07]."),

@@ -71,6 +71,8 @@ def convert(
     backbone = f"ResNet-{cfg.MODEL.RESNETS.DEPTH}"
     if "torchvision" in cfg.MODEL.BACKBONE.NAME:
         backbone = cfg.MODEL.TORCHVISION.NAME
+    elif "timm" in cfg.MODEL.BACKBONE.NAME:
+        backbone = cfg.MODEL.TIMM.NAME
     parts = [f"{key} {options[key]}" for key in ("BOX_CODING", "QUALITY", "ALIGNMENT")]
     return [
         *weights.notes,

@@ -13,11 +13,14 @@ from .resnet_names import from_torchvision_name
 from .weights_file import WeightsFile
 
 _BACKBONE = "backbone.bottom_up."
-_BODY = f"{_BACKBONE}body."  # of a torchvision extractor
+_BODY = f"{_BACKBONE}body."  # of a torchvision or timm network
+_PYRAMID = f"{_BACKBONE}pyramid."  # what CLQ adds to a network of one stride
 _STAGE = re.compile(rf"(?:{re.escape(_BACKBONE)})?res\d\.")
 _CLASSIFIER = re.compile(r"(?:stem\.fc|fc|head\.fc|linear|classifier)\.")
 _CLASS_PREDICTOR = ("head.cls_score.weight", "head.cls_score.bias")
 _COUNTER = "num_batches_tracked"  # of a batch norm, which not every release has
+# Of Swin, which earlier releases of timm wrote; the network computes them itself.
+_COMPUTED = (_COUNTER, "relative_position_index", "attn_mask")
 
 
 class Match(NamedTuple):
@@ -90,11 +93,11 @@ def _match_backbone(weights: WeightsFile, model: Mapping[str, Tensor]) -> Match:
 
     trunk = {name for name in model if name.startswith(_BACKBONE)}
     state = {name: tensors[name] for name in model if name in trunk and name in tensors}
-    # No classifier has offsets; they start at 0.
-    optional = {name for name in trunk if ".conv2_offset." in name}
+    # No classifier has offsets, which start at 0, or a pyramid.
+    optional = {n for n in trunk if ".conv2_offset." in n or n.startswith(_PYRAMID)}
     if is_zoo:  # its norms may be folded: statistics of 0 and 1 are left out
         optional |= {n for n in trunk if n.endswith((".norm.running_mean", ".norm.running_var"))}
-    left = [name for name in tensors if name not in state and not name.endswith(_COUNTER)]
+    left = [name for name in tensors if name not in state and not name.endswith(_COMPUTED)]
     skipped = _skipped_in_body(list(tensors), state)
     all_known = not (is_zoo or is_ours or in_body)  # only the classifier may be left over
     unknown = [
@@ -136,7 +139,7 @@ def _source_names(names: Iterable[str], *, in_body: bool) -> dict[str, str]:
 
 
 def _skipped_in_body(names: Sequence[str], used: Collection[str]) -> set[str]:
-    """Names that lie between those which a torchvision extractor uses.
+    """Names that lie between those which a network with its classifier cut off uses.
 
     What follows its last module was cut off, and has no place for a good reason. Some files keep
     the order of the modules, others sort by name; only what comes earlier by both is skipped.
@@ -154,7 +157,7 @@ def _skipped_in_body(names: Sequence[str], used: Collection[str]) -> set[str]:
     return {
         name
         for name in names[: places[-1]]
-        if name.startswith(_BODY) and name not in used and not name.endswith(_COUNTER)
+        if name.startswith(_BODY) and name not in used and not name.endswith(_COMPUTED)
         if parts[name] in tops and _natural_key(name) < last
     }
 

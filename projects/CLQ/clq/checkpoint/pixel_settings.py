@@ -27,14 +27,33 @@ _SOURCES = {
     "clq://": _IMAGENET,
 }
 
+_TIMM = "clq://timm/"
+
 
 def pixel_settings_of(weights: str) -> dict[str, Any]:
     """Configuration keys that the weights at an address need; none for an unknown source.
 
+    The mean and deviation of a model of timm are its own where timm is installed.
+
     Args:
         weights: as ``MODEL.WEIGHTS``.
     """
+    if weights.startswith(_TIMM):
+        return IMAGENET_SETTINGS | _timm_normalization(weights.removeprefix(_TIMM))
     for prefix, values in _SOURCES.items():
         if weights.startswith(prefix):
             return dict(zip(PIXEL_KEYS, values, strict=True))
     return {}
+
+
+def _timm_normalization(model: str) -> dict[str, Any]:
+    """Mean and deviation by key, on the scale of 0 to 255."""
+    try:
+        from timm import get_pretrained_cfg
+    except ImportError:
+        return {}
+    found = get_pretrained_cfg(model)
+    if found is None:
+        return {}
+    values = {"MODEL.PIXEL_MEAN": found.mean, "MODEL.PIXEL_STD": found.std}
+    return {key: [round(255 * x, 3) for x in per_channel] for key, per_channel in values.items()}

@@ -21,6 +21,7 @@ def add_clq_config(cfg: CfgNode) -> None:
     _add_losses(cfg)
     _add_inference(cfg)
     _add_torchvision(cfg)
+    _add_timm(cfg)
     _add_data(cfg)
     _add_solver(cfg)
     _add_trainer(cfg)
@@ -77,6 +78,14 @@ def _add_torchvision(cfg: CfgNode) -> None:
     cfg.MODEL.TORCHVISION.OUT_NODES = ["features.6", "features.13", "features.18"]
     cfg.MODEL.TORCHVISION.FREEZE_NORM = True  # hold batch-norm statistics and affine parameters
     cfg.MODEL.TORCHVISION.FROZEN_LAYERS = []  # modules that are not trained, such as "features.0"
+
+
+def _add_timm(cfg: CfgNode) -> None:
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = "resnet50d"  # one of timm.list_models(), built without weights
+    cfg.MODEL.TIMM.FREEZE_NORM = True  # hold batch-norm statistics and affine parameters
+    cfg.MODEL.TIMM.FROZEN_LAYERS = []  # modules that are not trained, such as "stages.0"
+    cfg.MODEL.TIMM.DROP_PATH_RATE = 0.0  # chance to skip the last block in training; rises to it
 
 
 def _add_data(cfg: CfgNode) -> None:

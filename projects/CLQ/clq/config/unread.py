@@ -70,10 +70,19 @@ UNREAD_BY_RUN: Table = {
     ("DATASETS.TEST", ()): ("TEST.EVAL_PERIOD",),
     ("INPUT.CROP.ENABLED", False): ("INPUT.CROP.TYPE", "INPUT.CROP.SIZE"),
     ("INPUT.MIN_SIZE_TEST", 0): ("INPUT.MAX_SIZE_TEST",),
-    ("MODEL.BACKBONE.NAME", "build_clq_resnet_fpn_backbone"): ("MODEL.TORCHVISION",),
+    ("MODEL.BACKBONE.NAME", "build_clq_resnet_fpn_backbone"): (
+        "MODEL.TIMM",
+        "MODEL.TORCHVISION",
+    ),
+    ("MODEL.BACKBONE.NAME", "build_timm_fpn_backbone"): (
+        "MODEL.BACKBONE.FREEZE_AT",
+        "MODEL.RESNETS",
+        "MODEL.TORCHVISION",
+    ),
     ("MODEL.BACKBONE.NAME", "build_torchvision_fpn_backbone"): (
         "MODEL.BACKBONE.FREEZE_AT",
         "MODEL.RESNETS",
+        "MODEL.TIMM",
     ),
     ("MODEL.COMPILE.ENABLED", False): ("MODEL.COMPILE.BACKEND",),
     ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", (False,) * 4): (

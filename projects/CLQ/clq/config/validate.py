@@ -60,6 +60,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "MODEL.RESNETS.RES5_DILATION": (1, 2),
     "MODEL.RESNETS.STEM_OUT_CHANNELS": (1, 8192),
     "MODEL.RESNETS.WIDTH_PER_GROUP": (1, 8192),
+    "MODEL.TIMM.DROP_PATH_RATE": (0, 0.99),
     "SOLVER.ACCUMULATION.MICRO_BATCHES": (1, math.inf),
     "SOLVER.CHECKPOINT_PERIOD": (1, math.inf),
     "SOLVER.EARLY_STOPPING.MIN_GAIN": (0, math.inf),
@@ -192,7 +193,8 @@ def _check_network(cfg: CfgNode) -> None:
     if cfg.MODEL.BACKBONE.NAME not in BACKBONE_REGISTRY:
         raise ValueError(
             f"MODEL.BACKBONE.NAME is '{cfg.MODEL.BACKBONE.NAME}', which nothing has registered; "
-            "CLQ has 'build_clq_resnet_fpn_backbone' and 'build_torchvision_fpn_backbone'."
+            "CLQ has 'build_clq_resnet_fpn_backbone', 'build_timm_fpn_backbone' and "
+            "'build_torchvision_fpn_backbone'."
         )
     resnets = cfg.MODEL.RESNETS
     try:

@@ -7,6 +7,7 @@ from .fast_inference import fast_inference_model
 from .head import CLQHead
 from .joint_score import joint_scores
 from .matcher import ATSSMatcher
+from .timm_backbone import build_timm_fpn_backbone
 
 __all__ = [
     "ATSSMatcher",
@@ -15,6 +16,7 @@ __all__ = [
     "DeltaBoxTransform",
     "DistributionBoxTransform",
     "build_clq_resnet_fpn_backbone",
+    "build_timm_fpn_backbone",
     "build_torchvision_fpn_backbone",
     "fast_inference_model",
     "joint_scores",

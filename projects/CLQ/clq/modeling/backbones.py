@@ -178,7 +178,12 @@ class FixedStatisticsFPN(FPN):
         return self
 
 
-def _build_fpn(cfg: CfgNode, bottom_up: Backbone, fpn: type[FPN] = FPN) -> FPN:
+def build_fpn(cfg: CfgNode, bottom_up: Backbone, fpn: type[FPN] = FPN) -> FPN:
+    """Put the pyramid of CLQ, P3 .. P7, on a network.
+
+    Raises:
+        ValueError: the network lacks a level of ``MODEL.FPN.IN_FEATURES``.
+    """
     missing = set(cfg.MODEL.FPN.IN_FEATURES) - set(bottom_up.output_shape())
     if missing:
         raise ValueError(
@@ -208,7 +213,7 @@ def build_clq_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     for block in bottom_up.modules():
         if isinstance(block, DeformBottleneckBlock):
             block.conv2 = TorchvisionDeformConv(block.conv2)
-    return _build_fpn(cfg, bottom_up, FixedStatisticsFPN if trains_affine else FPN)
+    return build_fpn(cfg, bottom_up, FixedStatisticsFPN if trains_affine else FPN)
 
 
 @BACKBONE_REGISTRY.register()
@@ -221,7 +226,7 @@ def build_torchvision_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
         freeze_norm=options.FREEZE_NORM,
         frozen_layers=options.FROZEN_LAYERS,
     )
-    return _build_fpn(cfg, bottom_up)
+    return build_fpn(cfg, bottom_up)
 
 
 def build_without_weights(cfg: CfgNode) -> Backbone:

@@ -54,14 +54,14 @@ def _fold_norms(model: nn.Module) -> None:
     """Fold norms with fixed statistics into the convolutions before them."""
     for module in model.modules():
         norm = getattr(module, "norm", None)  # of Detectron2's convolutions
-        if isinstance(module, nn.Conv2d) and isinstance(norm, _FIXED_NORMS):
+        if isinstance(module, nn.Conv2d) and _is_affine(norm):
             _fold(module, norm)
             setattr(module, "norm", None)
         elif isinstance(module, fx.GraphModule):
             _fold_in_graph(module)
         elif isinstance(module, nn.Sequential):
             for i, (conv, norm) in enumerate(itertools.pairwise(module), start=1):
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, _FIXED_NORMS):
+                if isinstance(conv, nn.Conv2d) and _is_affine(norm):
                     _fold(conv, norm)
                     module[i] = nn.Identity()
 
@@ -71,13 +71,18 @@ def _fold_in_graph(network: fx.GraphModule) -> None:
     modules = dict(network.named_modules())
     for node in network.graph.nodes:
         norm = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(norm, _FIXED_NORMS):
+        if not _is_affine(norm):
             continue
         (before,) = node.all_input_nodes
         conv = modules.get(str(before.target)) if before.op == "call_module" else None
         if isinstance(conv, nn.Conv2d) and len(before.users) == 1:
             _fold(conv, norm)
             network.set_submodule(str(node.target), nn.Identity())
+
+
+def _is_affine(norm: nn.Module | None) -> bool:
+    """Tell a norm with fixed statistics from timm's, which apply an activation as well."""
+    return isinstance(norm, FrozenBatchNorm2d) or type(norm) is nn.BatchNorm2d
 
 
 def _fold(conv: nn.Conv2d, norm: Any) -> None:

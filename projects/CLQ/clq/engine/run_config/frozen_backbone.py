@@ -14,10 +14,14 @@ _REMEDIES = {
         "set MODEL.BACKBONE.FREEZE_AT 0, MODEL.RESNETS.NORM 'BN' and "
         "MODEL.RESNETS.TRAIN_NORM_AFFINE False"
     ),
+    "build_timm_fpn_backbone": "set MODEL.TIMM.FROZEN_LAYERS [] and MODEL.TIMM.FREEZE_NORM False",
     "build_torchvision_fpn_backbone": (
         "set MODEL.TORCHVISION.FROZEN_LAYERS [] and MODEL.TORCHVISION.FREEZE_NORM False"
     ),
 }
+
+# Modules that hold all stages of a network.
+_NUMBERED = ("blocks", "features", "layers", "stages")
 
 
 def check_frozen_parts(cfg: CfgNode, *, resume: bool) -> None:
@@ -36,13 +40,17 @@ def check_frozen_parts(cfg: CfgNode, *, resume: bool) -> None:
     if cfg.MODEL.WEIGHTS or cfg.MODEL.ALLOW_FROZEN_RANDOM or is_resumed:
         return
     backbone = build_without_weights(cfg)
-    frozen = [name for name, value in backbone.named_parameters() if not value.requires_grad]
-    parts = dict.fromkeys(_part(name) for name in frozen)
     holds_all = isinstance(backbone, FixedStatisticsFPN)
     held = (FrozenBatchNorm2d, nn.BatchNorm2d) if holds_all else FrozenBatchNorm2d
-    num_norms = sum(isinstance(module, held) for module in backbone.modules())
+    norms = {name for name, module in backbone.named_modules() if isinstance(module, held)}
+    frozen = [
+        name
+        for name, value in backbone.named_parameters()
+        if not value.requires_grad and name.rpartition(".")[0] not in norms
+    ]
+    parts = dict.fromkeys(_part(name) for name in frozen)
     found = [f"frozen {', '.join(parts)}"] if parts else []
-    found += [f"{num_norms} norms with fixed statistics"] if num_norms else []
+    found += [f"{len(norms)} norms with fixed statistics"] if norms else []
     if found:
         remedy = _REMEDIES.get(cfg.MODEL.BACKBONE.NAME, "let them train")
         raise ValueError(
@@ -55,4 +63,4 @@ def check_frozen_parts(cfg: CfgNode, *, resume: bool) -> None:
 def _part(name: str) -> str:
     """Stage of a ResNet or block of another network that a parameter belongs to."""
     path = name.removeprefix("bottom_up.").removeprefix("body.").split(".")
-    return ".".join(path[: 2 if path[0] == "features" else 1])
+    return ".".join(path[: 2 if path[0] in _NUMBERED else 1])
