@@ -30,6 +30,8 @@ PROMISED = {
             "clq_R_50_FPN_1x",
             "clq_R_50_FPN_2x_ms",
             "clq_R_101_FPN_2x_ms",
+            "clq_R_50_D_FPN_2x_ms",
+            "clq_ConvNeXt_T_FPN_3x_ms",
             "clq_X_101_32x4d_FPN_2x_ms",
             "clq_X_101_32x8d_FPN_2x_ms",
             "clq_X_101_64x4d_FPN_2x_ms",
