@@ -10,7 +10,7 @@ import clq
 COMMANDS = {
     "train": "train a detector",
     "eval": "evaluate a checkpoint on a data set",
-    "predict": "detect objects in images and videos",
+    "predict": "detect objects in images, videos and streams",
     "check": "tell what is wrong with a data set before training on it",
     "report": "show what a detector gets wrong, on one page",
     "convert": "turn trained weights into a checkpoint that alone is enough for inference",

@@ -1,11 +1,13 @@
-"""Detect objects in images and videos, from a checkpoint and nothing else.
+"""Detect objects in images, videos and streams, from a checkpoint and nothing else.
 
   clq predict --weights output/model_final.safetensors photos/ clip.mp4
 
-INPUT is an image, a video, or a folder, which is searched with all below it for both. The
-checkpoint must hold its configuration, as model_final.safetensors of a training does; it tells the
-size that images are resized to, the order of their channels and the names of the classes. Written
-are, to the folder of --output:
+INPUT is an image, a video, or a folder, which is searched with all below it for both; a pattern in
+quotes, such as 'photos/*.jpg'; the index of a camera, such as 0; or an address of http, https, rtsp
+or rtsps. A camera or a live stream is read until Ctrl-C, and all is written then. The checkpoint
+must hold its configuration, as model_final.safetensors of a training does; it tells the size that
+images are resized to, the order of their channels and the names of the classes. Written are, to the
+folder of --output:
 
   predictions.json   all boxes as COCO json: x, y, width, height in pixels of the upright image
   a picture of each image, and an .mp4 of each video, with boxes, class names and joint scores
@@ -25,7 +27,7 @@ from ..utils.unprintable import escape_unprintable
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = OnceParser(prog=prog, description=__doc__)
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, video or folder")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, video, folder or stream")
     parser.add_argument(
         "--weights", required=True, metavar="FILE", help="checkpoint, .safetensors or .pth"
     )
@@ -58,6 +60,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         help="COCO json of all inputs: take its ids of categories and images, found by file name, "
         "and write coco_instances_results.json too, for pycocotools or a leaderboard",
     )
+    parser.add_argument(
+        "--show", action="store_true", help="show the pictures in a window; q or Esc ends the run"
+    )
     options = parser.parse_args(argv)
     with exit_on_user_error(hint="predictions.json was not written"):
         done = predict_files(
@@ -70,5 +75,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             skip_unreadable=options.skip_unreadable,
             pictures=options.pictures,
             ids_from=options.ids_from,
+            show=options.show,
         )
         print_output("\n".join(map(escape_unprintable, done)))

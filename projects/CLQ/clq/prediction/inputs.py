@@ -1,14 +1,18 @@
 """Prediction inputs: images and videos, all probed before the first is decoded.
 
+Streams are found and probed in :mod:`streams`, and read here.
+
 OpenCV is imported only to open a video.
 
 Letters: H, W height and width of an image in pixels.
 """
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -39,6 +43,13 @@ class Source:
     frame_rate: float = 25.0  # of a video, in frames per second, if its header states it
     is_deep: bool = False  # an image of more than 8 bits per channel
     has_more: bool = False  # pages or frames behind the first, of which an image is read
+    # Of a stream: an index or a URL, which may hold a password. Its path is its name.
+    address: int | str | None = field(default=None, repr=False)
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether it is a stream without an end."""
+        return self.address is not None and self.is_video and self.num_frames == 0
 
 
 def find_files(inputs: Sequence[str | Path], *, ignored: Path) -> list[Path]:
@@ -81,7 +92,11 @@ def _search(folder: Path, ignored: Path) -> list[Path]:
 
 
 def common_folder(inputs: Sequence[str | Path]) -> Path:
-    """Find the deepest folder that contains all inputs; an input folder contains itself."""
+    """Find the deepest folder that contains all inputs; an input folder contains itself.
+
+    That of no inputs is the working directory.
+    """
+    inputs = inputs or [Path()]
     paths = map(os.path.abspath, inputs)
     return Path(os.path.commonpath([p if os.path.isdir(p) else os.path.dirname(p) for p in paths]))
 
@@ -113,11 +128,22 @@ def probe(path: Path, root: Path) -> Source:
         raise UnreadableError(f"{path} can't be read ({reason_of(error)})") from error
 
 
+def open_capture(address: str | int) -> Any:
+    """Open a file, a URL or a camera by OpenCV, without messages of OpenCV and FFmpeg.
+
+    They have the name as it is, or a part of it.
+    """
+    import cv2
+
+    cv2.utils.logging.setLogLevel(0)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # quiet; read when the first is opened
+    return cv2.VideoCapture(address)
+
+
 def _probe_video(path: Path, name: str) -> Source:
     import cv2
 
-    cv2.utils.logging.setLogLevel(0)  # its messages have the name as it is
-    capture = cv2.VideoCapture(str(path))
+    capture = open_capture(str(path))
     try:
         if not capture.isOpened() or not capture.grab():  # some text files open as raw streams
             kind = "a video" if path.suffix.lower() in VIDEO_SUFFIXES else "an image or a video"
@@ -154,7 +180,10 @@ def read_frames(source: Source, bit_depth: int = 8) -> Iterator[np.ndarray]:
         UnreadableError: naming the file; a video raises it only if no frame can be decoded.
     """
     if source.is_video:
-        yield from _read_video(source.path)
+        yield from _read_video(source)
+        return
+    if source.address is not None:
+        yield from itertools.islice(_read_video(source), 1)
         return
     try:
         image = read_image(source.path, bit_depth=bit_depth)
@@ -163,10 +192,9 @@ def read_frames(source: Source, bit_depth: int = 8) -> Iterator[np.ndarray]:
     yield image
 
 
-def _read_video(path: Path) -> Iterator[np.ndarray]:
-    import cv2
-
-    capture = cv2.VideoCapture(str(path))
+def _read_video(source: Source) -> Iterator[np.ndarray]:
+    path = source.path
+    capture = open_capture(str(path) if source.address is None else source.address)
     try:
         is_read, frame = capture.read()
         if not is_read:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +24,8 @@ from .inputs import (
 )
 from .outputs import CocoFile, drawing_name, drawing_writer
 from .predictor import Predictor, usable_device
+from .run_control import RunControl
+from .streams import probe_stream, put_live_last, split_inputs
 
 JSON_NAME = "predictions.json"
 RESULTS_NAME = "coco_instances_results.json"
@@ -42,16 +44,17 @@ def predict_files(
     skip_unreadable: bool = False,
     pictures: bool = True,
     ids_from: str | Path | None = None,
+    show: bool = False,
 ) -> list[str]:
-    """Predict on images and videos, draw the detections, and write ``predictions.json``.
+    """Predict on images, videos and streams, draw the detections, and write ``predictions.json``.
 
     All inputs are probed before the first is decoded, and the json is written last. Paths relative
     to the common folder of all inputs are the ``file_name`` in the json and the path of the drawing
-    in ``output``.
+    in ``output``. A stream without an end is read last, until Ctrl-C.
 
     Args:
         weights: a checkpoint with its configuration inside.
-        inputs: images, videos and folders.
+        inputs: images, videos, folders, patterns of them, indices of cameras and addresses.
         output: folder for the json and the drawings.
         score_threshold: lowest score to draw; the json has all detections.
         device: of PyTorch; None takes CUDA where there is one, unless ``fast`` is asked for.
@@ -59,6 +62,7 @@ def predict_files(
         skip_unreadable: skip files that can't be decoded.
         pictures: draw the detections.
         ids_from: a COCO json of all inputs, whose ids are written; see :class:`DataIds`.
+        show: show the drawings in a window, whose keys q and Esc end the run.
 
     Returns:
         A report, one sentence an entry.
@@ -70,26 +74,25 @@ def predict_files(
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"--score-threshold is {score_threshold}; it must lie in [0, 1].")
     weights, output = os.path.expanduser(weights), Path(output).expanduser()
-    inputs, unreadable = [Path(path).expanduser() for path in inputs], _Unreadable(skip_unreadable)
+    control, unreadable = RunControl(show=show), _Unreadable(skip_unreadable)
     ids = DataIds(Path(ids_from).expanduser()) if ids_from else None
-    files, root = find_files(inputs, ignored=output), common_folder(inputs)
-    sources = unreadable.leave_out(lambda path: probe(path, root), files)
+    sources, root = _find_sources(inputs, output, unreadable)
     targets = _drawing_paths(sources, output) if pictures else {}
     image_ids = ids.of_images(sources) if ids else {}
     _check_targets(targets.values(), weights, sources, output)
     usable = usable_device("cpu" if fast and device is None else device)
     predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
-    depth = predictor.cfg.INPUT.BIT_DEPTH
-    sources = unreadable.leave_out(lambda source: check_depth(source, depth), sources)
+    sources = unreadable.leave_out(lambda s: check_depth(s, predictor.cfg.INPUT.BIT_DEPTH), sources)
     names, info = predictor.class_names, {"weights": str(weights), "image_root": str(root)}
     category_ids = ids.of_classes(names) if ids else None
     coco = CocoFile(names, info, category_ids=category_ids, image_ids=image_ids)
     _make_folder(output)
-    counts = _predict_all(predictor, sources, targets, coco, score_threshold, unreadable)
+    counts = _predict_all(predictor, sources, targets, coco, score_threshold, unreadable, control)
     coco.write(output / JSON_NAME)
     if ids:
         coco.write_results(output / RESULTS_NAME)
-    return _report(counts, unreadable, coco.num_detections, output, pictures=pictures)
+    notes = _notes_on_ends(counts, sources, control)
+    return notes + _report(counts, unreadable, coco.num_detections, output, pictures=pictures)
 
 
 @dataclass
@@ -122,6 +125,16 @@ class _Unreadable:
         return readable
 
 
+def _find_sources(
+    inputs: Sequence[str | Path], output: Path, unreadable: _Unreadable
+) -> tuple[list[Source], Path]:
+    """Find and probe all inputs; returns them and the common folder of the files."""
+    streams, paths = split_inputs(inputs)
+    files, root = find_files(paths, ignored=output), common_folder(paths)
+    sources = unreadable.leave_out(lambda path: probe(path, root), files)
+    return put_live_last(sources + unreadable.leave_out(probe_stream, streams)), root
+
+
 def _drawing_paths(sources: Sequence[Source], output: Path) -> dict[Source, Path]:
     """Return the path of each input's drawing, unless one would replace another."""
     owners: dict[Path, Source] = {}
@@ -143,7 +156,8 @@ def _check_targets(
 
     Nor may it lie outside of the output folder, because of a symbolic link.
     """
-    used = {os.path.realpath(path) for path in (weights, *(source.path for source in sources))}
+    files = [source.path for source in sources if source.address is None]
+    used = {os.path.realpath(path) for path in (weights, *files)}
     targets = [output / JSON_NAME, output / RESULTS_NAME, *drawings]
     home, names = os.path.realpath(output), set(targets)
     for target in targets:
@@ -178,16 +192,23 @@ def _predict_all(
     coco: CocoFile,
     score_threshold: float,
     unreadable: _Unreadable,
+    control: RunControl,
 ) -> dict[Source, int]:
     """Predict on all inputs, at least one; returns the frames of each that can be read."""
     counts: dict[Source, int] = {}
-    with tqdm(total=sum(s.num_frames for s in sources), unit="image", disable=None) as progress:
+    total = sum(source.num_frames for source in sources) or None
+    with (
+        contextlib.closing(control),
+        tqdm(total=total, unit="image", disable=None) as progress,
+    ):
         for source in sources:
+            if control.ended_by:
+                break
             target = targets.get(source)
             with unreadable.skip_or_raise():
                 try:
                     counts[source] = _predict(
-                        predictor, source, target, coco, score_threshold, progress
+                        predictor, source, target, coco, score_threshold, progress, control
                     )
                 except Exception as error:
                     if not is_out_of_memory(error):
@@ -205,19 +226,41 @@ def _predict(
     coco: CocoFile,
     score_threshold: float,
     progress: tqdm,
+    control: RunControl,
 ) -> int:
     """Predict on an image or on each frame of a video; returns their number."""
     count = 0
     bit_depth = predictor.cfg.INPUT.BIT_DEPTH
     writer = drawing_writer(source, target) if target else contextlib.nullcontext()
-    with writer as write:
+    with writer as write, control.end_on_interrupt(source):
         for count, image in enumerate(read_frames(source, bit_depth), start=1):
             found = predictor.detect(image)
+            if write or control.shows:
+                drawing = draw_detections(image, found, predictor.class_names, score_threshold)
             if write:
-                write(draw_detections(image, found, predictor.class_names, score_threshold))
+                write(drawing)
             coco.add(source.name, found, frame=count - 1 if source.is_video else None)
             progress.update()
+            if control.shows:
+                control.show(drawing, source)
+            if control.ended_by:
+                break
     return count
+
+
+def _notes_on_ends(
+    counts: Mapping[Source, int], sources: Sequence[Source], control: RunControl
+) -> list[str]:
+    """Describe what ended live streams, and the run before its inputs did."""
+    lines = [
+        f"note: {source.name} gave {_number(count, 'frame')} until {control.ended_by or 'it ended'}"
+        for source, count in counts.items()
+        if source.is_live
+    ]
+    if control.ended_by and not lines:
+        left = sum(source not in counts for source in sources)
+        lines = [f"note: {control.ended_by} ended the run; {_number(left, 'input')} left out"]
+    return lines
 
 
 def _report(
