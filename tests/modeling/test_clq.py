@@ -157,7 +157,9 @@ def test_boxes_are_clipped_before_suppression():
     dists[:, :, 6] = 50.0  # 48 px to every side
     dists[1, 0, 6], dists[1, 0, 16] = -50.0, 50.0  # 128 px to the left
     logits, quality = [torch.tensor([[2.0], [1.0]])], [torch.zeros(2, 1)]
-    result = detector.inference_single_image(anchors, logits, [dists.flatten(1)], quality, (48, 48))
+    result = detector.suppress(
+        detector.candidates(anchors, logits, [dists.flatten(1)], quality, (48, 48))
+    )
     assert len(result.instances) == 1
 
 

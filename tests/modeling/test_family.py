@@ -102,7 +102,7 @@ def test_centerness_is_multiplied_before_the_threshold():
     anchors = [Boxes(torch.tensor([[0.0, 0.0, 64.0, 64.0]]))]
     for quality, found in ((0.0, 0), (3.0, NUM_CLASSES)):
         rows = first_image(detector, (*maps, [torch.full((1, 1, 1, 1), quality)]))
-        result = detector.inference_single_image(anchors, *rows, (64, 64))
+        result = detector.suppress(detector.candidates(anchors, *rows, (64, 64)))
         assert len(result.instances) == found
 
 

@@ -4,7 +4,7 @@ Letters: N images, L levels, R anchors over all levels of an image, M ground-tru
 (positive) anchors of the batch, K classes, D channels of a coded box.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -149,17 +149,27 @@ class CLQ(DenseDetector):
         """
         if self.training and targets is None:
             batched_inputs, targets = self.prepare(batched_inputs)
-        images = self.preprocess_image(batched_inputs)
-        maps = self.backbone(images.tensor)
-        features = [maps[name] for name in self.head_in_features]
-        predictions = self.head(features)
+        images, features, predictions = self._predict(batched_inputs)
         if targets is not None:
             return self.losses(self._transpose(predictions), targets, normalizer)
-        detections = self._detect(images, features, predictions)
+        candidates = self._candidates(images, features, predictions)
+        detections = map(self.suppress, candidates)
         return [
             {"instances": postprocess(found, sample.get("height", h), sample.get("width", w))}
             for found, sample, (h, w) in zip(detections, batched_inputs, images.image_sizes)
         ]
+
+    def image_candidates(self, batched_inputs: list[dict[str, Any]]) -> list[Detections]:
+        """Candidates for NMS of each image, as of :meth:`candidates`."""
+        return self._candidates(*self._predict(batched_inputs))
+
+    def _predict(
+        self, batched_inputs: list[dict[str, Any]]
+    ) -> tuple[ImageList, list[Tensor], Predictions]:
+        images = self.preprocess_image(batched_inputs)
+        maps = self.backbone(images.tensor)
+        features = [maps[name] for name in self.head_in_features]
+        return images, features, self.head(features)
 
     @torch.no_grad()
     def prepare(self, batched_inputs: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Targets]:
@@ -271,15 +281,16 @@ class CLQ(DenseDetector):
     def forward_inference(
         self, images: ImageList, features: list[Tensor], predictions: Predictions
     ) -> list[Instances]:
-        return [found.instances for found in self._detect(images, features, predictions)]
+        found = self._candidates(images, features, predictions)
+        return [self.suppress(candidates).instances for candidates in found]
 
-    def _detect(
+    def _candidates(
         self, images: ImageList, features: list[Tensor], predictions: Predictions
     ) -> list[Detections]:
         anchors = self.anchor_generator(features)
         pred_logits, pred_dists, pred_quality = self._transpose(predictions)
         return [
-            self.inference_single_image(
+            self.candidates(
                 anchors,
                 [logits[i] for logits in pred_logits],
                 [dists[i] for dists in pred_dists],
@@ -289,24 +300,9 @@ class CLQ(DenseDetector):
             for i, image_size in enumerate(images.image_sizes)
         ]
 
-    def inference_single_image(
-        self,
-        anchors: list[Boxes],
-        pred_logits: list[Tensor],
-        pred_dists: list[Tensor],
-        pred_quality: list[Tensor] | None,
-        image_size: tuple[int, int],
-    ) -> Detections:
-        """Detect in one image, from rows (H*W, D) of predictions on each level.
-
-        Args:
-            image_size: height and width in pixels, without padding.
-
-        Returns:
-            ``pred_boxes``, ``scores`` and ``pred_classes``, best first.
-        """
-        rows = (pred_logits, pred_dists, pred_quality)
-        found, are_sound = self.candidates(anchors, *rows, image_size)
+    def suppress(self, candidates: Detections) -> Detections:
+        """Suppress candidates of an image by NMS in each class, and keep the best, best first."""
+        found, are_sound = candidates
         keep = batched_nms(
             found.pred_boxes.tensor, found.scores, found.pred_classes, self.test_nms_thresh
         )
@@ -320,7 +316,18 @@ class CLQ(DenseDetector):
         pred_quality: list[Tensor] | None,
         image_size: tuple[int, int],
     ) -> Detections:
-        """Candidates for NMS, clipped to the image; arguments as in inference_single_image."""
+        """Candidates for NMS of an image, clipped to it, from rows (H*W, D) of each level.
+
+        Args:
+            anchors: the boxes of each level.
+            pred_logits: class logits.
+            pred_dists: coded boxes.
+            pred_quality: quality logits, or None without quality branch.
+            image_size: height and width in pixels, without padding.
+
+        Returns:
+            ``pred_boxes`` in pixels of the network's input, ``scores`` and ``pred_classes``.
+        """
         found = CANDIDATE_RULES[self.test_candidate_rule](
             torch.cat(pred_logits),
             None if pred_quality is None else torch.cat(pred_quality),
