@@ -7,7 +7,13 @@ import pytest
 from detectron2.config import CfgNode
 
 from clq.config import check_unread_by_run, flatten, get_clq_cfg
-from clq.config.unread import NOT_AVAILABLE, SECTIONS_OF_OTHERS, UNREAD_BY_MODEL, UNREAD_BY_RUN
+from clq.config.unread import (
+    NOT_AVAILABLE,
+    SECTIONS_OF_OTHERS,
+    UNREAD_BY_EVALUATION,
+    UNREAD_BY_MODEL,
+    UNREAD_BY_RUN,
+)
 from clq.engine import CLQTrainer, setup
 from reference.tiny import TinyData, command_line, parse
 
@@ -64,7 +70,7 @@ def test_every_key_is_read_refused_or_listed(tiny_data: TinyData, tmp_path: Path
     trainer.train()
     unread = {key for key, _ in flatten(cfg)} - read
     refused = [*SECTIONS_OF_OTHERS, *NOT_AVAILABLE]
-    for table in (UNREAD_BY_MODEL, UNREAD_BY_RUN):
+    for table in (UNREAD_BY_MODEL, UNREAD_BY_RUN, UNREAD_BY_EVALUATION):
         refused += [name for names in table.values() for name in names]
     known = {key for key, _ in flatten(get_clq_cfg())}
     assert {key for key in unread if not is_named(key, refused)} == known & set(MAY_BE_IGNORED)
@@ -81,8 +87,6 @@ def refusal(keys: dict[str, Any], given: Any = (), *, eval_only: bool = False) -
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("TEST.AUG.ENABLED", True, "test-time augmentation is not available"),
-        ("TEST.AUG.MIN_SIZES", (64,), "test-time augmentation is not available"),
         ("INPUT.MASK_FORMAT", "bitmask", "CLQ learns no masks"),
         ("DATASETS.PROPOSAL_FILES_TEST", ("a.pkl",), "CLQ takes no proposals"),
     ],
@@ -148,3 +152,23 @@ def test_what_the_command_line_switches_off_a_config_file_may_have_set_up():
     check_unread_by_run(cfg, get_clq_cfg(), [switch], eval_only=False)
     for given in ([], [set_up], [switch, set_up]):
         assert f"{set_up} is 'absolute', but nothing reads it" in refusal(keys, given)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "chooser", "part"),
+    [
+        ("TEST.AUG.FLIP", False, "TEST.AUG.ENABLED", False),
+        ("TEST.AUG.MERGE", "vote", "TEST.AUG.ENABLED", False),
+        ("TEST.TILE_OVERLAP", 0.5, "TEST.TILE", 0),
+        ("TEST.TILE_WHOLE", True, "TEST.TILE", 0),
+    ],
+)
+def test_views_that_an_evaluation_does_not_look_at(key: str, value: Any, chooser: str, part: Any):
+    sentence = refusal({key: value}, given=(key,), eval_only=True)
+    assert sentence.startswith(
+        f"{key} is {value!r}, but nothing reads it where {chooser} is {part}"
+    )
+    cfg = get_clq_cfg()
+    cfg.merge_from_list([key, value])
+    check_unread_by_run(cfg, get_clq_cfg(), (), eval_only=True)  # of a file, for a prediction
+    check_unread_by_run(cfg, get_clq_cfg(), (key,), eval_only=False)

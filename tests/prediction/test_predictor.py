@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d
+from detectron2.structures import Instances
 
 from clq.checkpoint import load_detector, write_detector
 from clq.config.serialize import dump_config
 from clq.data import CLQMapper
 from clq.modeling import fast_inference_model
-from clq.prediction import Predictor
+from clq.prediction import Predictor, ViewOptions
 from clq.prediction.predictor import usable_device
 from reference.mmdet_style import random_detector, small_config
 from reference.prediction import CLASS_NAMES, SIZES, pixels, write_checkpoint, write_image
@@ -132,3 +133,44 @@ def test_fast_prediction_is_that_of_the_fast_detector(tmp_path: Path):
     assert len(found) > 0 and torch.equal(found.scores, expected.detect(pixels()).scores)
     norms = [isinstance(module, FrozenBatchNorm2d) for module in fast.model.modules()]
     assert not any(norms)
+
+
+@pytest.mark.parametrize("with_views", [False, True])
+def test_tiles_of_an_image_are_images(with_views: bool, tmp_path: Path):
+    """A patchwork without overlap gives what its parts gave, to the last bit, but at seams."""
+    predictor = Predictor.from_checkpoint(write_checkpoint(tmp_path / "model.pth"))
+    cfg = predictor.cfg.clone()
+    cfg.INPUT.MIN_SIZE_TEST, cfg.TEST.AUG.MIN_SIZES = 0, (0,)
+    cfg.TEST.AUG.ENABLED = with_views
+    predictor = Predictor(predictor.model, cfg, CLASS_NAMES)
+    side = 192
+    parts = [[pixels(side, side, seed=2 * y + x) for x in range(2)] for y in range(2)]
+    patchwork = np.concatenate([np.concatenate(row, axis=1) for row in parts])
+    found = predictor.with_options(ViewOptions(tile=side, overlap=0.0)).detect(patchwork)
+    assert found.image_size == patchwork.shape[:2]
+    actual = as_rows(found, 0, 0)
+    for y, row in enumerate(parts):
+        for x, part in enumerate(row):
+            alone = predictor.detect(part)
+            inner = ((alone.pred_boxes.tensor > 2) & (alone.pred_boxes.tensor < side - 2)).all(1)
+            expected = as_rows(alone[inner], side * x, side * y)
+            corner, end = (side * x + 2, side * y + 2), (side * (x + 1) - 2, side * (y + 1) - 2)
+            inside = {r for r in actual if r[0] > corner[0] and r[1] > corner[1]}
+            inside = {r for r in inside if r[2] < end[0] and r[3] < end[1]}
+            assert inside == expected and len(expected) > 3
+
+
+def as_rows(found: Instances, x: int, y: int) -> set[tuple[float, ...]]:
+    """Boxes that are moved by x and y pixels, scores and classes."""
+    boxes = found.pred_boxes.tensor + torch.tensor([x, y, x, y], dtype=torch.float32)
+    columns = (boxes, found.scores[:, None], found.pred_classes[:, None].float())
+    return set(map(tuple, torch.cat(columns, dim=1).tolist()))
+
+
+def test_an_image_no_larger_than_a_tile_is_not_cut(tmp_path: Path):
+    predictor = Predictor.from_checkpoint(write_checkpoint(tmp_path / "model.pth"))
+    image = pixels(60, 90)
+    one = predictor.detect(image)
+    other = predictor.with_options(ViewOptions(tile=90, whole=True)).detect(image)
+    assert torch.equal(one.pred_boxes.tensor, other.pred_boxes.tensor)
+    assert torch.equal(one.scores, other.scores)

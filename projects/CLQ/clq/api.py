@@ -9,9 +9,10 @@ from typing import Any, overload
 
 import numpy as np
 
-from .data.images import READ_ERRORS, ImageSource, reason_of
+from .data.images import READ_ERRORS, ImageSource, allow_any_size, reason_of
 from .engine.run import run_in_process
 from .engine.run_config.options import RunOptions
+from .prediction.options import ViewOptions
 from .prediction.predictor import Predictor, usable_device
 from .prediction.result import Result
 
@@ -32,12 +33,28 @@ class Detector:
 
     @overload
     def predict(
-        self, images: list[ImageSource], *, threshold: float = ..., batch_size: int = ...
+        self,
+        images: list[ImageSource],
+        *,
+        threshold: float = ...,
+        batch_size: int = ...,
+        augment: bool | None = ...,
+        tile: int | None = ...,
+        overlap: float | None = ...,
+        whole: bool | None = ...,
     ) -> list[Result]: ...
 
     @overload
     def predict(
-        self, images: ImageSource, *, threshold: float = ..., batch_size: int = ...
+        self,
+        images: ImageSource,
+        *,
+        threshold: float = ...,
+        batch_size: int = ...,
+        augment: bool | None = ...,
+        tile: int | None = ...,
+        overlap: float | None = ...,
+        whole: bool | None = ...,
     ) -> Result: ...
 
     def predict(
@@ -46,6 +63,10 @@ class Detector:
         *,
         threshold: float = 0.3,
         batch_size: int = 8,
+        augment: bool | None = None,
+        tile: int | None = None,
+        overlap: float | None = None,
+        whole: bool | None = None,
     ) -> Result | list[Result]:
         """Detect objects in an image, or in each of several.
 
@@ -53,29 +74,42 @@ class Detector:
             images: path, file object, PIL image or (H, W, 3) uint8 RGB array; or a list of them.
             threshold: lowest joint score of a detection, in [0, 1]. Below the checkpoint's own
                 ``MODEL.CLQ.SCORE_THRESH_TEST`` there are none.
-            batch_size: images that pass the network together, where they are of one size.
+            batch_size: images that pass the network together, where they are of one size. Tiles
+                and augmented images pass alone.
+            augment: look at each image in several sizes and mirrored, see ``TEST.AUG``.
+            tile: side in pixels of the tiles that a large image is cut into; 0 does not cut.
+            overlap: share of its side that a tile has in common with the next, at least.
+            whole: with tiles, look at the whole image too, for objects larger than a tile.
+
+        The last four are as the checkpoint's configuration says where they are None.
 
         Returns:
             A result, or a list of them for a list.
 
         Raises:
-            ValueError: an image can't be read, or the threshold lies outside of [0, 1].
+            ValueError: an image can't be read, or an argument lies outside of its range.
         """
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it must lie in [0, 1].")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1.")
+        options = ViewOptions(augment=augment, tile=tile, overlap=overlap, whole=whole)
+        predictor = self.predictor.with_options(options)
+        if tile:
+            allow_any_size()
         if not isinstance(images, list):
-            return self._predict([images], threshold)[0]
+            return self._predict(predictor, [images], threshold)[0]
         results: list[Result] = []
         for start in range(0, len(images), batch_size):
-            results += self._predict(images[start : start + batch_size], threshold)
+            results += self._predict(predictor, images[start : start + batch_size], threshold)
         return results
 
-    def _predict(self, sources: Sequence[ImageSource], threshold: float) -> list[Result]:
+    def _predict(
+        self, predictor: Predictor, sources: Sequence[ImageSource], threshold: float
+    ) -> list[Result]:
         images = [self._read(source) for source in sources]
         arrays = [image[:, :, ::-1] for image in images]
-        found = self.predictor.detect_batch(arrays, batch_size=len(images))
+        found = predictor.detect_batch(arrays, batch_size=len(images))
         kept = [instances[instances.scores >= threshold] for instances in found]
         return [
             Result(

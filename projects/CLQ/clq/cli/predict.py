@@ -17,10 +17,11 @@ meet. All are looked at before the work starts; one that then can't be decoded e
 --skip-unreadable is given. docs/predict.md says more.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from ..engine import exit_on_user_error, print_output
-from ..prediction import predict_files
+from ..prediction import ViewOptions, predict_files
 from ..utils.once_parser import OnceParser
 from ..utils.unprintable import escape_unprintable
 
@@ -47,6 +48,28 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     )
     parser.add_argument(
         "--fast", action="store_true", help="on CPU: in bf16 where the processor has it"
+    )
+    parser.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="look at each image in several sizes and mirrored, as TEST.AUG of the checkpoint says",
+    )
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="cut large images into overlapping tiles of N x N pixels; 0 does not",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        metavar="F",
+        help="share of its side that a tile has in common with the next (default: 0.2)",
+    )
+    parser.add_argument(
+        "--whole",
+        action=argparse.BooleanOptionalAction,
+        help="with --tile: look at the whole image too, for objects larger than a tile",
     )
     parser.add_argument(
         "--skip-unreadable", action="store_true", help="name and count files that can't be decoded"
@@ -76,5 +99,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             pictures=options.pictures,
             ids_from=options.ids_from,
             show=options.show,
+            views=ViewOptions(options.augment, options.tile, options.overlap, options.whole),
         )
         print_output("\n".join(map(escape_unprintable, done)))

@@ -69,6 +69,11 @@ def _add_inference(cfg: CfgNode) -> None:
     cfg.MODEL.CLQ.TOPK_CANDIDATES_TEST = 1000  # candidates of each level before NMS
     cfg.MODEL.CLQ.CANDIDATE_RULE_TEST = "pairs"  # or "anchors", the rule of the reference
     cfg.MODEL.CLQ.NMS_THRESH_TEST = 0.6  # IoU above which NMS suppresses
+    # TEST.AUG.ENABLED, MIN_SIZES, MAX_SIZE and FLIP are Detectron2's.
+    cfg.TEST.AUG.MERGE = "nms"  # of the views' boxes; "vote" averages those that NMS suppresses
+    cfg.TEST.TILE = 0  # side of the tiles in pixels that an image is cut into; 0 does not cut
+    cfg.TEST.TILE_OVERLAP = 0.2  # share of a tile's side that its neighbour has too, at least
+    cfg.TEST.TILE_WHOLE = False  # detect in the whole image too
 
 
 def _add_torchvision(cfg: CfgNode) -> None:

@@ -29,7 +29,6 @@ NOT_AVAILABLE = {
     "DATASETS.PROPOSAL_FILES_TRAIN": "CLQ takes no proposals",
     "GLOBAL": "CLQ has no use for it",
     "INPUT.MASK_FORMAT": "CLQ learns no masks",
-    "TEST.AUG": "test-time augmentation is not available",
     "TEST.KEYPOINT_OKS_SIGMAS": "CLQ finds no keypoints",
 }
 
@@ -111,6 +110,11 @@ UNREAD_BY_RUN: Table = {
     ("TEST.PRECISE_BN.ENABLED", False): ("TEST.PRECISE_BN.NUM_ITER",),
     ("WANDB.ENABLED", False): ("WANDB.PROJECT", "WANDB.NAME"),
 }
+# The same, of evaluations alone: a training keeps them in the checkpoint, for predictions.
+UNREAD_BY_EVALUATION: Table = {
+    ("TEST.AUG.ENABLED", False): ("TEST.AUG",),
+    ("TEST.TILE", 0): ("TEST.TILE_OVERLAP", "TEST.TILE_WHOLE"),
+}
 # A base config has values of these for its own choices, so only the command line's are refused.
 _INHERITED = (
     "INPUT.MAX_SIZE_TEST",
@@ -184,7 +188,7 @@ def check_unread_by_run(
         cfg: of the run.
         defaults: its keys before a config file and the command line set any.
         given: keys of the command line.
-        eval_only: nothing is trained, so that only what no run does is refused.
+        eval_only: nothing is trained, so that what a training would ignore is not refused.
 
     Raises:
         ValueError: naming the key and its value.
@@ -195,7 +199,10 @@ def check_unread_by_run(
             raise ValueError(
                 f"{key} is {values[key]!r}, but {reason}; leave it at {before[key]!r}."
             )
-    if not eval_only:
+    if eval_only:
+        kept = {key: value for key, value in values.items() if key not in given}
+        check_unread(UNREAD_BY_EVALUATION, values, before | kept, given)
+    else:
         kept = {key: values[key] for key in _INHERITED if key not in given}
         check_unread(UNREAD_BY_RUN, values, before | kept, given)
 

@@ -32,6 +32,7 @@ _CHOICES: dict[str, Collection[Any]] = {
     "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
     "SOLVER.AMP.PRECISION": ("float16", "bfloat16"),
     "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
+    "TEST.AUG.MERGE": ("nms", "vote"),
     "TEST.EVALUATOR": ("hotcoco", "pycocotools"),
 }
 
@@ -67,7 +68,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "SOLVER.EARLY_STOPPING.PATIENCE": (0, math.inf),
     "SOLVER.IMS_PER_BATCH": (0, 1_000_000),
     "SOLVER.MAX_ITER": (1, math.inf),
+    "TEST.AUG.MAX_SIZE": (1, 65536),
+    "TEST.AUG.MIN_SIZES": (0, 65536),
     "TEST.DETECTIONS_PER_IMAGE": (1, 10_000_000),
+    "TEST.TILE": (0, 1_000_000),
+    "TEST.TILE_OVERLAP": (0, 0.9),
 }
 
 
@@ -169,10 +174,18 @@ def _check_ranges(cfg: CfgNode) -> None:
         raise ValueError(
             f"INPUT.BIT_DEPTH is {cfg.INPUT.BIT_DEPTH}; it must lie in [1, 32], such as 12 or 16."
         )
-    if not cfg.INPUT.MIN_SIZE_TRAIN:
+    for key, lengths in (
+        ("INPUT.MIN_SIZE_TRAIN", cfg.INPUT.MIN_SIZE_TRAIN),
+        ("TEST.AUG.MIN_SIZES", cfg.TEST.AUG.MIN_SIZES),
+    ):
+        if not lengths:
+            raise ValueError(
+                f"{key} is empty; give lengths of the shorter side in pixels, such as (800,)."
+            )
+    if type(cfg.TEST.TILE) is not int or 0 < cfg.TEST.TILE < 32:
         raise ValueError(
-            "INPUT.MIN_SIZE_TRAIN is empty; give the lengths of the shorter side to choose from, "
-            "such as (800,)."
+            f"TEST.TILE is {cfg.TEST.TILE!r}; it must be a whole number of pixels, at least 32, or "
+            "0 for no tiles."
         )
     sizes = cfg.INPUT.MIN_SIZE_TRAIN
     if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(sizes) != 2:

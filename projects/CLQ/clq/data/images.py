@@ -87,6 +87,11 @@ def read_image(source: ImageSource, channels: str = "BGR", *, bit_depth: int = 8
     return _to_array(source, channels, bit_depth)
 
 
+def allow_any_size() -> None:
+    """Lift Pillow's limit on the pixels of an image in this process, for images to be tiled."""
+    Image.MAX_IMAGE_PIXELS = None
+
+
 def check_array(image: object, order: str) -> None:
     """Check that an image in memory is one that the detector takes.
 

@@ -186,10 +186,12 @@ class TestLoader:
         )
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, dataset_name: str) -> "TestLoader":
+    def from_config(cls, cfg: CfgNode, dataset_name: str, *, resize: bool = True) -> "TestLoader":
+        """Build the loader of a registered data set; without ``resize``, of images as they are."""
+        mapper = CLQMapper(cfg, is_train=False, **({} if resize else {"augmentations": ()}))
         return cls(
             load_records(dataset_name),
-            CLQMapper(cfg, is_train=False),
+            mapper,
             num_workers=cfg.DATALOADER.NUM_WORKERS,
             skip_unreadable=cfg.DATALOADER.SKIP_UNREADABLE,
         )

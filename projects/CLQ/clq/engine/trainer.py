@@ -34,6 +34,7 @@ from ..evaluation.coco_evaluation import detections_file
 from ..modeling.compile import compile_network
 from ..utils.detectron2_private import data_iterator
 from .final_report import write_final_report
+from .full_images import FullImageDetector, needs_full_images
 from .hooks.early_stopping import EarlyStoppingHook, TrainingDone
 from .hooks.ema import EMAHook
 from .hooks.evaluation import Evaluation, ScoredEvalHook, identify_data, score_name
@@ -275,7 +276,7 @@ class CLQTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> TestLoader:
-        return TestLoader.from_config(cfg, dataset_name)
+        return TestLoader.from_config(cfg, dataset_name, resize=not needs_full_images(cfg))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> CocoBoxEvaluator:
@@ -290,6 +291,8 @@ class CLQTrainer(DefaultTrainer):
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> OrderedDict:
         """Evaluate, and write ``OUTPUT_DIR/results.json``."""
+        if needs_full_images(cfg):
+            model = FullImageDetector(model, cfg)
         results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and cfg.DATASETS.TEST:
             by_dataset = box_results_by_dataset(results, cfg.DATASETS.TEST)

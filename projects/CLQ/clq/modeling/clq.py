@@ -4,7 +4,7 @@ Letters: N images, L levels, R anchors over all levels of an image, M ground-tru
 (positive) anchors of the batch, K classes, D channels of a coded box.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch

@@ -10,30 +10,51 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from torch import nn
+from tqdm import tqdm
 
 from ..checkpoint.detector import load_configured
 from ..data.images import ImageSource, check_array, read_image
 from ..data.transforms import ResizeShortestEdge
 from ..modeling import CLQ, fast_inference_model
+from .options import ViewOptions
+from .tiles import WHOLE, TiledDetections, Tiling, merge_tiles
+from .views import Views, as_tensor
 
 
 class Predictor:
-    """Detector for images as they are: resizes them and orders channels as ``INPUT`` says."""
+    """Detector for images as they are: resizes them and orders channels as ``INPUT`` says.
+
+    Tiling and test-time augmentation are those of ``TEST``.
+    """
 
     def __init__(self, model: nn.Module, cfg: CfgNode, class_names: list[str]) -> None:
         """
         Args:
             model: :class:`CLQ` in evaluation mode.
-            cfg: reads ``INPUT.FORMAT``, ``BIT_DEPTH``, ``MIN_SIZE_TEST`` and ``MAX_SIZE_TEST``.
+            cfg: reads ``INPUT.FORMAT``, ``BIT_DEPTH``, ``MIN_SIZE_TEST`` and ``MAX_SIZE_TEST``,
+                ``TEST.AUG``, ``TILE``, ``TILE_OVERLAP`` and ``TILE_WHOLE``.
             class_names: by class index.
         """
+        assert isinstance(model, CLQ)
         self.cfg = cfg
         self.model = model
         self.class_names = class_names
         sizes = [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST]
         self._resize = ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TEST)
+        self._views = Views.from_config(cfg)
+        tiling = Tiling(cfg.TEST.TILE, cfg.TEST.TILE_OVERLAP, cfg.TEST.TILE_WHOLE)
+        self._tiling = tiling if cfg.TEST.TILE else None
+
+    def with_options(self, options: ViewOptions) -> "Predictor":
+        """Share the model with a predictor of other tiling and test-time augmentation.
+
+        Raises:
+            ValueError: an option that CLQ can't use.
+        """
+        cfg = options.apply(self.cfg)
+        return self if cfg is self.cfg else Predictor(self.model, cfg, self.class_names)
 
     @classmethod
     def from_checkpoint(
@@ -91,6 +112,44 @@ class Predictor:
         """
         for image in images:
             check_array(image, "BGR")
+        if self._tiling:
+            return [self._detect_in_tiles(image, self._tiling) for image in images]
+        return self._detect_whole(images, batch_size)
+
+    def _detect_whole(self, images: Sequence[np.ndarray], batch_size: int = 1) -> list[Instances]:
+        """Detect in images without tiling them."""
+        if self._views:
+            return [self._detect_in_views(image, self._views) for image in images]
+        return self._detect_batches(images, batch_size)
+
+    @torch.no_grad()
+    def _detect_in_views(self, image: np.ndarray, views: Views) -> Instances:
+        found = views.detect(self.model, self._ordered(image), self._resized_size(image))
+        return found.to("cpu")
+
+    def _detect_in_tiles(self, image: np.ndarray, tiling: Tiling) -> Instances:
+        """Detect in one tile after the other, each as if it were an image; merge across borders."""
+        height, width = image.shape[:2]
+        tiles = tiling.tiles(height, width)
+        parts = [image[y0:y1, x0:x1] for x0, y0, x1, y1 in tiles.tolist()]
+        if len(parts) == 1:
+            return self._detect_whole([image])[0]
+        bar = tqdm(parts, unit="tile", leave=False, disable=None)
+        found = [_as_tiled(self._detect_whole([part])[0], i, tiles) for i, part in enumerate(bar)]
+        if tiling.with_whole:
+            found.append(_as_tiled(self._detect_whole([image])[0], WHOLE, tiles))
+        merged = merge_tiles(
+            TiledDetections.cat(found), tiles, (height, width), self.model.test_nms_thresh
+        )
+        return Instances(
+            (height, width),
+            pred_boxes=Boxes(torch.from_numpy(merged.boxes)),
+            scores=torch.from_numpy(merged.scores),
+            pred_classes=torch.from_numpy(merged.classes),
+        )
+
+    def _detect_batches(self, images: Sequence[np.ndarray], batch_size: int) -> list[Instances]:
+        """Detect in images of which those that are padded to one size share a batch."""
         groups: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
             groups.setdefault(self._padded_size(image), []).append(i)
@@ -104,25 +163,43 @@ class Predictor:
                     found[i] = output["instances"].to("cpu")
         return [found[i] for i in range(len(images))]
 
+    def _resized_size(self, image: np.ndarray) -> tuple[int, int]:
+        """Height and width of an image after resizing."""
+        height, width = image.shape[:2]
+        if self.cfg.INPUT.MIN_SIZE_TEST == 0:
+            return height, width
+        return ResizeShortestEdge.get_output_shape(
+            height, width, self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
+        )
+
     def _padded_size(self, image: np.ndarray) -> tuple[int, int]:
         """Compute the height and width at which an image passes the network."""
-        height, width = image.shape[:2]
-        if self.cfg.INPUT.MIN_SIZE_TEST > 0:
-            height, width = ResizeShortestEdge.get_output_shape(
-                height, width, self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST
-            )
+        height, width = self._resized_size(image)
         backbone: Any = self.model.backbone
         divisor = max(backbone.size_divisibility, 1)
         return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
+    def _ordered(self, image: np.ndarray) -> np.ndarray:
+        """Order the channels of a BGR image as the model takes them."""
+        return image[:, :, ::-1] if self.cfg.INPUT.FORMAT == "RGB" else image
+
     def _prepare(self, image: np.ndarray) -> dict[str, Any]:
         """Resize an image and order its channels, as input of the model."""
         height, width = image.shape[:2]
-        if self.cfg.INPUT.FORMAT == "RGB":
-            image = image[:, :, ::-1]
+        image = self._ordered(image)
         resized = self._resize.get_transform(image).apply_image(image)
-        pixels = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
-        return {"image": pixels, "height": height, "width": width}
+        return {"image": as_tensor(resized), "height": height, "width": width}
+
+
+def _as_tiled(found: Instances, tile: int, tiles: np.ndarray) -> TiledDetections:
+    """Move the detections of a tile to its place in the image."""
+    corner = np.zeros(2) if tile == WHOLE else tiles[tile, :2]
+    return TiledDetections(
+        boxes=found.pred_boxes.tensor.numpy() + np.tile(corner, 2).astype(np.float32),
+        scores=found.scores.numpy(),
+        classes=found.pred_classes.numpy(),
+        tile_of=np.full(len(found), tile),
+    )
 
 
 def usable_device(name: str | None) -> str:

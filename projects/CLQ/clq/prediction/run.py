@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from ..data.images import allow_any_size
 from ..utils.hardware import is_out_of_memory
 from .data_ids import DataIds
 from .drawing import draw_detections
@@ -22,6 +23,7 @@ from .inputs import (
     probe,
     read_frames,
 )
+from .options import ViewOptions
 from .outputs import CocoFile, drawing_name, drawing_writer
 from .predictor import Predictor, usable_device
 from .run_control import RunControl
@@ -45,6 +47,7 @@ def predict_files(
     pictures: bool = True,
     ids_from: str | Path | None = None,
     show: bool = False,
+    views: ViewOptions = ViewOptions(),
 ) -> list[str]:
     """Predict on images, videos and streams, draw the detections, and write ``predictions.json``.
 
@@ -63,6 +66,7 @@ def predict_files(
         pictures: draw the detections.
         ids_from: a COCO json of all inputs, whose ids are written; see :class:`DataIds`.
         show: show the drawings in a window, whose keys q and Esc end the run.
+        views: tiling and test-time augmentation.
 
     Returns:
         A report, one sentence an entry.
@@ -76,12 +80,13 @@ def predict_files(
     weights, output = os.path.expanduser(weights), Path(output).expanduser()
     control, unreadable = RunControl(show=show), _Unreadable(skip_unreadable)
     ids = DataIds(Path(ids_from).expanduser()) if ids_from else None
+    if views.tile:
+        allow_any_size()
     sources, root = _find_sources(inputs, output, unreadable)
     targets = _drawing_paths(sources, output) if pictures else {}
     image_ids = ids.of_images(sources) if ids else {}
     _check_targets(targets.values(), weights, sources, output)
-    usable = usable_device("cpu" if fast and device is None else device)
-    predictor = Predictor.from_checkpoint(weights, usable, fast=fast)
+    predictor = _load(weights, device, fast=fast, views=views)
     sources = unreadable.leave_out(lambda s: check_depth(s, predictor.cfg.INPUT.BIT_DEPTH), sources)
     names, info = predictor.class_names, {"weights": str(weights), "image_root": str(root)}
     category_ids = ids.of_classes(names) if ids else None
@@ -93,6 +98,11 @@ def predict_files(
         coco.write_results(output / RESULTS_NAME)
     notes = _notes_on_ends(counts, sources, control)
     return notes + _report(counts, unreadable, coco.num_detections, output, pictures=pictures)
+
+
+def _load(weights: str, device: str | None, *, fast: bool, views: ViewOptions) -> Predictor:
+    usable = usable_device("cpu" if fast and device is None else device)
+    return Predictor.from_checkpoint(weights, usable, fast=fast).with_options(views)
 
 
 @dataclass

@@ -13,6 +13,7 @@ from detectron2.utils.logger import setup_logger
 
 from ...config import check_config, check_training_config, check_unread_by_run, get_clq_cfg
 from ...data import register_json_datasets
+from ...data.images import allow_any_size
 from ...data.records import default_class_names
 from ...data.user_augmentation import import_user_functions
 from ...data_report import check_training_data
@@ -56,6 +57,8 @@ def setup(options: RunOptions) -> CfgNode:
             folder that holds another training run or in which another process runs.
     """
     cfg, notes = _build_config(options)
+    if cfg.TEST.TILE:
+        allow_any_size()
     check_annotation_files(cfg, eval_only=options.eval_only)
     check_inputs_stay(cfg, eval_only=options.eval_only, resume=options.resume)
     if not options.eval_only:
