@@ -1,6 +1,7 @@
 """The Python API on a tiny detector: the lines that a notebook holds."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,27 @@ def test_training_returns_the_metrics_that_an_evaluation_finds(
     weights = folder / "run" / "model_final.safetensors"
     found = clq.evaluate(weights, val=tiny_data.val, output_dir=folder / "eval")
     np.testing.assert_equal(found, trained)  # for which nan equals nan
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        {"TEST.AUG.ENABLED": True, "TEST.AUG.FLIP": False, "TEST.AUG.MIN_SIZES": (64,)},
+        {"TEST.TILE": 1000, "TEST.TILE_WHOLE": True},
+    ],
+)
+def test_one_view_of_an_image_is_the_plain_evaluation(
+    opts: dict[str, Any],
+    trained: dict[str, Any],
+    tiny_data: TinyData,
+    folder: Path,
+    tmp_path: Path,
+):
+    weights = folder / "run" / "model_final.safetensors"
+    found = clq.evaluate(
+        weights, val=tiny_data.val, output_dir=tmp_path, opts={**opts, "TEST.REPORT": False}
+    )
+    np.testing.assert_equal(found, trained)
 
 
 def test_the_home_folder_needs_no_shell(
@@ -102,6 +124,25 @@ def test_images_of_one_size_pass_the_network_in_batches_of_any_size(detector: cl
     assert sizes == [10, 4]
 
 
+def test_an_evaluation_looks_at_an_image_as_a_prediction_does(
+    detector: clq.Detector, tiny_data: TinyData, folder: Path, tmp_path: Path
+):
+    weights = folder / "run" / "model_final.safetensors"
+    views = {"tile": 40, "overlap": 0.3, "whole": True, "augment": True}
+    keys = ("TEST.TILE", "TEST.TILE_OVERLAP", "TEST.TILE_WHOLE", "TEST.AUG.ENABLED")
+    opts = {**dict(zip(keys, views.values())), "TEST.AUG.MIN_SIZES": (64, 80)}
+    clq.evaluate(
+        weights, val=tiny_data.val, output_dir=tmp_path, opts={**opts, "TEST.REPORT": False}
+    )
+    evaluated = json.loads((tmp_path / "inference/val/coco_instances_results.json").read_text())
+    detector.predictor.cfg.TEST.AUG.MIN_SIZES = (64, 80)
+    (image,) = [i for i in tiny_data.val.content["images"] if i["file_name"] == "0.png"]
+    result = detector.predict(tiny_data.val.images / "0.png", threshold=0, **views)
+    scores = [entry["score"] for entry in evaluated if entry["image_id"] == image["id"]]
+    assert len(result) > 10
+    np.testing.assert_array_equal(result.scores, np.array(scores, np.float32))
+
+
 def test_the_threshold_is_the_lowest_score(detector: clq.Detector, photo: Path):
     scores = detector.predict(photo, threshold=0).scores
     middle = float(scores[len(scores) // 2])
@@ -128,6 +169,8 @@ def test_forms_of_a_result(detector: clq.Detector, photo: Path):
         (np.zeros((4, 4, 3), np.float32), {}, "must be .* uint8"),
         ([], {"threshold": 2}, r"threshold is 2; it must lie in \[0, 1\]"),
         ([], {"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        ([], {"tile": 3}, "TEST.TILE is 3; it must be a whole number of pixels, at least 32, or 0"),
+        ([], {"overlap": 0.5}, "overlap is 0.5, but there are no tiles"),
     ],
 )
 def test_what_is_no_image_is_told_in_a_sentence(
