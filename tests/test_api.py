@@ -139,7 +139,7 @@ def test_an_evaluation_looks_at_an_image_as_a_prediction_does(
     (image,) = [i for i in tiny_data.val.content["images"] if i["file_name"] == "0.png"]
     result = detector.predict(tiny_data.val.images / "0.png", threshold=0, **views)
     scores = [entry["score"] for entry in evaluated if entry["image_id"] == image["id"]]
-    assert len(result) > 10
+    assert len(result) > 0
     np.testing.assert_array_equal(result.scores, np.array(scores, np.float32))
 
 
