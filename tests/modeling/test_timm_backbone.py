@@ -5,13 +5,13 @@ import sys
 from typing import Any
 
 import pytest
+import timm
 import torch
 from detectron2.modeling import build_backbone
 from detectron2.structures import Boxes, Instances
 from safetensors.torch import save_file
 from torch import nn
 
-import timm
 from clq.checkpoint import CLQCheckpointer
 from clq.engine.run_config.frozen_backbone import check_frozen_parts
 from clq.modeling import CLQ, fast_inference_model

@@ -28,6 +28,27 @@ from ..utils.unprintable import escape_unprintable
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = OnceParser(prog=prog, description=__doc__)
+    _add_general(parser)
+    _add_views(parser)
+    options = parser.parse_args(argv)
+    with exit_on_user_error(hint="predictions.json was not written"):
+        done = predict_files(
+            options.weights,
+            options.inputs,
+            options.output,
+            score_threshold=options.score_threshold,
+            device=options.device,
+            fast=options.fast,
+            skip_unreadable=options.skip_unreadable,
+            pictures=options.pictures,
+            ids_from=options.ids_from,
+            show=options.show,
+            views=ViewOptions(options.augment, options.tile, options.overlap, options.whole),
+        )
+        print_output("\n".join(map(escape_unprintable, done)))
+
+
+def _add_general(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, video, folder or stream")
     parser.add_argument(
         "--weights", required=True, metavar="FILE", help="checkpoint, .safetensors or .pth"
@@ -50,6 +71,24 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         "--fast", action="store_true", help="on CPU: in bf16 where the processor has it"
     )
     parser.add_argument(
+        "--skip-unreadable", action="store_true", help="name and count files that can't be decoded"
+    )
+    parser.add_argument(
+        "--no-pictures", dest="pictures", action="store_false", help="write predictions.json alone"
+    )
+    parser.add_argument(
+        "--ids-from",
+        metavar="JSON",
+        help="COCO json of all inputs: take its ids of categories and images, found by file name, "
+        "and write coco_instances_results.json too, for pycocotools or a leaderboard",
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="show the pictures in a window; q or Esc ends the run"
+    )
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--augment",
         action=argparse.BooleanOptionalAction,
         help="look at each image in several sizes and mirrored, as TEST.AUG of the checkpoint says",
@@ -71,34 +110,3 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         action=argparse.BooleanOptionalAction,
         help="with --tile: look at the whole image too, for objects larger than a tile",
     )
-    parser.add_argument(
-        "--skip-unreadable", action="store_true", help="name and count files that can't be decoded"
-    )
-    parser.add_argument(
-        "--no-pictures", dest="pictures", action="store_false", help="write predictions.json alone"
-    )
-    parser.add_argument(
-        "--ids-from",
-        metavar="JSON",
-        help="COCO json of all inputs: take its ids of categories and images, found by file name, "
-        "and write coco_instances_results.json too, for pycocotools or a leaderboard",
-    )
-    parser.add_argument(
-        "--show", action="store_true", help="show the pictures in a window; q or Esc ends the run"
-    )
-    options = parser.parse_args(argv)
-    with exit_on_user_error(hint="predictions.json was not written"):
-        done = predict_files(
-            options.weights,
-            options.inputs,
-            options.output,
-            score_threshold=options.score_threshold,
-            device=options.device,
-            fast=options.fast,
-            skip_unreadable=options.skip_unreadable,
-            pictures=options.pictures,
-            ids_from=options.ids_from,
-            show=options.show,
-            views=ViewOptions(options.augment, options.tile, options.overlap, options.whole),
-        )
-        print_output("\n".join(map(escape_unprintable, done)))

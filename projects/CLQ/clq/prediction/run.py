@@ -80,9 +80,7 @@ def predict_files(
     weights, output = os.path.expanduser(weights), Path(output).expanduser()
     control, unreadable = RunControl(show=show), _Unreadable(skip_unreadable)
     ids = DataIds(Path(ids_from).expanduser()) if ids_from else None
-    if views.tile:
-        allow_any_size()
-    sources, root = _find_sources(inputs, output, unreadable)
+    sources, root = _find_sources(inputs, output, unreadable, any_size=bool(views.tile))
     targets = _drawing_paths(sources, output) if pictures else {}
     image_ids = ids.of_images(sources) if ids else {}
     _check_targets(targets.values(), weights, sources, output)
@@ -93,11 +91,15 @@ def predict_files(
     coco = CocoFile(names, info, category_ids=category_ids, image_ids=image_ids)
     _make_folder(output)
     counts = _predict_all(predictor, sources, targets, coco, score_threshold, unreadable, control)
-    coco.write(output / JSON_NAME)
-    if ids:
-        coco.write_results(output / RESULTS_NAME)
+    _write(coco, output, with_results=ids is not None)
     notes = _notes_on_ends(counts, sources, control)
     return notes + _report(counts, unreadable, coco.num_detections, output, pictures=pictures)
+
+
+def _write(coco: CocoFile, output: Path, *, with_results: bool) -> None:
+    coco.write(output / JSON_NAME)
+    if with_results:
+        coco.write_results(output / RESULTS_NAME)
 
 
 def _load(weights: str, device: str | None, *, fast: bool, views: ViewOptions) -> Predictor:
@@ -136,9 +138,11 @@ class _Unreadable:
 
 
 def _find_sources(
-    inputs: Sequence[str | Path], output: Path, unreadable: _Unreadable
+    inputs: Sequence[str | Path], output: Path, unreadable: _Unreadable, *, any_size: bool
 ) -> tuple[list[Source], Path]:
     """Find and probe all inputs; returns them and the common folder of the files."""
+    if any_size:
+        allow_any_size()
     streams, paths = split_inputs(inputs)
     files, root = find_files(paths, ignored=output), common_folder(paths)
     sources = unreadable.leave_out(lambda path: probe(path, root), files)
