@@ -258,7 +258,7 @@ DATA: dict[str, tuple[Callable[[TinyData], Any], str]] = {
     ),
     "wrong size": (
         lambda d: Image.new("RGB", (9, 8)).save(d.train.images / "2.png"),
-        "image 2.png in {train}.json has 9 x 8 pixels, but the json says 96 x 64; ",
+        "image 2.png in {train}.json has 9 x 8 pixels, but the annotations say 96 x 64; ",
     ),
     "no picture": (
         lambda d: (d.train.images / "2.png").write_text("x"),
@@ -270,7 +270,7 @@ DATA: dict[str, tuple[Callable[[TinyData], Any], str]] = {
     ),
     "other classes": (
         lambda d: rename_class(d.val),
-        "the classes of the training and evaluation json differ in names, only in training "
+        "the classes of the training and evaluation data differ in names, only in training "
         "['dot'], only in evaluation ['spot']",
     ),
 }
@@ -296,7 +296,7 @@ def test_an_image_that_only_decoding_finds_damaged(
     keys = {"DATALOADER.NUM_WORKERS": num_workers}
     assert refusal(capsys, command_line(data, output, keys=keys)) == (
         f"error: an image is missing or damaged: {file} (image file is truncated); mend it, take "
-        "it out of the json, or set DATALOADER.SKIP_UNREADABLE True."
+        "it out of the data, or set DATALOADER.SKIP_UNREADABLE True."
     )
     check_nothing_left(output)
 

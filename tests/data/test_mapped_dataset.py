@@ -39,7 +39,7 @@ def mapper(record: dict[str, Any]) -> dict[str, Any]:
     [
         (1, "truncated"),
         (2, "it does not exist"),
-        (3, "it has 31 x 20 pixels, but the json says 30 x 20"),
+        (3, "it has 31 x 20 pixels, but the annotations say 30 x 20"),
         (4, "it is no image"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Image files that are missing, damaged or of another size than the json says."""
+"""Image files that are missing, damaged or of another size than the annotations say."""
 
 import os
 from pathlib import Path
@@ -100,7 +100,7 @@ def test_images_of_another_size(tmp_path: Path):
     for read_facts in (decode, read_header):
         checks = check(tmp_path, "a.png", read_facts=read_facts)
         assert told(checks.findings) == {
-            "wrong_size": ["image a.png has 40 x 60 pixels, but the json says 60 x 40"]
+            "wrong_size": ["image a.png has 40 x 60 pixels, but the annotations say 60 x 40"]
         }
         assert checks.usable.tolist() == []
 

@@ -169,9 +169,9 @@ def test_a_fault_stops_a_training_in_one_sentence(files: CocoFiles, cfg: CfgNode
 def test_evaluation_data_is_checked_too(files: CocoFiles, cfg: CfgNode, tiny_data: TinyData):
     Image.new("RGB", (5, 6)).save(files.image_root / "1.png")
     cfg = configured(cfg, tiny_data.train, files)
-    assert "image 1.png in" in refusal(cfg) and "has 5 x 6 pixels, but the json says" in refusal(
+    assert "image 1.png in" in refusal(
         cfg
-    )
+    ) and "has 5 x 6 pixels, but the annotations say" in refusal(cfg)
 
 
 def test_unreadable_images_may_be_skipped(files: CocoFiles, cfg: CfgNode, tiny_data: TinyData):
@@ -184,7 +184,8 @@ def test_unreadable_images_may_be_skipped(files: CocoFiles, cfg: CfgNode, tiny_d
         assert f"{name}: images that are not in the folder: 1; skipped and counted." in notes
         assert f"{name}: images that can't be read: 1; skipped and counted." in notes
         assert (
-            f"{name}: images of another size than the json says: 1; skipped and counted." in notes
+            f"{name}: images of another size than the annotations say: 1; skipped and counted."
+            in notes
         )
 
 

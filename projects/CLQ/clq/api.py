@@ -16,7 +16,9 @@ from .prediction.options import ViewOptions
 from .prediction.predictor import Predictor, usable_device
 from .prediction.result import Result
 
-Pair = tuple[str | Path, str | Path]  # a COCO JSON file and its image folder
+# A COCO JSON file and its image folder; or a YOLO data.yaml, a YOLO or a Pascal VOC folder, which
+# tells where its images are.
+Data = str | Path | tuple[str | Path, str | Path]
 
 
 class Detector:
@@ -151,8 +153,8 @@ def load(weights: str | Path, device: str | None = None, *, fast: bool = False) 
 def train(
     config: str | Path,
     *,
-    train: Pair | None = None,
-    val: Pair | None = None,
+    train: Data | None = None,
+    val: Data | None = None,
     output_dir: str | Path = "output",
     weights: str | Path | None = None,
     resume: bool = False,
@@ -162,7 +164,8 @@ def train(
 
     Args:
         config: name of a config that CLQ ships, such as ``"clq_R_50_FPN_1x"``, or a yaml file.
-        train: COCO JSON file and image folder to train on; None for ``DATASETS.TRAIN``.
+        train: data to train on: COCO JSON file and image folder, or the path of a YOLO data.yaml, a
+            YOLO folder or a Pascal VOC folder; None for ``DATASETS.TRAIN``.
         val: the same to evaluate on; None for ``DATASETS.TEST``.
         output_dir: folder for checkpoints, log and results; must not hold another training run.
         weights: to start from; None for ``MODEL.WEIGHTS`` of the config.
@@ -193,7 +196,7 @@ def train(
 def evaluate(
     weights: str | Path,
     *,
-    val: Pair | None = None,
+    val: Data | None = None,
     config: str | Path | None = None,
     output_dir: str | Path = "output",
     opts: Mapping[str, Any] | None = None,
@@ -202,7 +205,7 @@ def evaluate(
 
     Args:
         weights: checkpoint; without ``config`` it must hold its own.
-        val: COCO JSON file and image folder; None for ``DATASETS.TEST``.
+        val: data as in :func:`train`; None for ``DATASETS.TEST``.
         config: name of a config that CLQ ships, or a yaml file.
         output_dir: folder for detections, log, ``results.json`` and the report.
         opts: further configuration keys and their values.
@@ -225,8 +228,10 @@ def evaluate(
     return _metrics(run_in_process(options))
 
 
-def _strings(pair: Pair | None) -> tuple[str, ...]:
-    return tuple(map(str, pair or ()))
+def _strings(data: Data | None) -> tuple[str, ...]:
+    if isinstance(data, (str, Path)):
+        return str(data), ""
+    return tuple(map(str, data or ()))
 
 
 def _flat(opts: Mapping[str, Any] | None) -> list[str]:

@@ -172,7 +172,8 @@ def test_files_that_are_no_coco_json(content: bytes, kind: str, tmp_path: Path):
 
 def test_files_that_are_not_there(tmp_path: Path):
     assert kind_of_file(tmp_path / "none.json") == "missing_json"
-    assert kind_of_file(tmp_path) == "bad_json"
+    with pytest.raises(ValueError, match="nothing names the classes of"):
+        load_and_validate(tmp_path)
     assert kind_of_file(Path("a\0b")) == "missing_json"
     assert kind_of_file(Path("x" * 10_000)) == "missing_json"
 

@@ -1,15 +1,17 @@
 """Report errors and warnings of a data set before training on it.
 
-Checks a COCO json and its image folder: every entry of the json, every image file (decoded
-completely, with its EXIF orientation, against the width and height of the json), and the object
-sizes against the strides of the detector at its input size.
+Checks every entry of the annotations, every image file (decoded completely, with its EXIF
+orientation, against the width and height that the annotations state), and the object sizes against
+the strides of the detector at its input size.
 
-An ERROR prevents training: correct the entry, or remove it from the json. A WARNING does not. The
-exit code is 1 if there is an error, else 0.
+An ERROR prevents training: correct the entry, or remove it. A WARNING does not. The exit code is 1
+if there is an error, else 0.
 
 One data set, and with it the one it will be evaluated on:
   clq check train.json images/
   clq check train.json images/ --val val.json images/
+A YOLO data.yaml or folder and a Pascal VOC folder tell where their images are:
+  clq check data.yaml --val data.yaml
 For the strides and image sizes of a config of yours, reading 500 images of a large data set:
   clq check train.json images/ --config mine.yaml --images 500
 For a program, one json object on standard output:
@@ -18,22 +20,22 @@ For a program, one json object on standard output:
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from ..config import get_clq_cfg
 from ..config.errors import friendly_config_errors
 from ..config.read_yaml import merge_config_file
-from ..data import CocoFiles
+from ..data.formats.source import resolve_data
 from ..data_report import DataReport, report_data
 from ..data_report.anchor_coverage import DetectorScale
 from ..data_report.report import ReportScope
 from ..data_report.report_text import as_json, as_text
 from ..engine import exit_on_user_error, print_output
 from ..engine.run_config.merge import find_config
-from ..utils.once_parser import OnceParser
+from ..utils.once_parser import DataParser
 
 
 def check(options: argparse.Namespace) -> list[DataReport]:
@@ -45,11 +47,10 @@ def check(options: argparse.Namespace) -> list[DataReport]:
         scale = DetectorScale.from_config(cfg)
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False  # as --train and --val set it
     report = partial(report_data, cfg=cfg, scale=scale, scope=ReportScope(options.images))
-    files = CocoFiles(options.json_file.expanduser(), options.image_root.expanduser())
-    reports = [report(files)]
+    reports = [report(resolve_data(options.data, options.image_root))]
     if options.val:
         known = [] if reports[0].errors else reports[0].class_names
-        val = CocoFiles(*(path.expanduser() for path in options.val))
+        val = resolve_data(*options.val, role="val")
         paths = reports[0].image_paths
         reports.append(report(val, for_training=False, train_classes=known, train_paths=paths))
     return reports
@@ -62,14 +63,18 @@ def _count(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = OnceParser(prog=prog, description=__doc__)
-    parser.add_argument("json_file", metavar="JSON", type=Path, help="annotations to train on")
+    parser = DataParser(prog=prog, description=__doc__)
+    path = os.path.expanduser
+    parser.add_argument("data", metavar="DATA", type=path, help="annotations to train on")
     parser.add_argument(
-        "image_root", metavar="IMAGES", type=Path, help="folder that its file names start from"
+        "image_root",
+        nargs="?",
+        default="",
+        metavar="IMAGES",
+        type=path,
+        help="folder that their file names start from; a JSON file needs it",
     )
-    parser.add_argument(
-        "--val", nargs=2, type=Path, metavar=("JSON", "IMAGES"), help="data to evaluate on"
-    )
+    parser.add_data("--val", type=path, help="data to evaluate on")
     parser.add_argument(
         *("--config", "--config-file"),
         dest="config_file",

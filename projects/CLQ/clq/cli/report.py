@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..engine import exit_on_user_error, print_output
 from ..engine.evaluated_run import find_evaluation
-from ..utils.once_parser import OnceParser
+from ..utils.once_parser import DataParser
 from ..utils.unprintable import escape_unprintable
 
 
@@ -50,7 +50,7 @@ def report(options: argparse.Namespace) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = OnceParser(prog=prog, description=__doc__)
+    parser = DataParser(prog=prog, description=__doc__)
     parser.add_argument(
         "first",
         type=os.path.expanduser,
@@ -60,13 +60,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument(
         "second", type=os.path.expanduser, nargs="?", metavar="B", help="another, to compare with"
     )
-    parser.add_argument(
+    parser.add_data(
         "--val",
         type=os.path.expanduser,
-        nargs=2,
         default=[],
-        metavar=("JSON", "IMAGES"),
-        help="COCO JSON file and image folder (default: those that a run was evaluated on)",
+        help="data, as clq eval takes it (default: what a run was evaluated on)",
     )
     parser.add_argument(
         "--output",

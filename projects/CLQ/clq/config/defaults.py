@@ -94,9 +94,10 @@ def _add_timm(cfg: CfgNode) -> None:
 
 
 def _add_data(cfg: CfgNode) -> None:
-    # A COCO json and its image folder; if either is given, neither DATASETS.TRAIN nor TEST is used.
-    cfg.DATASETS.TRAIN_JSON = ()  # (json, images), as --train
-    cfg.DATASETS.VAL_JSON = ()  # (json, images), as --val
+    # Annotations and their image folder; if either is given, neither DATASETS.TRAIN nor TEST is
+    # used. The annotations are a COCO json, or YOLO's or Pascal VOC's, which need no folder: "".
+    cfg.DATASETS.TRAIN_JSON = ()  # (annotations, images), as --train
+    cfg.DATASETS.VAL_JSON = ()  # (annotations, images), as --val
     # Pass over images that are missing or damaged, and count them, instead of stopping.
     cfg.DATALOADER.SKIP_UNREADABLE = False
     # Bits that the values of images of more than 8 bits per channel use, 9 to 32; 1 for floats from

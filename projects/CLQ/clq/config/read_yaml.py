@@ -48,8 +48,18 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError(f"it has {reason}")
 
 
-def parse_yaml(text: str) -> Any:
+class _TextLoader(_Loader):
+    """Leaves ``no`` and ``1`` the texts that they are as names of classes."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+def parse_yaml(text: str, *, only_texts: bool = False) -> Any:
     """Parse yaml to plain values.
+
+    Args:
+        text: of the file.
+        only_texts: leave numbers, booleans and null as the texts that stand there.
 
     Raises:
         yaml.YAMLError: the text is no yaml, or too large, too deep, or grows by its aliases.
@@ -57,7 +67,7 @@ def parse_yaml(text: str) -> Any:
     """
     if len(text) > _LONGEST:
         raise yaml.YAMLError(f"it has more than {_LONGEST} characters")
-    loader = _Loader(text)
+    loader = (_TextLoader if only_texts else _Loader)(text)
     try:
         return loader.get_single_data()
     finally:

@@ -33,7 +33,8 @@ from PIL import Image
 from ..utils.atomic_write import write_atomically
 from ..utils.wheel_download import cache_dir, fetch_from_wheel
 from .coco.register import CocoFiles, load_boxes, set_coco_metadata
-from .coco.voc import Box, coco_annotation, read_voc
+from .formats.content import Box, coco_annotation
+from .formats.voc_xml import read_voc
 
 _WHEEL = "deepforest==2.1.0"
 _WHEEL_SHA256 = "8c2798d8e9be7f0004b194fe207b76c1d9fff6e711b3db67b9508dcd5d00ae54"
@@ -163,10 +164,10 @@ def _write_split(split: str, sources: dict[str, Path], files: CocoFiles) -> None
 def _read_boxes(xml_file: Path) -> list[Box]:
     """All boxes of a Pascal VOC file, their numbers as written."""
     objects = read_voc(xml_file).objects
-    for name, _ in objects:
-        if name not in _TREE_NAMES:
-            raise ValueError(f"{xml_file} has the unknown class {name!r}")
-    return [box for _, box in objects]
+    for entry in objects:
+        if entry.name not in _TREE_NAMES:
+            raise ValueError(f"{xml_file} has the unknown class {entry.name!r}")
+    return [entry.box for entry in objects]
 
 
 def _tiles(width: int, height: int) -> list[tuple[int, int, int, int]]:

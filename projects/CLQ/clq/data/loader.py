@@ -218,7 +218,7 @@ class TestLoader:
 
 def _raise_unreadable(problems: Sequence[str]) -> None:
     raise ValueError(
-        f"an image is missing or damaged: {problems[0]}; mend it, take it out of the json, or set "
+        f"an image is missing or damaged: {problems[0]}; mend it, take it out of the data, or set "
         "DATALOADER.SKIP_UNREADABLE True."
     )
 

@@ -111,6 +111,6 @@ def _read_error(record: Record, bit_depth: int) -> str | None:
     if (width, height) == (record["width"], record["height"]):
         return None
     return (
-        f"it has {width} x {height} pixels, but the json says "
+        f"it has {width} x {height} pixels, but the annotations say "
         f"{record['width']} x {record['height']}"
     )

@@ -1,6 +1,6 @@
-"""Check that image files exist, are readable and have the size that the json states.
+"""Check that image files exist, are readable and have the size that the annotations state.
 
-Letters: N images of a json.
+Letters: N images of a data set.
 """
 
 import os
@@ -53,7 +53,7 @@ class ImageChecks(NamedTuple):
 
     Attributes:
         findings: on unusable files.
-        usable: indices of the images that were read and match the json.
+        usable: indices of the images that were read and match the annotations.
         num_read: number of images that were read.
     """
 
@@ -102,7 +102,7 @@ def check_images(
 def _find_problems(
     table: CocoTable, image_root: str | Path, missing: np.ndarray, outcomes: dict[int, Outcome]
 ) -> list[Finding]:
-    """Report files that are missing, unreadable, or of another size than the json states."""
+    """Report files that are missing, unreadable, or of another size than the annotations state."""
     paths = table.image_paths(image_root)
     unreadable = {row: reason for row, reason in outcomes.items() if isinstance(reason, str)}
     differing = {
@@ -121,13 +121,13 @@ def _find_problems(
 
     def both_sizes(row: int) -> str:
         stated, facts = table.sizes[row].tolist(), differing[row]
-        return "has {} x {} pixels, but the json says {} x {}".format(*facts[:2], *stated)
+        return "has {} x {} pixels, but the annotations say {} x {}".format(*facts[:2], *stated)
 
     findings: list[Finding] = []
     for kind, what, rows, predicate in (
         ("missing_image", "images that are not in the folder", missing, why_missing),
         ("unreadable_image", "images that can't be read", unreadable, why_unreadable),
-        ("wrong_size", "images of another size than the json says", differing, both_sizes),
+        ("wrong_size", "images of another size than the annotations say", differing, both_sizes),
     ):
         findings += make_findings(
             kind, what, rows, lambda row: table.image_example(row, predicate(row))

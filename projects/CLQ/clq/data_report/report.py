@@ -24,7 +24,7 @@ from .image_checks import check_images, decode, read_header
 
 
 class ReportScope(NamedTuple):
-    """Part of a data set to check, besides the json and the existence of files.
+    """Part of a data set to check, besides the annotations and the existence of files.
 
     Attributes:
         num_images: number of images to read, evenly spaced; None reads all.
@@ -44,8 +44,11 @@ _QUICK_SCAN = ReportScope(num_images=200, num_matched=50, decodes=False)
 _TEST_WARNINGS = (
     "boxes_of_another_form",
     "crowded_images",
+    "label_without_image",
     "missing_image",
     "no_object",
+    "no_xml",
+    "other_file_name",
     "repeated_image",
     "rotated_boxes",
     "training_images",
@@ -118,8 +121,8 @@ def report_data(
         train_classes: classes that it must have; empty for any.
         train_paths: image files to train on, which it should not have.
     """
-    table = load_and_validate(files.json_file, needs_labels=for_training)
-    findings = table.errors + _check_presence(table, for_training)
+    table = load_and_validate(*files, needs_labels=for_training)
+    findings = [*table.errors, *table.warnings] + _check_presence(table, for_training)
     findings += _check_classes(table, train_classes)
     images = check_images(
         table,
@@ -155,10 +158,10 @@ def report_data(
 
 
 def check_training_data(cfg: CfgNode) -> list[str]:
-    """Check the data sets of a training run in about a second, besides reading the json.
+    """Check the data sets of a training run in about a second, besides reading the annotations.
 
     Args:
-        cfg: whose ``DATASETS.TRAIN`` and ``TEST`` are registered; those without a COCO json are
+        cfg: whose ``DATASETS.TRAIN`` and ``TEST`` are registered; those without files are
             skipped.
 
     Returns:
@@ -200,7 +203,7 @@ def check_training_data(cfg: CfgNode) -> list[str]:
 
 
 def _coco_files(name: str) -> CocoFiles | None:
-    """Find the json and the image folder of a data set in Detectron2's catalog, if any."""
+    """Find the annotations and the image folder of a data set in Detectron2's catalog, if any."""
     metadata = MetadataCatalog.get(name)
     json_file, image_root = metadata.get("json_file"), metadata.get("image_root")
     if metadata.get("evaluator_type") != "coco" or not json_file or not image_root:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from detectron2.data import MetadataCatalog
 
 from ..config import get_clq_cfg
 from ..config.read_yaml import merge_config_file
+from ..data.formats.read import exists, last_change
+from ..data.formats.source import resolve_data
 from ..evaluation.coco_evaluation import detections_file
 from .run import run_in_process
 from .run_config.merge import merge_config
@@ -41,7 +43,8 @@ def find_evaluation(
 
     Args:
         source: folder of a complete training run, or file or address of weights.
-        val: COCO JSON file and image folder; empty for the data that the run was evaluated on.
+        val: annotations and image folder, which may be empty; none for the data that the run was
+            evaluated on.
         scratch: folder for an evaluation, if one is needed.
         opts: further configuration keys and values in turn.
 
@@ -56,7 +59,8 @@ def find_evaluation(
         own.opts = options.opts = ["DATASETS.TRAIN_JSON", "()", *options.opts]
     if options.config_file and not opts and not (val and "VAL_JSON" in lost):
         cfg = build_config(own)
-        names = [name for name in cfg.DATASETS.TEST if not val or _files_of(name) == _real(val)]
+        chosen = _real(resolve_data(*val, role="val")) if val else []
+        names = [name for name in cfg.DATASETS.TEST if not val or _files_of(name) == chosen]
         current = (_is_current(source, name, options.weights) for name in names)
         if names and not _names_other_weights(options) and all(current):
             cfg.defrost()
@@ -80,7 +84,7 @@ def _options(source: str, val: Sequence[str], opts: Sequence[str]) -> RunOptions
     if not run.is_dir():
         if not val:
             raise ValueError(
-                f"{source} is no folder of a training run; weights need data, by --val JSON IMAGES."
+                f"{source} is no folder of a training run; weights need data, by --val DATA IMAGES."
             )
         return options
     options.weights = str(run / FINAL_WEIGHTS)
@@ -92,7 +96,7 @@ def _options(source: str, val: Sequence[str], opts: Sequence[str]) -> RunOptions
     if (run / "config.yaml").is_file():
         options.config_file = str(run / "config.yaml")
     elif not val:
-        raise ValueError(f"{source} has no config.yaml; name the data by --val JSON IMAGES.")
+        raise ValueError(f"{source} has no config.yaml; name the data by --val DATA IMAGES.")
     return options
 
 
@@ -101,17 +105,20 @@ def _lost_data(options: RunOptions) -> list[str]:
     cfg = get_clq_cfg()
     merge_config(cfg, options)
     return [
-        key for key in ("TRAIN_JSON", "VAL_JSON") if not all(map(os.path.exists, cfg.DATASETS[key]))
+        key
+        for key in ("TRAIN_JSON", "VAL_JSON")
+        if not all(map(exists, cfg.DATASETS[key][::2]))
+        or not all(map(os.path.exists, filter(None, cfg.DATASETS[key][1::2])))
     ]
 
 
 def _files_of(dataset_name: str) -> list[str]:
-    """Return the JSON file and the image folder of a data set, as far as it has them."""
+    """Return the annotations and the image folder of a data set, as far as it has them."""
     metadata = MetadataCatalog.get(dataset_name)
     return _real([metadata.get("json_file") or "", metadata.get("image_root") or ""])
 
 
-def _real(paths: Sequence[str]) -> list[str]:
+def _real(paths: Iterable[str | Path]) -> list[str]:
     return [os.path.realpath(os.path.expanduser(path)) for path in paths]
 
 
@@ -128,7 +135,8 @@ def _names_other_weights(options: RunOptions) -> bool:
 def _is_current(run: str, dataset_name: str, weights: str) -> bool:
     """Tell whether a run's detections are younger than its final weights and the labels."""
     made = detections_file(run, dataset_name)
-    json_file = MetadataCatalog.get(dataset_name).get("json_file")
-    sources = [Path(weights), Path(json_file or weights)]
-    younger = (p.stat().st_mtime <= made.stat().st_mtime for p in sources if p.exists())
-    return made.is_file() and all(younger)
+    metadata = MetadataCatalog.get(dataset_name)
+    json_file, image_root = metadata.get("json_file"), metadata.get("image_root") or ""
+    times = [os.stat(path).st_mtime for path in [weights] if os.path.exists(path)]
+    times += [last_change(json_file, image_root)] if json_file else []
+    return made.is_file() and max(times, default=0) <= made.stat().st_mtime

@@ -23,7 +23,7 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 from tabulate import tabulate
 
-from ..data.coco.dialect import read_coco_json
+from ..data.formats.read import read_annotations
 from ..data.records import as_coco, default_class_names, load_records
 from ..utils.atomic_write import write_atomically
 from .results import CLASS_AP_PREFIX, METRIC_NAMES, class_aps
@@ -195,7 +195,8 @@ def load_ground_truth(dataset_name: str, num_classes: int) -> tuple[dict[str, An
     json_file = metadata.get("json_file")
     mapping = metadata.get("thing_dataset_id_to_contiguous_id")
     if json_file and mapping:
-        truth = read_coco_json(PathManager.get_local_path(json_file))
+        local = PathManager.get_local_path(json_file)
+        truth = read_annotations(local, metadata.get("image_root") or "").content
         truth["categories"] = [c for c in truth["categories"] if c["id"] in mapping]
         return truth, mapping
     names = metadata.get("thing_classes") or default_class_names(num_classes)

@@ -6,21 +6,26 @@ from pathlib import Path, PurePosixPath
 
 from ..data.coco.findings import describe_errors
 from ..data.coco.validate import load_and_validate
+from ..data.formats.source import is_json, resolve_data
 from .inputs import Source
 
 
 class DataIds:
-    """Category and image ids of a COCO json, by class name and file name."""
+    """Category and image ids of a data set, by class name and file name."""
 
     def __init__(self, json_file: str | Path) -> None:
         """
         Args:
-            json_file: in COCO's format; it needs no annotations.
+            json_file: a COCO json, which needs no annotations, or data of another format, of which
+                the split ``val`` counts where the path names none.
 
         Raises:
+            OSError: a file can't be read.
             ValueError: naming what is wrong with it.
         """
         self._file = json_file
+        if not is_json(json_file):
+            json_file = resolve_data(json_file, role="val").json_file
         table = load_and_validate(json_file, needs_labels=False)
         if table.errors:
             raise ValueError(f"--ids-from: {describe_errors(table.errors, json_file)}.")

@@ -17,12 +17,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.images import DEPTH_UNKNOWN, NO_FILE, READ_ERRORS, is_deep, read_image, reason_of
-
-# Files to find in a folder. A file that is named itself may have any suffix.
-IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+from ..data.images import (
+    DEPTH_UNKNOWN,
+    IMAGE_SUFFIXES,
+    NO_FILE,
+    READ_ERRORS,
+    is_deep,
+    read_image,
+    reason_of,
 )
+
+# Files to find in a folder, beside images. A file that is named itself may have any suffix.
 VIDEO_SUFFIXES = frozenset(
     (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 )

@@ -1,7 +1,13 @@
 """Parser of the commands: no flag twice, and help as it is written."""
 
 import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
 from typing import Any
+
+_KEY = re.compile(r"[A-Z][A-Z0-9_.]*")  # of a configuration
 
 
 class OnceParser(argparse.ArgumentParser):
@@ -16,6 +22,44 @@ class OnceParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.given.clear()
         return super().parse_known_args(args, namespace)
+
+
+class DataParser(OnceParser):
+    """Parser with flags that take annotations and an image folder, which may be left out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._data_flags: list[str] = []
+
+    def add_data(self, flag: str, **options: Any) -> None:
+        """Add a flag of two values, of which the second is empty where it is left out."""
+        self._data_flags.append(flag)
+        self.add_argument(flag, nargs=2, metavar=("DATA", "[IMAGES]"), **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        args = sys.argv[1:] if args is None else args
+        return super().parse_known_args(self._completed(list(map(str, args))), namespace)
+
+    def _completed(self, args: Sequence[str]) -> list[str]:
+        """Put an empty folder where none follows annotations, but a key, a file or a flag."""
+        done: list[str] = []
+        rest = list(args)
+        while rest:
+            flag, has_value, value = rest.pop(0).partition("=")
+            if len(flag) < 3 or not any(known.startswith(flag) for known in self._data_flags):
+                done.append(flag + has_value + value)
+                continue
+            done.append(flag)
+            if has_value or (rest and not rest[0].startswith("--")):
+                done.append(value if has_value else rest.pop(0))
+                done.append(rest.pop(0) if rest and _may_be_folder(rest[0]) else "")
+        return done
+
+
+def _may_be_folder(text: str) -> bool:
+    if os.path.isdir(text):
+        return True
+    return not (text.startswith("--") or _KEY.fullmatch(text) or os.path.isfile(text))
 
 
 class _StoreOnce(argparse.Action):

@@ -23,7 +23,7 @@ class Example(NamedTuple):
     """One entry and what is wrong with it.
 
     Attributes:
-        subject: such as "annotation 3"; empty for the annotation file itself.
+        subject: such as "annotation 3"; empty for the annotations as a whole.
         predicate: the rest of the sentence.
     """
 
@@ -34,11 +34,10 @@ class Example(NamedTuple):
         return f"{self.subject or 'it'} {self.predicate}"
 
     def in_file(self, json_file: str | Path) -> str:
-        """Return the sentence with the file that holds the entry."""
-        path = quote_unprintable(str(json_file))
+        """Return the sentence with the file or folder that holds the entry."""
         if not self.subject:
-            return f"annotation file {path} {self.predicate}"
-        return f"{self.subject} in {path} {self.predicate}"
+            return f"{_name(json_file)} {self.predicate}"
+        return f"{self.subject} in {quote_unprintable(str(json_file))} {self.predicate}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,13 @@ def describe_errors(errors: Sequence[Finding], json_file: str | Path) -> str:
         return examples[0].in_file(json_file)
     rest = "; and more" if count > len(examples) else ""
     listed = "; ".join(map(str, examples))
-    return f"annotation file {quote_unprintable(str(json_file))} has {count} errors: {listed}{rest}"
+    return f"{_name(json_file)} has {count} errors: {listed}{rest}"
+
+
+def _name(json_file: str | Path) -> str:
+    """Name the annotations; those of YOLO and Pascal VOC are in many files."""
+    path = quote_unprintable(str(json_file))
+    return f"{'annotation file' if path.endswith('.json') else 'data set'} {path}"
 
 
 def add_hint(sentence: str, json_file: str | Path, image_root: str | Path) -> str:

@@ -1,6 +1,6 @@
-"""Validate data sets in COCO's json format and register them in Detectron2.
+"""Validate data sets of any format and register them in Detectron2.
 
-Letters: K classes. Class indices are 0 .. K-1 in the order of the json's category ids. Boxes are
+Letters: K classes. Class indices are 0 .. K-1 in the order of the category ids. Boxes are
 ``[x, y, width, height]`` in pixels.
 """
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -20,7 +20,7 @@ from detectron2.structures import BoxMode
 from ...utils.unprintable import escape_unprintable
 from .file_names import hint_at_file
 from .findings import add_hint, describe_errors, quote_unprintable
-from .table import CocoTable, evenly_spaced
+from .table import CocoFiles, CocoTable, evenly_spaced
 from .validate import load_and_validate
 
 logger = logging.getLogger(__name__)
@@ -28,17 +28,10 @@ logger = logging.getLogger(__name__)
 _MAX_CHECKED_IMAGES = 20
 
 
-class CocoFiles(NamedTuple):
-    """Annotation file of a data set, and the folder that its file names start from."""
-
-    json_file: Path
-    image_root: Path
-
-
 def register_coco_json(
     name: str, json_file: str | Path, image_root: str | Path, *, needs_labels: bool = True
 ) -> list[str]:
-    """Validate a COCO json and register it in Detectron2 as the data set ``name``.
+    """Validate a data set and register it in Detectron2 as ``name``.
 
     A data set of that name is replaced. Images without annotations belong to the data set; whether
     they train is up to ``DATALOADER.FILTER_EMPTY_ANNOTATIONS``. See :func:`load_boxes` for boxes
@@ -46,8 +39,8 @@ def register_coco_json(
 
     Args:
         name: key in Detectron2's catalogs.
-        json_file: annotations in COCO's format.
-        image_root: folder that the json's file names start from.
+        json_file: a COCO json, or a resolved data set of another format, see :class:`CocoFiles`.
+        image_root: folder that its file names start from.
         needs_labels: reject a json without annotations, which is enough to predict on.
 
     Returns:
@@ -92,7 +85,7 @@ def take_over_coco_instances(name: str, *, needs_labels: bool = True) -> None:
 
 def _register_loader(name: str, files: CocoFiles, *, needs_labels: bool) -> CocoTable:
     """Validate a data set, and register :func:`load_boxes` for it."""
-    table = load_and_validate(files.json_file, needs_labels=needs_labels)
+    table = load_and_validate(*files, needs_labels=needs_labels)
     _raise_errors(table, *files)
     _check_folder(table, *files)
     if name in DatasetCatalog.list():
@@ -122,16 +115,16 @@ def _class_metadata(category_ids: Sequence[int], names: Sequence[str]) -> dict[s
 
 
 def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list[dict[str, Any]]:
-    """Read a COCO json into Detectron2's list of image records, by ascending image id.
+    """Read annotations into Detectron2's list of image records, by ascending image id.
 
     Boxes without a positive width and height, which no anchor can match, are left out with one
-    warning. An evaluation, which reads the json itself, counts them as missed objects. Crowd boxes
-    stay, marked ``iscrowd``; Detectron2's mapper leaves them out of training. Nothing but boxes is
-    read, so that no segmentation can spoil one.
+    warning. An evaluation, which reads the annotations itself, counts them as missed objects. Crowd
+    boxes stay, marked ``iscrowd``; Detectron2's mapper leaves them out of training. Nothing but
+    boxes is read, so that no segmentation can spoil one.
 
     Args:
-        json_file: annotations in COCO's format, or a list of images and categories without any.
-        image_root: folder that the json's file names start from.
+        json_file: see :class:`CocoFiles`; a json may have no annotations.
+        image_root: folder that its file names start from.
         name: of the data set, for the log.
 
     Returns:
@@ -142,7 +135,7 @@ def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list
             it has no more.
     """
     json_file, image_root = Path(json_file), Path(image_root)
-    table = load_and_validate(json_file, needs_labels=False)
+    table = load_and_validate(json_file, image_root, needs_labels=False)
     _raise_errors(table, json_file, image_root)
     names = _class_metadata(table.category_ids, table.class_names)["thing_classes"]
     known = MetadataCatalog.get(name).get("thing_classes", names)

@@ -4,12 +4,27 @@ Letters: K categories, N images, M annotations.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from .findings import Example, Finding, quote_unprintable, short_repr
+
+
+class CocoFiles(NamedTuple):
+    """Annotations of a data set, and the folder that its file names start from.
+
+    Attributes:
+        json_file: a COCO json; or a YOLO data.yaml or a folder in the form of YOLO or Pascal VOC,
+            with ``:`` and the name of a split where it has several, see
+            :func:`clq.data.formats.source.resolve_data`.
+        image_root: the folder.
+    """
+
+    json_file: Path
+    image_root: Path
 
 
 class CocoTable(NamedTuple):
@@ -30,6 +45,7 @@ class CocoTable(NamedTuple):
         errors: of the entries that were left out.
         is_labelled: False where the json has no list of annotations.
         left_out: name of a root category, see :mod:`.validate`; empty if there is none.
+        warnings: of the files that were read, if the format is not COCO's.
     """
 
     category_ids: list[int]
@@ -46,6 +62,7 @@ class CocoTable(NamedTuple):
     errors: list[Finding]
     is_labelled: bool = True
     left_out: str = ""
+    warnings: Sequence[Finding] = ()
 
     @property
     def objects(self) -> np.ndarray:

@@ -5,15 +5,16 @@ Letters: N images, M annotations.
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..formats.read import fingerprint, read_annotations
+from ..formats.source import is_json
 from ..images import NO_FILE
-from .dialect import read_coco_json
 from .findings import Example, Finding, finding_on_file, make_findings, short_repr
 from .schema import (
     ANNOTATION_RULES,
@@ -31,41 +32,55 @@ _REQUIRED = ("category", "image")  # at least one of each
 _SUBJECTS = {"category": "a category", "image": "an image", "annotation": "annotation {}"}
 
 
-def load_and_validate(json_file: str | Path, *, needs_labels: bool = True) -> CocoTable:
-    """Read and validate a COCO json; the last two results are cached.
+def load_and_validate(
+    json_file: str | Path, image_root: str | Path = "", *, needs_labels: bool = True
+) -> CocoTable:
+    """Read and validate annotations of any format; the last two results are cached.
 
     Args:
-        json_file: annotations in COCO's format.
+        json_file: see :class:`~clq.data.coco.table.CocoFiles`.
+        image_root: likewise; a json does not need it.
         needs_labels: a json without a list of annotations is an error.
 
     Returns:
-        The usable entries, and the errors of the file and of all other entries.
+        The usable entries, and the errors of the files and of all other entries.
+
+    Raises:
+        OSError: a file that names classes or images of YOLO or Pascal VOC can't be read.
+        ValueError: such a data set lacks a part.
     """
     path = Path(json_file)
     try:
-        stat = path.stat()
+        version = fingerprint(path, image_root)
     except (OSError, ValueError):  # ValueError: a null byte in the name
+        if not is_json(path):
+            raise
         return _unusable("missing_json", "annotation files that do not exist", "does not exist")
-    table = _read_version(path, stat.st_mtime_ns, stat.st_size)
+    table = _read_version(path, image_root, version)
     return table if table.is_labelled or not needs_labels else _not_coco("annotations")
 
 
 @lru_cache(maxsize=2)
-def _read_version(path: Path, mtime_ns: int, size: int) -> CocoTable:
-    """Read one version of a file; modification time and size are part of the cache's key."""
+def _read_version(path: Path, image_root: str | Path, version: Hashable) -> CocoTable:
+    """Read one version of a data set's files, which is part of the cache's key."""
     unusable = partial(_unusable, "bad_json", "annotation files that are not json")
-    if not path.is_file():
-        return unusable(f"can't be read ({NO_FILE})")
     with without_garbage_collection():
+        if not is_json(path):
+            content, findings = read_annotations(path, image_root)
+            table = check_content(content)
+            errors = [finding for finding in findings if finding.is_error]
+            warnings = [finding for finding in findings if not finding.is_error]
+            return table._replace(errors=errors + table.errors, warnings=warnings)
+        if not path.is_file():
+            return unusable(f"can't be read ({NO_FILE})")
         try:
-            content = read_coco_json(path)
+            return check_content(read_annotations(path).content)
         except OSError as error:
             return unusable(f"can't be read: {error.strerror or error}")
         except ValueError as error:  # not of Unicode, or not json
             return unusable(f"is not valid json: {' '.join(str(error).split())}")
         except RecursionError:
             return unusable("is not valid json: it is nested too deeply")
-        return check_content(content)
 
 
 @contextlib.contextmanager

@@ -2,17 +2,15 @@
 
 import logging
 import math
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
+from ...data.formats.read import checksum
 from .preemption import PreemptionHook
 
 logger = logging.getLogger(__name__)
@@ -104,16 +102,17 @@ class ScoredEvalHook(HookBase):
 
 
 def identify_data(dataset_names: Sequence[str]) -> list[str]:
-    """Return for each data set its name, with a checksum of its json where it has one."""
-    files = [MetadataCatalog.get(name).get("json_file") for name in dataset_names]
-    return [
-        (
-            f"{name} {zlib.crc32(Path(PathManager.get_local_path(file)).read_bytes()):08x}"
-            if file
-            else name
-        )
-        for name, file in zip(dataset_names, files)
-    ]
+    """Return for each data set its name, with a checksum of its annotations where they are files.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    identities = []
+    for name in dataset_names:
+        metadata = MetadataCatalog.get(name)
+        file, root = (metadata.get(key) or "" for key in ("json_file", "image_root"))
+        identities.append(f"{name} {checksum(file, root):08x}" if file else name)
+    return identities
 
 
 def score_name(dataset_names: Sequence[str], prefix: str = "") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from detectron2.engine import default_argument_parser
 
-from ...utils.once_parser import OnceParser
+from ...utils.once_parser import DataParser
 from ..distributed.cluster_env import RankInfo
 
 
@@ -21,9 +21,10 @@ class RunOptions:
     Attributes:
         config_file: a yaml, or the name of a config that CLQ ships, such as
             ``clq_R_50_FPN_1x``; empty where the weights hold their own.
-        train: COCO JSON file and image folder to train on, of several data sets one after the
-            other; empty for ``DATASETS.TRAIN``.
-        val: the same to evaluate on; empty for ``DATASETS.TEST``.
+        train: annotations and image folder to train on, of several data sets one after the other,
+            see :func:`clq.data.formats.source.resolve_data`; an empty folder is that of the
+            annotations. Without any, ``DATASETS.TRAIN``.
+        val: the same to evaluate on, or ``DATASETS.TEST``.
         weights: ``MODEL.WEIGHTS``; empty for that of the config.
         output_dir: ``OUTPUT_DIR``; empty for that of the config.
         opts: configuration keys and values in turn, which go before the config file.
@@ -66,7 +67,7 @@ class RunOptions:
         return self.place.world_size if self.place else max(self.num_machines * self.num_gpus, 1)
 
 
-class _Parser(OnceParser):
+class _Parser(DataParser):
     """Parses into :class:`RunOptions`."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -91,8 +92,9 @@ def clq_argument_parser(epilog: str | None = None, **options: Any) -> argparse.A
         help="a config that CLQ ships, such as clq_R_50_FPN_1x, or a yaml file",
     )
     for flag, use in (("--train", "train"), ("--val", "evaluate")):
-        text = f"{use} on this COCO JSON file and image folder; once for each data set"
-        add(flag, action="extend", nargs=2, metavar=("JSON", "IMAGES"), help=text)
+        text = f"{use} on a COCO JSON file and its image folder, a YOLO data.yaml, or a YOLO or "
+        text += "Pascal VOC folder; once for each data set"
+        parser.add_data(flag, action="extend", help=text)
     add("--weights", metavar="FILE", help="checkpoint to start from or to evaluate: MODEL.WEIGHTS")
     add("--output", dest="output_dir", metavar="DIR", help="folder for all results: OUTPUT_DIR")
     add("--resume", action="store_true", help="continue from the newest checkpoint in OUTPUT_DIR")

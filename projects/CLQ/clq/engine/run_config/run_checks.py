@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.utils.file_io import PathManager
 
 from ...data.coco.register import class_difference, take_over_coco_instances
+from ...data.formats.read import exists
 from ...data.records import check_image_ids, check_labels, read_data_set
 
 _USUAL_THRESHOLD = 0.05  # MODEL.CLQ.SCORE_THRESH_TEST at its default
@@ -27,7 +27,8 @@ def check_datasets(cfg: CfgNode, *, eval_only: bool) -> None:
     for name in dict.fromkeys(_all_datasets(cfg)):
         if name not in DatasetCatalog.list():
             raise ValueError(
-                f"there is no data set of the name '{name}'; --train and --val take any COCO json."
+                f"there is no data set of the name '{name}'; --train and --val take COCO, YOLO and "
+                "VOC files."
             )
         if name in cfg.DATASETS.TEST or not eval_only:
             _load_and_check(cfg, name, for_training=not eval_only and name in cfg.DATASETS.TRAIN)
@@ -45,7 +46,7 @@ def _load_and_check(cfg: CfgNode, name: str, *, for_training: bool) -> None:
     """Load a data set whose classes only its records tell, and check them."""
     metadata = MetadataCatalog.get(name)
     json_file = metadata.get("json_file")
-    if json_file is not None and not PathManager.isfile(json_file):
+    if json_file is not None and not exists(json_file):
         return  # check_annotation_files tells of it
     take_over_coco_instances(name, needs_labels=for_training)
     known = ("thing_classes", "thing_dataset_id_to_contiguous_id")
@@ -82,7 +83,7 @@ def check_annotation_files(cfg: CfgNode, *, eval_only: bool) -> None:
     names: Sequence[str] = cfg.DATASETS.TEST if eval_only else _all_datasets(cfg)
     for name in names:
         json_file = MetadataCatalog.get(name).get("json_file")
-        if json_file is not None and not PathManager.isfile(json_file):
+        if json_file is not None and not exists(json_file):
             raise ValueError(
                 f"the data set '{name}' has no {json_file}; set DETECTRON2_DATASETS to the folder "
                 "that holds it, or name your own data by --train and --val."

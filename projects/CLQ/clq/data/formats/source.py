@@ -1,0 +1,151 @@
+"""Tell the format of annotations by looking, and resolve what a user names to one split."""
+
+import os
+from pathlib import Path
+
+from ..coco.table import CocoFiles
+from . import voc, yolo
+from .data_yaml import read_data_yaml
+from .files import has_suffix
+from .layout import Layout, split_folder
+
+_YAML = (".yaml", ".yml")
+_SPLITS = ("train", "val", "valid", "test")
+
+
+def resolve_data(source: str | Path, images: str | Path = "", *, role: str = "train") -> CocoFiles:
+    """Resolve what a user names as data to the annotations of one split and its image folder.
+
+    Args:
+        source: a COCO json, a YOLO data.yaml, or a folder in the form of YOLO or Pascal VOC; of
+            several splits ``SOURCE:SPLIT`` names one.
+        images: folder that the images' file names start from; empty for that of the data, which
+            a json does not tell.
+        role: ``train`` or ``val``, the split where ``source`` names none.
+
+    Returns:
+        Files that :func:`clq.data.formats.read.read_annotations` reads. Resolved once more, they
+        stay the same.
+
+    Raises:
+        OSError: a file can't be read.
+        ValueError: one sentence on what is missing, or fits several formats.
+    """
+    path, split = parse_source(source)
+    if is_json(path):
+        if str(images):
+            return CocoFiles(path, Path(images))
+        if path.is_file():
+            raise ValueError(f"{source} is taken for a JSON file; name its image folder behind it.")
+        raise ValueError(f"{source} does not exist.")
+    _check_unambiguous(path)
+    path = _yaml_in(path) or path
+    split = split or _choose_split(path, images, role)
+    named = Path(f"{path}:{split}") if split else path
+    if str(images):
+        return CocoFiles(named, Path(images))
+    return CocoFiles(named, _image_root(path))
+
+
+def parse_source(source: str | Path) -> tuple[Path, str]:
+    """Separate the path of annotations from the name of a split, which may be empty."""
+    text = str(source)
+    head, _, split = text.rpartition(":")
+    if head and split and not os.path.exists(text) and os.path.exists(head):
+        return Path(head), split
+    return Path(text), ""
+
+
+def is_json(source: str | Path) -> bool:
+    """Tell whether a source is taken for a COCO json: no folder and no yaml."""
+    path, _ = parse_source(source)
+    return not path.is_dir() and path.suffix.lower() not in _YAML
+
+
+def find_layout(source: str | Path, image_root: str | Path = "") -> Layout | None:
+    """Find the files of a resolved split; None for a COCO json.
+
+    Args:
+        source: of :func:`resolve_data`.
+        image_root: likewise; empty for that of the data.
+
+    Raises:
+        OSError: a file can't be read.
+        ValueError: one sentence on what is missing.
+    """
+    path, split = parse_source(source)
+    if is_json(path):
+        return None
+    path = _yaml_in(path) or path
+    if not path.exists():
+        raise ValueError(f"{path} does not exist.")
+    root = str(image_root)
+    if path.is_file():
+        return yolo.find_yaml_layout(path, split, root)
+    if voc.annotation_folder(path):
+        return voc.find_layout(path, split, root)
+    return yolo.find_folder_layout(path, split, root)
+
+
+def _yaml_in(folder: Path) -> Path | None:
+    """Return the data.yaml of a folder, which may have another name if it is the only one."""
+    if not folder.is_dir():
+        return None
+    found = [path for path in sorted(folder.iterdir()) if has_suffix(path.name, *_YAML)]
+    found = [path for path in found if path.is_file() and b"names:" in path.read_bytes()]
+    named = [path for path in found if path.stem == "data"]
+    return next(iter(named or (found if len(found) == 1 else [])), None)
+
+
+def _check_unambiguous(path: Path) -> None:
+    """Reject what is in no format or, as a folder, in several.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not path.exists():
+        raise ValueError(f"{path} does not exist.")
+    if path.is_file():
+        return
+    xml_folder, yaml = voc.annotation_folder(path), _yaml_in(path)
+    labels = path / "labels" if (path / "labels").is_dir() else None
+    if xml_folder and (yaml or labels):
+        raise ValueError(
+            f"{path} is of Pascal VOC by {xml_folder} and of YOLO by {yaml or labels}; name one of "
+            "these, and the image folder behind it."
+        )
+    if not xml_folder and not yaml and not yolo.is_yolo_folder(path):
+        json_file = next(iter(sorted(path.glob("**/*.json"))), None)
+        hint = (
+            f"; name the JSON file, such as {json_file}, and its image folder" if json_file else ""
+        )
+        raise ValueError(
+            f"{path} has neither a data.yaml, nor folders 'images' and 'labels' (YOLO), nor xml "
+            f"files in 'Annotations' (Pascal VOC){hint}."
+        )
+
+
+def _choose_split(path: Path, images: str | Path, role: str) -> str:
+    """Return the split of a role; empty where the data has none."""
+    if path.is_file():
+        data = read_data_yaml(path)
+        data.places(role, os.path.abspath(images) if str(images) else data.root)
+        return role
+    if voc.annotation_folder(path):
+        return voc.choose_split(path, role)
+    root = Path(images) if str(images) else yolo.default_image_root(path)
+    if split_folder(root, role):
+        return role
+    others = [name for name in _SPLITS if (root / name).is_dir()]
+    if others:
+        raise ValueError(
+            f"{root} has no folder '{role}'; name one that it has, as in {path}:{others[0]}."
+        )
+    return ""
+
+
+def _image_root(path: Path) -> Path:
+    if path.is_file():
+        return Path(read_data_yaml(path).root)
+    find = voc if voc.annotation_folder(path) else yolo
+    return find.default_image_root(path)

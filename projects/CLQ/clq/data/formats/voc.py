@@ -1,0 +1,148 @@
+"""Read Pascal VOC folders, with or without ImageSets."""
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from .content import Annotations, LabeledImage, LabeledObject, Problems, make_content
+from .files import StemIndex, read_class_names, read_lines, read_size
+from .layout import Layout
+from .voc_images import add_problem, choose_images, find_images
+from .voc_xml import VocImage, read_voc
+
+_SETS = Path("ImageSets", "Main")
+# Lists of a split to train on and to evaluate on, the first that is there.
+_ROLES = {"train": ("train", "trainval"), "val": ("val", "test")}
+
+
+def annotation_folder(folder: Path) -> Path | None:
+    """Return the folder of a VOC data set's xml files; None if it has none."""
+    places = (folder / "Annotations", folder / "annotations", folder)
+    return next((place for place in places if StemIndex(".xml").of_folder(str(place))), None)
+
+
+def default_image_root(folder: Path) -> Path:
+    """Return the folder of the images of a VOC data set."""
+    places = [folder / name for name in ("JPEGImages", "images")]
+    return next((place for place in places if place.is_dir()), folder)
+
+
+def choose_split(folder: Path, role: str) -> str:
+    """Return the list in ImageSets/Main of the images to train or to evaluate on.
+
+    Args:
+        folder: of the data set.
+        role: ``train`` takes train.txt or else trainval.txt; ``val`` takes val.txt or test.txt.
+
+    Returns:
+        The list's name without suffix; empty where there are no lists, which takes all images.
+
+    Raises:
+        ValueError: there are lists, and none of these.
+    """
+    lists = sorted(StemIndex(".txt").of_folder(str(folder / _SETS)))
+    for name in _ROLES[role]:
+        if name in lists:
+            return name
+    if not lists:
+        return ""
+    raise ValueError(
+        f"{folder / _SETS} has neither {_ROLES[role][0]}.txt nor {_ROLES[role][1]}.txt; name one "
+        f"of its lists, as in {folder}:{lists[0]}."
+    )
+
+
+def find_layout(folder: Path, split: str, image_root: str) -> Layout:
+    """Find the files of a VOC data set, or of one of its lists.
+
+    Args:
+        folder: with Annotations or annotations, or with the xml files themselves.
+        split: name of a list in ImageSets/Main; empty for all images.
+        image_root: folder of the images; empty for JPEGImages, images or the folder itself.
+
+    Raises:
+        OSError: a file can't be read.
+        ValueError: there is no such list, or classes.txt can't be used.
+    """
+    root = os.path.abspath(image_root or default_image_root(folder))
+    xml_folder = annotation_folder(folder)
+    assert xml_folder is not None, folder
+    xml_files = StemIndex(".xml").of_folder(os.path.abspath(xml_folder))
+    images = StemIndex().of_folder(root)
+    list_file = folder / _SETS / f"{split}.txt"
+    if split and not list_file.is_file():
+        raise ValueError(f"{folder} has no {_SETS / list_file.name}.")
+    listed = [line for line in read_lines(list_file) if line] if split else None
+    named = read_class_names(folder, xml_folder)
+    sources = [str(list_file)] if split else []
+    sources += [str(named[1])] if named else []
+    files = [path for index in (xml_files, images) for paths in index.values() for path in paths]
+    read = partial(_read, xml_files, images, listed, named and named[0], root)
+    return Layout(root, [*sources, *files], read)
+
+
+def _read(
+    xml_files: Mapping[str, list[str]],
+    images: Mapping[str, list[str]],
+    listed: Sequence[str] | None,
+    class_names: Sequence[str] | None,
+    root: str,
+) -> Annotations:
+    """Read all xml files, since together they tell the classes.
+
+    Args:
+        xml_files: paths by stem.
+        images: paths by stem.
+        listed: stems of the split; None for all.
+        class_names: by class index; None for the sorted names of all xml files.
+        root: folder of the images.
+    """
+    problems = Problems()
+    content = {stem: _read_xml(paths, problems) for stem, paths in xml_files.items()}
+    if class_names is None:
+        class_names = sorted({o.name for voc in content.values() if voc for o in voc.objects})
+    classes = {name: index for index, name in enumerate(class_names)}
+    image_of = find_images(xml_files, images, content, problems)
+    pairs = choose_images(listed, image_of, xml_files, images, problems)
+    found = []
+    for image, stem in pairs.items():
+        voc = content.get(stem)
+        size = (voc.width, voc.height) if voc and voc.width and voc.height else read_size(image)
+        if isinstance(size, str):
+            predicate = f"can't be read ({size}), and no xml states its size"
+            add_problem(problems, "unreadable_image", "images that can't be read", image, predicate)
+            continue
+        objects = _objects(voc, xml_files[stem][0], classes, problems) if voc else []
+        found.append(LabeledImage(image, *size, objects))
+    return Annotations(make_content(found, class_names, root), problems.findings())
+
+
+def _read_xml(paths: Sequence[str], problems: Problems) -> VocImage | None:
+    file = paths[0]
+    if len(paths) > 1:
+        add_problem(
+            problems, "same_stem", "xml files of one stem", paths[1], f"has the stem of {file}"
+        )
+    try:
+        return read_voc(file)
+    except (OSError, ValueError) as error:
+        reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{file} ")
+        predicate = reason.rstrip(".") if reason.startswith("is ") else f"can't be read ({reason})"
+        add_problem(problems, "bad_xml", "xml files that can't be read", file, predicate)
+        return None
+
+
+def _objects(
+    voc: VocImage, xml_file: str, classes: Mapping[str, int], problems: Problems
+) -> list[LabeledObject]:
+    """Return an xml file's objects, those of a class that is not listed left out and told."""
+    objects = []
+    for name, box, is_difficult in voc.objects:
+        if name in classes:
+            objects.append(LabeledObject(classes[name], box, is_difficult))
+            continue
+        predicate = f"has the class {name!r:.80}, which the list of classes lacks"
+        what = "objects of a class that is not listed"
+        add_problem(problems, "unknown_class", what, xml_file, predicate)
+    return objects

@@ -1,0 +1,111 @@
+"""Which image belongs to which Pascal VOC xml file.
+
+Images and xml files are given as lists of paths by stem.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from ..coco.findings import quote_unprintable
+from .content import Problems
+from .voc_xml import VocImage
+
+
+def find_images(
+    xml_files: Mapping[str, list[str]],
+    images: Mapping[str, list[str]],
+    content: Mapping[str, VocImage | None],
+    problems: Problems,
+) -> dict[str, str]:
+    """Return the image of each xml file, by the xml's stem.
+
+    It is the one of that stem, or else the one that the file names and that no other xml has.
+    """
+    image_of = {stem: images[stem][0] for stem in xml_files if stem in images}
+    owners = {image: stem for stem, image in image_of.items()}
+    by_name = {os.path.basename(path): path for paths in images.values() for path in paths}
+    for stem, (xml_file, *_) in xml_files.items():
+        voc = content[stem]
+        named = voc.file_name if voc else ""
+        shown, own = quote_unprintable(named), image_of.get(stem)
+        if own is not None:
+            if named not in ("", stem, os.path.basename(own)):
+                what = "xml files that name another image than that of their stem"
+                predicate = f"names {shown}, but has the stem of {os.path.basename(own)}"
+                add_warning(
+                    problems, "other_file_name", what, xml_file, predicate, "the stem counts"
+                )
+            continue
+        image = by_name.get(named, "")
+        if image and owners.setdefault(image, stem) != stem:
+            what = "images with two xml files"
+            predicate = f"names {shown}, which is the image of {xml_files[owners[image]][0]}"
+            add_problem(problems, "two_label_files", what, xml_file, predicate)
+        elif image:
+            image_of[stem] = image
+    return image_of
+
+
+def choose_images(
+    listed: Sequence[str] | None,
+    image_of: Mapping[str, str],
+    xml_files: Mapping[str, list[str]],
+    images: Mapping[str, list[str]],
+    problems: Problems,
+) -> dict[str, str]:
+    """Return the images of a split, each with the stem of its xml file, which need not exist.
+
+    Args:
+        listed: stems of the split; None for all.
+        image_of: image of each xml file, by the xml's stem.
+        xml_files: paths by stem.
+        images: paths by stem.
+        problems: to add to.
+    """
+    owners = {image: stem for stem, image in image_of.items()}
+    if listed is None:
+        free = {stem for stem, paths in images.items() if paths[0] not in owners}
+        stems: Sequence[str] = sorted(free | xml_files.keys())
+    else:
+        stems = listed
+    chosen: dict[str, str] = {}
+    for stem in stems:
+        own = images.get(stem, [])
+        image = image_of.get(stem) or (own[0] if own else "")
+        if len(own) > 1:
+            predicate = f"has the stem of {own[0]}, too: rename one of them"
+            add_problem(
+                problems, "same_stem", "images that share their xml file", own[1], predicate
+            )
+        if image:
+            chosen[image] = owners.get(image, stem)
+            if image not in owners:
+                what = "images without an xml file"
+                add_warning(
+                    problems, "no_xml", what, image, "has no xml file", "train as negatives"
+                )
+        elif listed is not None:
+            what = "images that are not in the folder"
+            problems.add(
+                "missing_image", what, f"image {quote_unprintable(stem)}", "does not exist"
+            )
+        else:
+            what, why = "label files without an image", "their objects are not learned"
+            file = xml_files[stem][0]
+            add_warning(
+                problems, "label_without_image", what, file, "has no image of its stem", why
+            )
+    return chosen
+
+
+def add_problem(problems: Problems, kind: str, what: str, file: str, predicate: str) -> None:
+    """Add an error of a file."""
+    problems.add(kind, what, quote_unprintable(file), predicate)
+
+
+def add_warning(
+    problems: Problems, kind: str, what: str, file: str, predicate: str, consequence: str
+) -> None:
+    """Add a warning of a file."""
+    shown = quote_unprintable(file)
+    problems.add(kind, what, shown, predicate, is_error=False, consequence=consequence)

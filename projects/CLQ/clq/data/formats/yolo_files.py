@@ -1,0 +1,73 @@
+"""Which label file belongs to which image of a YOLO data set."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from .files import CLASS_FILES, StemIndex, has_suffix, is_image, walk_files
+
+_IMAGES, _LABELS = (f"{os.sep}{name}{os.sep}" for name in ("images", "labels"))
+
+
+class LabeledFiles(NamedTuple):
+    """Images of a split with the label files of their stems, and what else belongs to it."""
+
+    labels_of: dict[str, list[str]]  # by the image's path
+    same_stem: list[tuple[str, str]]  # images that would share their labels
+    without_image: list[str]  # label files
+
+    @property
+    def paths(self) -> list[str]:
+        """All images and label files."""
+        labels = (label for labels in self.labels_of.values() for label in labels)
+        return [*self.labels_of, *labels, *self.without_image]
+
+
+def usual_folders(image_folder: str) -> list[str]:
+    """Return the folders that may hold the labels of a folder's images."""
+    head, found, tail = os.path.join(image_folder, "").rpartition(_IMAGES)
+    swapped = [os.path.normpath(head + _LABELS + tail)] if found else []
+    return [*swapped, image_folder]
+
+
+def match_labels(
+    folders: Sequence[str], listed: Sequence[str], label_folders: Callable[[str], list[str]]
+) -> LabeledFiles:
+    """Give each image the label files of its stem.
+
+    Args:
+        folders: all of whose images belong to the split.
+        listed: further images.
+        label_folders: that may hold the labels of a folder's images.
+    """
+    index = StemIndex(".txt")
+    labels_of: dict[str, list[str]] = {}
+    first: dict[tuple[str, str], str] = {}
+    same_stem = []
+    in_folders = (path for folder in folders for path in _images_below(folder))
+    for path in (*in_folders, *listed):
+        parent, name = os.path.split(path)
+        stem = os.path.splitext(name)[0]
+        other = first.setdefault((parent, stem), path)
+        if other != path and path not in labels_of:
+            same_stem.append((other, path))
+        places = dict.fromkeys(label_folders(parent))
+        labels_of[path] = [label for place in places for label in index.find(place, stem)]
+    used = {label for labels in labels_of.values() for label in labels}
+    searched = dict.fromkeys(place for folder in folders for place in label_folders(folder))
+    without = {
+        path: None for place in searched for path in _labels_below(place) if path not in used
+    }
+    return LabeledFiles(labels_of, same_stem, list(without))
+
+
+def _images_below(folder: str) -> Iterator[str]:
+    for parent, names in walk_files(folder):
+        yield from (os.path.join(parent, name) for name in names if is_image(name))
+
+
+def _labels_below(folder: str) -> Iterator[str]:
+    for parent, names in walk_files(folder):
+        for name in names:
+            if has_suffix(name, ".txt") and name not in CLASS_FILES:
+                yield os.path.join(parent, name)
