@@ -1,5 +1,6 @@
 """Flags given twice: nothing that was asked for is dropped or overridden in silence."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,9 @@ def test_several_data_sets(tiny_data: TinyData, tmp_path: Path):
 
 
 def test_a_json_needs_its_images(tiny_data: TinyData, tmp_path: Path):
-    keys = {"DATASETS.TRAIN_JSON": (str(tiny_data.train.json_file),)}
-    with pytest.raises(
-        ValueError, match="is taken for a JSON file; name its image folder behind it"
-    ):
+    path = Path(shutil.copy(tiny_data.train.json_file, tmp_path))
+    keys = {"DATASETS.TRAIN_JSON": (str(path),)}
+    with pytest.raises(ValueError, match="is taken for a COCO json.*name their folder behind it"):
         build_config(parse(command_line(None, tmp_path, keys=keys)))
 
 

@@ -12,11 +12,13 @@ COMMANDS = {
     "eval": "evaluate a checkpoint on a data set",
     "predict": "detect objects in images, videos and streams",
     "check": "tell what is wrong with a data set before training on it",
+    "convert-data": "write a YOLO, Pascal VOC or COCO data set as COCO json",
+    "split": "split a data set into training and evaluation data",
     "report": "show what a detector gets wrong, on one page",
     "convert": "turn trained weights into a checkpoint that alone is enough for inference",
     "demo": "train on photographs of trees in a few minutes",
 }
-_MODULES = {"eval": "train"}  # those of another name
+_MODULES = {"eval": "train", "convert-data": "convert_data"}  # those of another name
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="clq",
         description="Train, evaluate and use CLQ, a one-stage object detector.",
         epilog="commands:\n"
-        + "\n".join(f"  {name:<8}  {text}" for name, text in COMMANDS.items())
+        + "\n".join(f"  {name:<12}  {text}" for name, text in COMMANDS.items())
         + "\n\n`clq COMMAND --help` explains a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -86,8 +86,8 @@ def take_over_coco_instances(name: str, *, needs_labels: bool = True) -> None:
 def _register_loader(name: str, files: CocoFiles, *, needs_labels: bool) -> CocoTable:
     """Validate a data set, and register :func:`load_boxes` for it."""
     table = load_and_validate(*files, needs_labels=needs_labels)
-    _raise_errors(table, *files)
-    _check_folder(table, *files)
+    raise_errors(table, *files)
+    check_folder(table, *files)
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
     DatasetCatalog.register(name, partial(load_boxes, *files, name))
@@ -136,7 +136,7 @@ def load_boxes(json_file: str | Path, image_root: str | Path, name: str) -> list
     """
     json_file, image_root = Path(json_file), Path(image_root)
     table = load_and_validate(json_file, image_root, needs_labels=False)
-    _raise_errors(table, json_file, image_root)
+    raise_errors(table, json_file, image_root)
     names = _class_metadata(table.category_ids, table.class_names)["thing_classes"]
     known = MetadataCatalog.get(name).get("thing_classes", names)
     if known != names:
@@ -183,7 +183,12 @@ def class_difference(train_names: Sequence[str], val_names: Sequence[str]) -> st
     return f"names, only in training {only_train}, only in evaluation {only_val}"
 
 
-def _raise_errors(table: CocoTable, json_file: Path, image_root: Path) -> None:
+def raise_errors(table: CocoTable, json_file: Path, image_root: Path) -> None:
+    """Raise all errors of a data set as one sentence.
+
+    Raises:
+        ValueError: there are errors.
+    """
     if not table.errors:
         return
     sentence = describe_errors(table.errors, json_file)
@@ -191,8 +196,12 @@ def _raise_errors(table: CocoTable, json_file: Path, image_root: Path) -> None:
     raise ValueError(sentence if is_one else add_hint(sentence, json_file, image_root))
 
 
-def _check_folder(table: CocoTable, json_file: Path, image_root: Path) -> None:
-    """Reject a folder with none of some images of the json; the data report checks them all."""
+def check_folder(table: CocoTable, json_file: Path, image_root: Path) -> None:
+    """Reject a folder with none of some images of the data; the data report checks them all.
+
+    Raises:
+        ValueError: naming the folder and an image.
+    """
     folder, file = (quote_unprintable(str(path)) for path in (image_root, json_file))
     names = table.file_names
     if not os.path.isdir(image_root):

@@ -7,21 +7,28 @@ from ..coco.table import CocoFiles
 from . import voc, yolo
 from .data_yaml import read_data_yaml
 from .files import has_suffix
+from .json_images import find_json_images
 from .layout import Layout, split_folder
 
 _YAML = (".yaml", ".yml")
-_SPLITS = ("train", "val", "valid", "test")
 
 
-def resolve_data(source: str | Path, images: str | Path = "", *, role: str = "train") -> CocoFiles:
+def resolve_data(
+    source: str | Path,
+    images: str | Path = "",
+    *,
+    role: str = "train",
+    needs_images: bool = True,
+) -> CocoFiles:
     """Resolve what a user names as data to the annotations of one split and its image folder.
 
     Args:
         source: a COCO json, a YOLO data.yaml, or a folder in the form of YOLO or Pascal VOC; of
             several splits ``SOURCE:SPLIT`` names one.
         images: folder that the images' file names start from; empty for that of the data, which
-            a json does not tell.
-        role: ``train`` or ``val``, the split where ``source`` names none.
+            is looked for beside a json.
+        role: ``train`` or ``val``, the split where ``source`` names none; empty for the only one.
+        needs_images: reject a json whose images are not found; else their folder stays empty.
 
     Returns:
         Files that :func:`clq.data.formats.read.read_annotations` reads. Resolved once more, they
@@ -33,11 +40,7 @@ def resolve_data(source: str | Path, images: str | Path = "", *, role: str = "tr
     """
     path, split = parse_source(source)
     if is_json(path):
-        if str(images):
-            return CocoFiles(path, Path(images))
-        if path.is_file():
-            raise ValueError(f"{source} is taken for a JSON file; name its image folder behind it.")
-        raise ValueError(f"{source} does not exist.")
+        return CocoFiles(path, Path(images) if str(images) else _images_of_json(path, needs_images))
     _check_unambiguous(path)
     path = _yaml_in(path) or path
     split = split or _choose_split(path, images, role)
@@ -126,22 +129,50 @@ def _check_unambiguous(path: Path) -> None:
 
 
 def _choose_split(path: Path, images: str | Path, role: str) -> str:
-    """Return the split of a role; empty where the data has none."""
+    """Return the split of a role; empty where the data has none.
+
+    Raises:
+        ValueError: naming the splits that there are.
+    """
+    splits = _splits_of(path, images)
+    if role and not path.is_file() and voc.annotation_folder(path):
+        return voc.choose_split(path, splits, role)
+    if len(splits) < 2 and not role:
+        return "".join(splits)
+    if role in splits or not splits:
+        return role if splits else ""
+    wanted = f"no split '{role}'; it has" if role else "several splits:"
+    raise ValueError(
+        f"{path} has {wanted} {', '.join(splits)}; name one of them, as in {path}:{splits[0]}."
+    )
+
+
+def _splits_of(path: Path, images: str | Path) -> list[str]:
+    """Return the names of all splits."""
     if path.is_file():
-        data = read_data_yaml(path)
-        data.places(role, os.path.abspath(images) if str(images) else data.root)
-        return role
+        return list(read_data_yaml(path).entries)
     if voc.annotation_folder(path):
-        return voc.choose_split(path, role)
+        return voc.list_splits(path)
     root = Path(images) if str(images) else yolo.default_image_root(path)
-    if split_folder(root, role):
-        return role
-    others = [name for name in _SPLITS if (root / name).is_dir()]
-    if others:
-        raise ValueError(
-            f"{root} has no folder '{role}'; name one that it has, as in {path}:{others[0]}."
-        )
-    return ""
+    return [name for name in ("train", "val", "test") if split_folder(root, name)]
+
+
+def _images_of_json(path: Path, needs_images: bool) -> Path:
+    """Return the only folder beside a json that has its images.
+
+    Raises:
+        ValueError: there is no such folder, or several, and ``needs_images``.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist.")
+    found = find_json_images(path)
+    if len(found) == 1 or not needs_images:
+        return found[0] if len(found) == 1 else Path()
+    where = f"; they may be in {found[0]} or {found[1]}" if found else ""
+    raise ValueError(
+        f"{path} is taken for a COCO json, which does not tell where its images are; name their "
+        f"folder behind it{where}."
+    )
 
 
 def _image_root(path: Path) -> Path:

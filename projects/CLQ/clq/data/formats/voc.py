@@ -28,28 +28,36 @@ def default_image_root(folder: Path) -> Path:
     return next((place for place in places if place.is_dir()), folder)
 
 
-def choose_split(folder: Path, role: str) -> str:
-    """Return the list in ImageSets/Main of the images to train or to evaluate on.
+def list_splits(folder: Path) -> list[str]:
+    """Return the names of the lists of images in ImageSets/Main, without those of one class."""
+    index = StemIndex(".txt").of_folder(str(folder / _SETS))
+    names = {name for names in _ROLES.values() for name in names}
+    return sorted(names & index.keys()) or sorted(index)
+
+
+def choose_split(folder: Path, splits: Sequence[str], role: str) -> str:
+    """Return the list of the images to train or to evaluate on.
 
     Args:
         folder: of the data set.
+        splits: its lists.
         role: ``train`` takes train.txt or else trainval.txt; ``val`` takes val.txt or test.txt.
 
     Returns:
-        The list's name without suffix; empty where there are no lists, which takes all images.
+        The list's name; empty where there are no lists, which takes all images.
 
     Raises:
         ValueError: there are lists, and none of these.
     """
-    lists = sorted(StemIndex(".txt").of_folder(str(folder / _SETS)))
     for name in _ROLES[role]:
-        if name in lists:
+        if name in splits:
             return name
-    if not lists:
+    if not splits:
         return ""
+    first, second = _ROLES[role]
     raise ValueError(
-        f"{folder / _SETS} has neither {_ROLES[role][0]}.txt nor {_ROLES[role][1]}.txt; name one "
-        f"of its lists, as in {folder}:{lists[0]}."
+        f"{folder / _SETS} has neither {first}.txt nor {second}.txt; name one of its lists, as in "
+        f"{folder}:{splits[0]}."
     )
 
 
