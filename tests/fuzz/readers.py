@@ -30,6 +30,10 @@ from clq.config import get_clq_cfg
 from clq.config.read_yaml import check_config_file
 from clq.config.serialize import dump_config, parse_config
 from clq.data.coco.register import load_boxes
+from clq.data.formats.data_yaml import read_data_yaml
+from clq.data.formats.files import read_lines
+from clq.data.formats.voc_xml import read_voc
+from clq.data.formats.yolo_labels import parse_labels
 from clq.data.images import READ_ERRORS, read_image
 
 HANG = 10  # seconds that a file may take
@@ -81,6 +85,23 @@ def _yaml() -> list[tuple[str, bytes]]:
     return [("a.yaml", text.encode()) for text in texts]
 
 
+def _labels() -> list[tuple[str, bytes]]:
+    box, polygon = "0 0.5 0.5 0.25 1e-1\n", "1 0.1 0.1 0.2 0.2 0.3 0.1\n"
+    return [("a.txt", text.encode()) for text in (box, polygon, box + polygon)]
+
+
+def _data_yaml() -> list[tuple[str, bytes]]:
+    texts = ("names: [a, b]\nnc: 2\ntrain: .\n", "path: .\nnames: {0: a}\nval: [., a.txt]\n")
+    return [("data.yaml", text.encode()) for text in texts]
+
+
+def _xml() -> list[tuple[str, bytes]]:
+    box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox>"
+    size = "<filename>a.jpg</filename><size><width>8</width><height>8</height></size>"
+    text = f"<annotation>{size}<object><name>a</name>{box}</object></annotation>"
+    return [("a.xml", text.encode())]
+
+
 def _images() -> list[tuple[str, bytes]]:
     image = Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3))
     found = []
@@ -100,10 +121,18 @@ def _read_json(path: Path) -> None:
     load_boxes(path, path.parent, "fuzzed")
 
 
+def _read_labels(path: Path) -> None:
+    found = parse_labels(read_lines(path), (640, 480), 2)
+    assert np.isfinite([entry.box for entry in found.objects]).all()
+
+
 # Good files, the reader, and the errors by which it may refuse a file.
 TARGETS: dict[str, tuple[Callable, Callable[[Path], Any], tuple[type[Exception], ...]]] = {
     "weights": (_weights, read_weights, (ValueError, OSError)),
     "json": (_json, _read_json, (ValueError, OSError)),
+    "labels": (_labels, _read_labels, (ValueError, OSError)),
+    "data_yaml": (_data_yaml, read_data_yaml, (ValueError, OSError)),
+    "xml": (_xml, read_voc, (ValueError, OSError)),
     "yaml": (_yaml, _read_yaml, (ValueError, OSError, yaml.YAMLError)),
     "images": (_images, read_image, READ_ERRORS),
 }

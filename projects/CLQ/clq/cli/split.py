@@ -43,6 +43,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument(
         "--output", type=path, metavar="DIR", help="folder to write to (default: that of DATA)"
     )
+    parser.add_argument(
+        "--no-compare",
+        dest="compare",
+        action="store_false",
+        help="let near-identical images be on both sides",
+    )
     options = parser.parse_args(argv)
     with exit_on_user_error(hint="nothing was written"):
         if options.seed < 0:
@@ -51,11 +57,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         source, _ = parse_source(options.data)
         beside = source if source.is_dir() else source.parent
         folder = beside if options.output is None else Path(options.output)
-        done = split_data(
-            files, options.val, folder, seed=options.seed, needs_images=bool(options.images)
-        )
+        compares = options.compare and (True if options.images else None)
+        done = split_data(files, options.val, folder, seed=options.seed, compares=compares)
         train, val = (shlex.quote(str(file)) for file in done.files)
-        root = shlex.quote(str(files.image_root) or "IMAGES")
+        root = shlex.quote(str(files.image_root)) if done.has_images else "IMAGES"
         command = f"clq train --train {train} {root} --val {val} {root}"
         command = escape_unprintable(command)
         print_output(f"{done.text}\n\nWritten; train with\n  {command}")

@@ -42,8 +42,8 @@ def group_near_identical(paths: Sequence[str]) -> NearIdentity:
         paths: N image files.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(_normalized_thumbnail, paths))
-    vectors = np.stack([v if v is not None else np.zeros(_THUMBNAIL**2, "f4") for v in found])
+        thumbnails = list(pool.map(_thumbnail, paths))
+    vectors = _normalized(thumbnails)
     parents = np.arange(len(paths))
 
     def root(index: int) -> int:
@@ -51,6 +51,10 @@ def group_near_identical(paths: Sequence[str]) -> NearIdentity:
             parents[index] = index = parents[parents[index]]
         return index
 
+    first: dict[bytes, int] = {}  # by the thumbnail, which is equal even where it is of one colour
+    for index, thumbnail in enumerate(thumbnails):
+        if thumbnail is not None:
+            parents[index] = first.setdefault(thumbnail.tobytes(), index)
     for start in range(0, len(paths), _BLOCK):
         rows, columns = np.nonzero(vectors[start : start + _BLOCK] @ vectors.T > _MIN_CORRELATION)
         for row, column in zip((rows + start).tolist(), columns.tolist()):
@@ -58,23 +62,30 @@ def group_near_identical(paths: Sequence[str]) -> NearIdentity:
                 parents[root(column)] = root(row)
     roots = [root(index) for index in range(len(paths))]
     groups = np.unique(roots, return_inverse=True)[1]
-    return NearIdentity(groups, sum(vector is None for vector in found))
+    return NearIdentity(groups, sum(thumbnail is None for thumbnail in thumbnails))
 
 
-def _normalized_thumbnail(path: str) -> np.ndarray | None:
-    """Return grey values of mean 0 and norm 1; zeros of one colour alone; None if unreadable."""
+def _thumbnail(path: str) -> np.ndarray | None:
+    """Return grey values of a small image, float32 (pixels,); None if it is unreadable."""
     try:
         if not os.path.isfile(path):
             return None
         with Image.open(path) as image:
             image.draft("L", (4 * _THUMBNAIL, 4 * _THUMBNAIL))  # which makes JPEG fast
             size = _THUMBNAIL, _THUMBNAIL
-            grey = np.asarray(image.convert("F").resize(size, Image.Resampling.BOX)).ravel()
+            return np.asarray(image.convert("F").resize(size, Image.Resampling.BOX)).ravel()
     except READ_ERRORS:
         return None
-    grey = grey - grey.mean()
-    norm = float(np.linalg.norm(grey))
-    return grey / norm if norm > _THUMBNAIL else np.zeros_like(grey)  # a level of 255 each
+
+
+def _normalized(thumbnails: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Make vectors of mean 0 and norm 1, (N, pixels); 0 for one colour alone or no image."""
+    blank = np.zeros(_THUMBNAIL**2, dtype=np.float32)
+    grey = np.stack([blank if thumbnail is None else thumbnail for thumbnail in thumbnails])
+    grey -= grey.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(grey, axis=1, keepdims=True)
+    is_flat = norms < _THUMBNAIL  # less than one level of 255 in each pixel
+    return np.where(is_flat, 0, grey / np.maximum(norms, 1))
 
 
 def split_groups(
@@ -101,7 +112,10 @@ def split_groups(
     """
     num_groups = int(groups.max(initial=-1)) + 1
     if num_groups < 2:
-        raise ValueError("all images are near-identical, so that they can't be split.")
+        raise ValueError(
+            "all images are near-identical, so that they would be on one side; --no-compare splits "
+            "them one by one."
+        )
     is_empty = counts.sum(axis=1, keepdims=True) == 0
     columns = np.concatenate((counts, is_empty, np.ones_like(is_empty)), axis=1)
     totals = np.zeros((num_groups, columns.shape[1]))
@@ -134,8 +148,8 @@ def _stratify(totals: np.ndarray, share: float) -> np.ndarray:
 def _improve(totals: np.ndarray, chosen: np.ndarray, share: float) -> None:
     """Change the side of one group at a time, while the best such change helps; in place.
 
-    It helps if fewer columns are on one side, or as many whose shares are nearer. A column of one
-    group can't be on both sides.
+    It helps if fewer columns are on one side, or as many whose squared errors in share are smaller.
+    A column of one group can't be on both sides.
     """
     sums, has = totals.sum(axis=0), totals > 0
     num_groups = has.sum(axis=0)
@@ -148,7 +162,7 @@ def _improve(totals: np.ndarray, chosen: np.ndarray, share: float) -> None:
         counts = np.concatenate((count[None], count + sign * has))  # row 0 changes nothing
         errors = np.concatenate((error[None], error + sign * step))
         num_one_sided = (kept & ((counts == 0) | (counts == num_groups))).sum(axis=1)
-        costs = num_one_sided * (1 + len(sums)) + np.abs(errors).sum(axis=1)
+        costs = num_one_sided * (1 + len(sums)) + (errors**2).sum(axis=1)
         best = int(costs.argmin())
         if costs[best] > costs[0] - _MIN_GAIN:
             return

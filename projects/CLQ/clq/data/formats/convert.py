@@ -18,6 +18,10 @@ from ..split import group_near_identical, split_groups
 from .read import read_annotations
 
 _MAX_CLASSES = 50  # in the table
+_LOST = (
+    "WARNING the images were not found, so that near-identical ones may lie on both sides; name "
+    "their folder behind the data."
+)
 
 
 class Split(NamedTuple):
@@ -25,11 +29,13 @@ class Split(NamedTuple):
 
     Attributes:
         text: table of the classes, and what else there is to tell.
-        files: the two that were written, the smaller part last.
+        files: the two that were written, ``val.json`` last.
+        has_images: the images are in their folder.
     """
 
     text: str
     files: tuple[Path, Path]
+    has_images: bool
 
 
 def convert_data(files: CocoFiles, out: Path) -> list[str]:
@@ -56,7 +62,7 @@ def convert_data(files: CocoFiles, out: Path) -> list[str]:
 
 
 def split_data(
-    files: CocoFiles, share: float, folder: Path, *, seed: int = 0, needs_images: bool = True
+    files: CocoFiles, share: float, folder: Path, *, seed: int = 0, compares: bool | None = True
 ) -> Split:
     """Write two parts of a data set as ``train.json`` and ``val.json``.
 
@@ -65,7 +71,7 @@ def split_data(
         share: of the objects of each class, and of the images, in ``val.json``.
         folder: to write to; must hold neither file.
         seed: another one gives another split.
-        needs_images: reject data whose images are not in their folder; else they are not compared.
+        compares: keep near-identical images together; None does so where the images are found.
 
     Raises:
         OSError: a file can't be read or written.
@@ -78,7 +84,15 @@ def split_data(
     for out in outs:
         _check_free(out)
     content, table = _read_valid(files)
-    groups, notes = _group(table, files, needs_images)
+    if len(table.file_names) < 2:
+        raise ValueError(f"{files.json_file} has only one image, which can't be split.")
+    has_images = _has_images(table, files)
+    groups = np.arange(len(table.file_names))
+    notes: list[str] = []
+    if compares or (has_images and compares is None):
+        groups, notes = _group(table, files)
+    elif compares is None:
+        notes = [_LOST]
     counts = np.zeros((len(table.file_names), len(table.class_names)), dtype=np.int64)
     np.add.at(counts, (table.image_idxs[table.objects], table.classes[table.objects]), 1)
     chosen = split_groups(counts, groups, share, seed=seed)
@@ -91,7 +105,7 @@ def split_data(
             outs[0].unlink()
         raise
     text = _table(counts, chosen, table.class_names)
-    return Split("\n".join([text, *notes, *map(_warning, table.warnings)]), outs)
+    return Split("\n".join([text, *notes, *map(_warning, table.warnings)]), outs, has_images)
 
 
 def _check_free(out: Path) -> None:
@@ -107,17 +121,21 @@ def _read_valid(files: CocoFiles) -> tuple[dict[str, Any], CocoTable]:
     return read_annotations(*files).content, table
 
 
-def _group(table: CocoTable, files: CocoFiles, needs_images: bool) -> tuple[np.ndarray, list[str]]:
-    """Return the group of each image (N,), and what to tell of the groups."""
+def _has_images(table: CocoTable, files: CocoFiles) -> bool:
     try:
         check_folder(table, *files)
     except ValueError:
-        if needs_images:
-            raise
-        return np.arange(len(table.file_names)), [
-            "WARNING the images were not found, so that near-identical ones may lie on both sides; "
-            "name their folder behind the data."
-        ]
+        return False
+    return True
+
+
+def _group(table: CocoTable, files: CocoFiles) -> tuple[np.ndarray, list[str]]:
+    """Return the group of each image (N,), and what to tell of the groups.
+
+    Raises:
+        ValueError: the images are not in their folder.
+    """
+    check_folder(table, *files)
     groups, num_unread = group_near_identical(table.image_paths(files.image_root))
     sizes = np.bincount(groups)
     num_groups = np.count_nonzero(sizes > 1)

@@ -10,7 +10,7 @@ from .content import LabeledObject
 # Half a unit in the last place of float32 below 1: many tools compute fractions in it.
 _FLOAT32_ERROR = 2.0**-25
 _MIN_FIXED = 3  # decimals; fewer are taken for a short exact number such as 0.5
-_MIN_OTHER = 6  # decimals that a tool keeps if it drops zeros at the end, as C's %g does
+_MIN_OTHER = 6  # digits that a tool keeps if it drops zeros at the end, as C's %g does
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE | re.ASCII)
 
@@ -29,12 +29,12 @@ class LabelLine(NamedTuple):
         class_index: among the class names.
         fractions: center x, center y, width and height of a box; or x and y of each vertex of a
             polygon.
-        decimals: number of decimal places in which each fraction is written.
+        texts: the fractions as written.
     """
 
     class_index: int
     fractions: list[float]
-    decimals: list[int]
+    texts: Sequence[str]
 
 
 def parse_labels(
@@ -58,22 +58,26 @@ def parse_labels(
             parsed += [_parse_line(line.split(), num_classes, has_keypoints)] if line else []
         except ValueError as error:
             problems.append((number, str(error)))
-    rounding = text_error([count for line in parsed for count in line.decimals])
+    rounding = text_error([text for line in parsed for text in line.texts])
     return LabelFile([_to_object(line, size, rounding) for line in parsed], problems)
 
 
-def text_error(decimals: Sequence[int]) -> float:
+def text_error(texts: Sequence[str]) -> float:
     """Return the rounding error of fractions that one tool has written.
 
     Args:
-        decimals: number of decimal places of each. Where all have as many, that is the format;
-            else zeros at the end were dropped, and the most of them count.
+        texts: of the fractions. Where all have as many decimal places, that is the format; else
+            zeros at the end were dropped, and the number of most significant digits counts.
     """
-    if not decimals:
+    if not texts:
         return 0.0
+    digits = [text.lower().partition("e") for text in texts]
+    decimals = {len(d.partition(".")[2]) - int(exponent or 0) for d, _, exponent in digits}
     finest = max(decimals)
-    is_fixed = min(decimals) == finest >= _MIN_FIXED
-    return max(0.5 * 10.0 ** -(finest if is_fixed else max(finest, _MIN_OTHER)), _FLOAT32_ERROR)
+    if len(decimals) > 1 or finest < _MIN_FIXED:
+        significant = (len(d.replace(".", "").lstrip("+-0")) for d, _, _ in digits)
+        finest = max(_MIN_OTHER, *significant)
+    return max(0.5 * 10.0**-finest, _FLOAT32_ERROR)
 
 
 def _parse_line(texts: Sequence[str], num_classes: int, has_keypoints: bool) -> LabelLine:
@@ -102,12 +106,7 @@ def _parse_line(texts: Sequence[str], num_classes: int, has_keypoints: bool) -> 
     outside = [text for text, value in zip(texts[1:], fractions) if not 0 <= value <= 1]
     if outside:
         raise ValueError(f"has {outside[0][:80]}, which is no fraction of the image from 0 to 1")
-    return LabelLine(int(index), fractions, [_count_decimals(text) for text in texts[1:]])
-
-
-def _count_decimals(text: str) -> int:
-    digits, _, exponent = text.lower().partition("e")
-    return max(len(digits.partition(".")[2]) - int(exponent or 0), 0)
+    return LabelLine(int(index), fractions, texts[1:])
 
 
 def _to_object(line: LabelLine, size: tuple[int, int], rounding: float) -> LabeledObject:
