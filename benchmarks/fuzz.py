@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks/results/fuzz.md"
-TARGETS = ("weights", "json", "yaml", "images")
+TARGETS = ("weights", "json", "labels", "data_yaml", "xml", "yaml", "images")
 _ROUND = 60.0  # seconds of a process
 _KEEP = 20  # findings that are listed
 

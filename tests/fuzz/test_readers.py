@@ -8,7 +8,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).with_name("readers.py")
 
 
-TARGETS = ["weights", "json", "yaml", "images"]
+TARGETS = ["weights", "json", "labels", "data_yaml", "xml", "yaml", "images"]
 
 
 def test_no_file_crashes_a_reader(tmp_path: Path):

@@ -1,6 +1,8 @@
 """One data set in three formats trains one and the same detector."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ from safetensors.torch import load_file
 
 import clq
 from clq.cli.main import main
+from clq.engine.evaluated_run import find_evaluation
+from clq.evaluation.report.runs import load_runs
 from reference.formats import write_voc, write_yolo
 from reference.tiny import CONFIG, KEYS, Pair, options, write_pair
 
@@ -37,6 +41,7 @@ def test_three_formats_train_to_equal_weights(pairs: tuple[Pair, Pair], tmp_path
     ]
     voc = [write_voc(pair, tmp_path / pair.images.name) for pair in pairs]
     coco = [list(map(str, pair)) for pair in pairs]
+    keys = {**KEYS, "SOLVER.MAX_ITER": 2}
     weights, metrics = [], []
     for name, (train, val) in {
         "coco": coco,
@@ -44,14 +49,29 @@ def test_three_formats_train_to_equal_weights(pairs: tuple[Pair, Pair], tmp_path
         "voc": [[str(folder)] for folder in voc],
     }.items():
         flags = ["--config", str(CONFIG), "--train", *train, "--val", *val]
-        main(["train", *flags, "--output", str(tmp_path / name), *options(KEYS)])
+        main(["train", *flags, "--output", str(tmp_path / name), *options(keys)])
         weights.append(load_file(tmp_path / name / "model_final.safetensors"))
         metrics.append(json.loads((tmp_path / name / "results.json").read_text()))
     assert metrics[0]["val"]["per_class"] and metrics[1] == metrics[2] == metrics[0]
     for other in weights[1:]:
         assert other.keys() == weights[0].keys()
         assert all((other[key] == value).all() for key, value in weights[0].items())
-    opts = {**KEYS, "SEED": 4}
+    opts = {**keys, "SEED": 4}
     clq.train(CONFIG, train=yolo[0], output_dir=tmp_path / "seed", opts=opts)
     other = load_file(tmp_path / "seed" / "model_final.safetensors")
     assert not all((other[key] == value).all() for key, value in weights[0].items())
+    check_report(tmp_path, yolo[1])
+
+
+def check_report(folder: Path, data: Path) -> None:
+    """`clq report` takes the run's own detections, until a label changes."""
+    run = str(folder / "yolo")
+    for val in ([], [str(data), ""], [f"{data}:val", ""]):
+        found = find_evaluation(run, val, folder / "scratch")
+        assert found.cfg.OUTPUT_DIR == run and not (folder / "scratch").exists()
+        (report,) = load_runs(found.cfg, found.weights)
+        assert len(report.truth["images"]) == 3 and report.json_file == f"{data}:val"
+    label = next((data.parent / "labels" / "val").iterdir())
+    later = time.time() + 10
+    os.utime(label, (later, later))
+    assert find_evaluation(run, [], folder / "scratch").cfg.OUTPUT_DIR == str(folder / "scratch")

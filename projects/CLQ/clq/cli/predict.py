@@ -78,8 +78,8 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--ids-from",
-        metavar="JSON",
-        help="COCO json of all inputs: take its ids of categories and images, found by file name, "
+        metavar="DATA",
+        help="COCO json, or other data, of all inputs: take its ids of categories and images, found by file name, "
         "and write coco_instances_results.json too, for pycocotools or a leaderboard",
     )
     parser.add_argument(

@@ -13,6 +13,7 @@ from ..engine.user_errors import defer_peer_errors
 EPILOG = r"""
 train on COCO    PROG --config clq_R_50_FPN_1x
 your own data    ... --train train.json images/ --val val.json images/
+  YOLO, VOC      ... --train data.yaml --val data.yaml
 several GPUs     ... --num-gpus 8
     or           torchrun --standalone --nproc-per-node 8 train_net.py ...
     or           srun --ntasks-per-node 8 python train_net.py ...

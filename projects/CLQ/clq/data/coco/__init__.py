@@ -1,1 +1,1 @@
-"""COCO JSON files: read, validate and register; Pascal VOC annotations."""
+"""COCO JSON files and what is read as one: validate and register."""
