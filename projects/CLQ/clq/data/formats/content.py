@@ -17,7 +17,7 @@ class LabeledObject(NamedTuple):
     Attributes:
         class_index: among the class names.
         box: corners in pixels.
-        is_ignored: neither an object to learn nor background, as COCO's ``iscrowd``.
+        is_ignored: COCO's ``iscrowd``, which an evaluation counts as neither found nor missed.
     """
 
     class_index: int
