@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Do files of strangers crash, stop or bloat a reader?
 
-Mutates files for the readers of weights, json, yaml and images, in processes of limited memory,
+Mutates files for the readers of weights, labels, yaml and images, in processes of limited memory,
 and writes what was found to benchmarks/results/fuzz.md. The exit code is 1 if a reader failed.
 
   for an hour     python benchmarks/fuzz.py

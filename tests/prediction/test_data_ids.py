@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
+from PIL import Image
 from pycocotools.coco import COCO
 
 from clq.prediction.data_ids import DataIds
@@ -65,3 +66,13 @@ def test_other_refusals(json_file: Path):
         ids.of_images([source("/data/b.png"), Source(Path("/more/b.png"), "more/b.png")])
     with pytest.raises(ValueError, match="none.json does not exist"):
         DataIds(json_file.with_name("none.json"))
+
+
+def test_ids_of_another_format(tmp_path: Path):
+    (tmp_path / "deep").mkdir()
+    for name in ("b.png", "deep/a.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "data.yaml").write_text("names: [bar, dot]\nval: .\n")
+    ids = DataIds(tmp_path / "data.yaml")
+    assert ids.of_classes(["dot", "bar"]) == [2, 1]
+    assert ids.of_images([source("x/deep/a.png")]) == {"a.png": 2}

@@ -1,4 +1,4 @@
-"""Data sets that a configuration names by their json."""
+"""Data sets that a configuration names by their files."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from clq.config import get_clq_cfg
 from clq.data import register_json_datasets
+from reference.formats import write_voc, write_yolo
 from reference.tiny import CLASS_NAMES, Pair, TinyData
 
 
@@ -77,3 +78,33 @@ def test_a_second_run_in_one_process_replaces_the_first(cfg: CfgNode, tiny_data:
         register_json_datasets(cfg)
         assert MetadataCatalog.get("train").json_file == str(pair.json_file)
         assert len(DatasetCatalog.get("train")) == len(pair.content["images"])
+
+
+def test_each_key_takes_its_own_split(cfg: CfgNode, tiny_data: TinyData, tmp_path: Path):
+    for name, pair in tiny_data._asdict().items():
+        data = write_yolo(pair, tmp_path, name)
+    cfg.DATASETS.TRAIN_JSON, cfg.DATASETS.VAL_JSON = (str(data),), (str(data), "")
+    register_json_datasets(cfg)
+    for name in ("train", "val"):
+        metadata = MetadataCatalog.get(name)
+        assert metadata.json_file == f"{data}:{name}" and metadata.image_root == str(tmp_path)
+        names = [Path(record["file_name"]).parent.name for record in DatasetCatalog.get(name)]
+        assert len(names) == len(getattr(tiny_data, name).content["images"]) and set(names) == {
+            name
+        }
+    cfg.DATASETS.TRAIN_JSON = (str(data), "", str(data))
+    with pytest.raises(ValueError, match="must be annotations and their image folder, of each"):
+        register_json_datasets(cfg)
+
+
+def test_a_class_that_only_one_voc_folder_has(cfg: CfgNode, tiny_data: TinyData, tmp_path: Path):
+    folders = [write_voc(pair, tmp_path / name) for name, pair in tiny_data._asdict().items()]
+    for path in (folders[1] / "Annotations").iterdir():
+        path.write_text(path.read_text().replace(">dot<", ">bar<"))
+    cfg.DATASETS.TRAIN_JSON, cfg.DATASETS.VAL_JSON = ((str(folder), "") for folder in folders)
+    with pytest.raises(ValueError, match=r"only in training \['dot'\].*; a classes.txt in each"):
+        register_json_datasets(cfg)
+    for folder in folders:
+        (folder / "classes.txt").write_text("dot\nblock\nbar\n")
+    register_json_datasets(cfg)
+    assert MetadataCatalog.get("val").thing_classes == ["dot", "block", "bar"]

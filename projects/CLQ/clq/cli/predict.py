@@ -79,8 +79,8 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ids-from",
         metavar="DATA",
-        help="COCO json, or other data, of all inputs: take its ids of categories and images, found by file name, "
-        "and write coco_instances_results.json too, for pycocotools or a leaderboard",
+        help="COCO json, or other data, of all inputs: take its ids of categories and images, by "
+        "file name, and write coco_instances_results.json too, for pycocotools or a leaderboard",
     )
     parser.add_argument(
         "--show", action="store_true", help="show the pictures in a window; q or Esc ends the run"

@@ -16,11 +16,9 @@ from .findings import Example, Finding, quote_unprintable, short_repr
 class CocoFiles(NamedTuple):
     """Annotations of a data set, and the folder that its file names start from.
 
-    Attributes:
-        json_file: a COCO json; or a YOLO data.yaml or a folder in the form of YOLO or Pascal VOC,
-            with ``:`` and the name of a split where it has several, see
-            :func:`clq.data.formats.source.resolve_data`.
-        image_root: the folder.
+    The annotations are a COCO json; or a YOLO data.yaml, a YOLO or a Pascal VOC folder, with ``:``
+    and the name of a split where it has several, as
+    :func:`clq.data.formats.source.resolve_data` returns them.
     """
 
     json_file: Path

@@ -131,5 +131,6 @@ def _name(path: str, image_root: str) -> str:
 
 def _plain(value: float) -> float:
     """Return a number without the noise of float64 arithmetic, an integer if it is whole."""
-    value = round(value, _DECIMALS)
+    if not float(value).is_integer():
+        value = round(value, _DECIMALS)
     return int(value) if float(value).is_integer() else value

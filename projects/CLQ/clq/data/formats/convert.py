@@ -56,8 +56,9 @@ def convert_data(files: CocoFiles, out: Path) -> list[str]:
     content, table = _read_valid(files)
     write_atomically(out, _dump(content))
     counts = f"{len(table.file_names)} images, {len(table.boxes)} boxes"
-    root = quote_unprintable(str(files.image_root))
-    told = f"{out}: {counts}, {len(table.class_names)} classes; its images are in {root}"
+    told = f"{out}: {counts}, {len(table.class_names)} classes"
+    if _has_images(table, files):
+        told += f"; its images are in {quote_unprintable(str(files.image_root))}"
     return [told, *map(_warning, table.warnings)]
 
 

@@ -51,8 +51,7 @@ def last_change(source: str | Path, image_root: str | Path = "") -> float:
 
 def exists(source: str | Path) -> bool:
     """Tell whether annotations are there, without a look inside."""
-    path, _ = parse_source(source)
-    return path.is_dir() or PathManager.isfile(str(path))
+    return parse_source(source)[0].exists() or PathManager.isfile(str(source))
 
 
 def checksum(source: str | Path, image_root: str | Path = "") -> int:

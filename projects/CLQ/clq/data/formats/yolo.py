@@ -137,12 +137,12 @@ def _read(
 
 
 def _add_unreadable(problems: Problems, path: str, reason: str) -> None:
-    if not os.path.lexists(path):
-        what, kind, predicate = "images that are not in the folder", "missing_image", reason
-        predicate = "does not exist"
-    else:
-        what, kind, predicate = "images that can't be read", "unreadable_image", reason
+    if os.path.lexists(path):
+        kind, what = "unreadable_image", "images that can't be read"
         predicate = f"can't be read ({reason})"
+    else:
+        kind, what = "missing_image", "images that are not in the folder"
+        predicate = "does not exist"
     problems.add(kind, what, f"image {_shown(path)}", predicate)
 
 
