@@ -1,6 +1,7 @@
 """The one way to the annotations of a data set, of whatever format."""
 
 import json
+import os
 import zlib
 from collections.abc import Hashable
 from pathlib import Path
@@ -51,7 +52,7 @@ def last_change(source: str | Path, image_root: str | Path = "") -> float:
 
 def exists(source: str | Path) -> bool:
     """Tell whether annotations are there, without a look inside."""
-    return parse_source(source)[0].exists() or PathManager.isfile(str(source))
+    return os.path.exists(parse_source(source)[0]) or PathManager.isfile(str(source))
 
 
 def checksum(source: str | Path, image_root: str | Path = "") -> int:

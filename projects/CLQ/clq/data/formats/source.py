@@ -62,7 +62,7 @@ def parse_source(source: str | Path) -> tuple[Path, str]:
 def is_json(source: str | Path) -> bool:
     """Tell whether a source is taken for a COCO json: no folder and no yaml."""
     path, _ = parse_source(source)
-    return not path.is_dir() and path.suffix.lower() not in _YAML
+    return not os.path.isdir(path) and path.suffix.lower() not in _YAML
 
 
 def find_layout(source: str | Path, image_root: str | Path = "") -> Layout | None:
@@ -80,7 +80,7 @@ def find_layout(source: str | Path, image_root: str | Path = "") -> Layout | Non
     if is_json(path):
         return None
     path = _yaml_in(path) or path
-    if not path.exists():
+    if not os.path.exists(path):
         raise ValueError(f"{path} does not exist.")
     root = str(image_root)
     if path.is_file():
@@ -106,7 +106,7 @@ def _check_unambiguous(path: Path) -> None:
     Raises:
         ValueError: naming it.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise ValueError(f"{path} does not exist.")
     if path.is_file():
         return
@@ -163,7 +163,7 @@ def _images_of_json(path: Path, needs_images: bool) -> Path:
     Raises:
         ValueError: there is no such folder, or several, and ``needs_images``.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"{path} does not exist.")
     found = find_json_images(path)
     if len(found) == 1 or not needs_images:
