@@ -124,8 +124,8 @@ def test_a_batch_that_can_not_be_shared_out(data: TinyData, tmp_path: Path, caps
     check_not_started(tmp_path / "output")
 
 
-def test_half_a_pair():
-    done = run_script("train_net.py", "--train", "only.json")
+def test_a_flag_without_data():
+    done = run_script("train_net.py", "--train")
     assert done.returncode == 2 and done.stdout == ""
     usage, error = done.stderr.split("train_net.py: error: ")
     assert usage.startswith("usage: train_net.py ")

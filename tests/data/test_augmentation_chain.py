@@ -201,7 +201,7 @@ def test_a_drawn_image_that_cannot_be_read_is_named_or_skipped(
         assert ("image" in strict_sample) == (UNREADABLE not in strict_sample)
     assert found == {
         f"{tmp_path}/2.png (it is no image)",
-        f"{tmp_path}/3.png (it has 64 x 65 pixels, but the json says 130 x 80)",
+        f"{tmp_path}/3.png (it has 64 x 65 pixels, but the annotations say 130 x 80)",
     }
     substituted = datasets[1][SampleIndex(0, 2)]  # whose own turn it is
     assert "image" in substituted and "2.png (it is no image)" in substituted[UNREADABLE][0]

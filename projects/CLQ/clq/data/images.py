@@ -39,7 +39,7 @@ NO_FILE = "it is a FIFO, a socket, a device or a folder"
 ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image | np.ndarray
 
 # Raised by Pillow for a file that is missing, truncated, damaged or not an image, and by Detectron2
-# for an image whose size differs from the json.
+# for an image whose size differs from the annotations'.
 READ_ERRORS = (
     OSError,
     SyntaxError,
