@@ -40,7 +40,7 @@ def test_a_flag_without_data(capsys: pytest.CaptureFixture[str]):
     for arguments in (["--train"], ["--train", "--resume"]):
         with pytest.raises(SystemExit):
             parse(arguments)
-        assert "argument --train: expected 2 arguments" in capsys.readouterr().err
+        assert "error: --train needs a value: a COCO json and its images" in capsys.readouterr().err
 
 
 def test_check_takes_one_argument_too(tmp_path: Path):

@@ -49,10 +49,13 @@ class DataParser(OnceParser):
             if len(flag) < 3 or not any(known.startswith(flag) for known in self._data_flags):
                 done.append(flag + has_value + value)
                 continue
-            done.append(flag)
-            if has_value or (rest and not rest[0].startswith("--")):
-                done.append(value if has_value else rest.pop(0))
-                done.append(rest.pop(0) if rest and _may_be_folder(rest[0]) else "")
+            if not has_value and (not rest or rest[0].startswith("--")):
+                self.error(
+                    f"{flag} needs a value: a COCO json and its images, or data that has "
+                    "them, such as data.yaml."
+                )
+            done += [flag, value if has_value else rest.pop(0)]
+            done.append(rest.pop(0) if rest and _may_be_folder(rest[0]) else "")
         return done
 
 
