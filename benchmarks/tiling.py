@@ -100,7 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--weights", required=True, help="checkpoint of the demo")
     parser.add_argument("--side", type=int, default=10_000, help="pixels, a multiple of 400")
-    parser.add_argument("--margin", type=float, default=4.0, help="pixels")
+    parser.add_argument("--margin", type=float, default=10.0, help="pixels")
     parser.add_argument("--most", type=float, default=2000.0, help="MB")
     options = parser.parse_args()
     with exit_on_user_error(), tempfile.TemporaryDirectory(prefix="clq_tiling_") as scratch:

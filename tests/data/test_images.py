@@ -152,6 +152,7 @@ def test_an_image_of_too_many_pixels_is_among_the_errors(
     with pytest.raises(READ_ERRORS, match="exceeds limit") as error:
         read_image(path)
     assert isinstance(error.value, Image.DecompressionBombError)
+    assert "--tile N takes images of any size" in reason_of(error.value)
 
 
 def test_common_reasons_do_not_repeat_the_file(tmp_path: Path):

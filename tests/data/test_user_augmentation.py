@@ -121,15 +121,25 @@ def test_an_error_inside_is_told_with_its_line():
     assert f"; test_user_augmentation.py, line {line}); the image was" in str(error.value)
 
 
+def test_an_exit_inside_is_an_error():
+    def leave(image: np.ndarray, boxes: np.ndarray, classes: np.ndarray) -> Any:
+        sys.exit(3)
+
+    with pytest.raises(AugmentationError, match=r"failed \(SystemExit: 3; "):
+        apply(leave)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a module, and nothing imported."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     monkeypatch.setattr(user_augmentation, "_imported", {})
-    code = "LIMIT = 3\n\ndef same(image, boxes, classes):\n    return image, boxes, classes\n"
+    code = "LIMIT = 3\nclass Kind: pass\ndef same(image, boxes, classes):\n"
+    code += "    return image, boxes, classes\n"
     (tmp_path / "of_a_user.py").write_text(code)
     (tmp_path / "broken_of_a_user.py").write_text("import nothing_like_this\n")
+    (tmp_path / "exit_of_a_user.py").write_text("import sys\nsys.exit(0)\n")
     yield tmp_path
     for name in ("of_a_user", "broken_of_a_user"):
         sys.modules.pop(name, None)
@@ -150,6 +160,8 @@ def test_a_module_of_the_current_folder_is_imported(folder: Path):
         (":same", "ValueError: invalid format"),
         ("broken_of_a_user:f", "ModuleNotFoundError: No module named 'nothing_like_this'"),
         ("of_a_user:LIMIT", "which is of type int; it must be a function of (image, boxes,"),
+        ("of_a_user:Kind", "which is of type type; it must be a function of (image, boxes,"),
+        ("exit_of_a_user:f", "SystemExit: 0"),
     ],
 )
 def test_what_cannot_be_imported_is_refused(folder: Path, name: str, reason: str):

@@ -152,9 +152,9 @@ def test_tiles_of_an_image_are_images(with_views: bool, tmp_path: Path):
     for y, row in enumerate(parts):
         for x, part in enumerate(row):
             alone = predictor.detect(part)
-            inner = ((alone.pred_boxes.tensor > 2) & (alone.pred_boxes.tensor < side - 2)).all(1)
+            inner = ((alone.pred_boxes.tensor > 5) & (alone.pred_boxes.tensor < side - 5)).all(1)
             expected = as_rows(alone[inner], side * x, side * y)
-            corner, end = (side * x + 2, side * y + 2), (side * (x + 1) - 2, side * (y + 1) - 2)
+            corner, end = (side * x + 5, side * y + 5), (side * (x + 1) - 5, side * (y + 1) - 5)
             inside = {r for r in actual if r[0] > corner[0] and r[1] > corner[1]}
             inside = {r for r in inside if r[2] < end[0] and r[3] < end[1]}
             assert inside == expected and len(expected) > 3

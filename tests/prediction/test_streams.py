@@ -133,6 +133,9 @@ def test_a_pattern_is_expanded_in_sorted_order(tmp_path: Path, monkeypatch: pyte
     assert split_inputs([tmp_path / "p" / "**" / "*.png"])[1] == sorted(files)
     with pytest.raises(ValueError, match=r"no file matches the pattern .*p/\*\.jpg\."):
         split_inputs([f"{tmp_path}/p/*.jpg"])
+    earlier = tmp_path / "p" / "sub"
+    found = split_inputs([tmp_path / "p" / "**" / "*.png"], ignored=earlier)[1]
+    assert found == sorted(files[:2])
 
 
 @pytest.mark.parametrize(

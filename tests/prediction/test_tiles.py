@@ -201,3 +201,35 @@ def test_no_detections():
         np.empty((0, 4), "f"), np.empty(0, "f"), np.empty(0, int), np.empty(0, int)
     )
     assert len(merge_tiles(empty, Tiling(100).tiles(300, 300), (300, 300), 0.6)) == 0
+
+
+def test_a_doubtful_box_does_not_replace_a_sure_one():
+    """Of the whole image, and of the next tile: it covers the parts, but fits nothing."""
+    tiles, size = Tiling(800, 0.2).tiles(800, 1440), (800, 1440)
+    rows = [([500, 300, 800, 500], 0.95, 0, 0), ([640, 300, 900, 500], 0.95, 0, 1)]
+    joined = [500, 300, 900, 500]
+    assert merged_boxes(rows, tiles, size) == [joined]
+    for junk in (([300, 100, 1300, 780], 0.06, 0, WHOLE), ([660, 250, 1300, 780], 0.06, 0, 1)):
+        assert merged_boxes([*rows, junk], tiles, size) == [joined, junk[0]]
+
+
+def test_a_joined_box_suppresses_what_its_own_tiles_still_show():
+    tiles, size = Tiling(800, 0.2).tiles(800, 1440), (800, 1440)
+    rows = [([500, 300, 800, 500], 0.95, 0, 0), ([640, 300, 900, 500], 0.95, 0, 1)]
+    rows.append(([510, 310, 800, 490], 0.3, 0, 0))
+    assert merged_boxes(rows, tiles, size) == [[500, 300, 900, 500]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_need_not_end_at_the_border_exactly(seed: int):
+    """Sides are off by some pixels, as those of a detector are."""
+    rng = np.random.default_rng(seed)
+    tiles, size = Tiling(800, 0.2).tiles(800, 1440), (800, 1440)
+    for _ in range(40):
+        parts = np.array([[500, 300, 800, 500], [640, 300, 900, 500]]) + rng.normal(0, 4, (2, 4))
+        rows = [
+            (part.clip(0, [(800, 800), (1440, 800)][t] * 2), 0.9, 0, t)
+            for t, part in enumerate(parts)
+        ]
+        rows[1][0][0] = max(rows[1][0][0], 640)
+        assert len(merged_boxes(rows, tiles, size)) == 1

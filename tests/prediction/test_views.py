@@ -1,5 +1,6 @@
 """Test-time augmentation: one plain view changes nothing, several are those of Detectron2."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
+from detectron2.evaluation import inference_context
 from detectron2.structures import Boxes, Instances
 from torchvision.ops import batched_nms
 
+from clq.config import check_config
 from clq.data import CLQMapper
 from clq.engine.full_images import FullImageDetector, needs_full_images
 from clq.prediction import Predictor, ViewOptions
@@ -156,6 +159,8 @@ def test_votes_are_asked_for_by_a_key(predictor: Predictor):
         ({"tile": 80, "overlap": 1.0}, r"TEST.TILE_OVERLAP is 1.0; it must lie in \[0, 0.9\]"),
         ({"overlap": 0.1}, "overlap is 0.1, but there are no tiles; give their side in pixels"),
         ({"whole": True}, "whole is True, but there are no tiles"),
+        ({"augment": "no"}, "augment is 'no'; it must be True or False"),
+        ({"tile": "800"}, "TEST.TILE is '800'; it must be a whole number"),
     ],
 )
 def test_bad_options_are_refused(predictor: Predictor, options: dict[str, Any], message: str):
@@ -165,3 +170,24 @@ def test_bad_options_are_refused(predictor: Predictor, options: dict[str, Any], 
 
 def test_no_options_are_the_checkpoints(predictor: Predictor):
     assert predictor.with_options(ViewOptions()) is predictor
+    assert not predictor.with_options(ViewOptions(whole=False)).cfg.TEST.TILE_WHOLE
+
+
+def test_numbers_of_numpy_are_numbers(predictor: Predictor):
+    options = ViewOptions(tile=np.int64(64), overlap=np.float32(0.25))  # type: ignore[arg-type]
+    cfg = predictor.with_options(options).cfg
+    assert (cfg.TEST.TILE, cfg.TEST.TILE_OVERLAP) == (64, 0.25)
+
+
+def test_sizes_are_whole_numbers(predictor: Predictor):
+    cfg = changed(predictor.cfg, {"TEST.AUG.MIN_SIZES": (64.5,)})
+    with pytest.raises(ValueError, match=r"TEST.AUG.MIN_SIZES is \(64.5,\); it must be whole"):
+        check_config(cfg)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_evaluation_leaves_the_model_in_its_mode(predictor: Predictor, training: bool):
+    model = copy.deepcopy(predictor.model).train(training)
+    with inference_context(FullImageDetector(model, predictor.cfg)):
+        assert not model.training
+    assert model.training == training

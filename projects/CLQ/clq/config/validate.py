@@ -71,7 +71,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "TEST.AUG.MAX_SIZE": (1, 65536),
     "TEST.AUG.MIN_SIZES": (0, 65536),
     "TEST.DETECTIONS_PER_IMAGE": (1, 10_000_000),
-    "TEST.TILE": (0, 1_000_000),
     "TEST.TILE_OVERLAP": (0, 0.9),
 }
 
@@ -182,7 +181,12 @@ def _check_ranges(cfg: CfgNode) -> None:
             raise ValueError(
                 f"{key} is empty; give lengths of the shorter side in pixels, such as (800,)."
             )
-    if type(cfg.TEST.TILE) is not int or 0 < cfg.TEST.TILE < 32:
+    if any(type(length) is not int for length in cfg.TEST.AUG.MIN_SIZES):
+        raise ValueError(
+            f"TEST.AUG.MIN_SIZES is {tuple(cfg.TEST.AUG.MIN_SIZES)!r}; it must be whole numbers of "
+            "pixels."
+        )
+    if type(cfg.TEST.TILE) is not int or cfg.TEST.TILE not in (0, *range(32, 1_000_000)):
         raise ValueError(
             f"TEST.TILE is {cfg.TEST.TILE!r}; it must be a whole number of pixels, at least 32, or "
             "0 for no tiles."

@@ -159,7 +159,10 @@ def _to_array(image: Image.Image, channels: str, bit_depth: int) -> np.ndarray:
     if not is_deep(image):
         image.load()  # which turns a TIFF upright, and drops its orientation
         upright = _turn(image, _orientation_of(image))
-        return detection_utils.convert_PIL_to_numpy(upright, channels)
+        if upright.mode != "RGB" or channels not in ("RGB", "BGR"):
+            return detection_utils.convert_PIL_to_numpy(upright, channels)
+        pixels = np.asarray(upright)  # without the copy that Detectron2's conversion makes
+        return pixels[:, :, ::-1] if channels == "BGR" else pixels
     values = _decode_deep_colors(image) if _has_deep_colors(image) else np.asarray(image)
     orientation = _orientation_of(image)
     highest = 2**bit_depth - 1
@@ -200,6 +203,8 @@ def reason_of(error: BaseException) -> str:
         return "it does not exist"
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is no image"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it has too many pixels to be read in one piece; --tile N takes images of any size"
     if isinstance(error, MemoryError):
         return "the memory does not suffice for it"
     text = " ".join(str(error).split()) or type(error).__name__

@@ -47,13 +47,13 @@ def import_user_functions(names: Iterable[str]) -> None:
             sys.path.append(os.getcwd())
         try:
             function = pkgutil.resolve_name(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(
                 f"INPUT.AUGMENTATIONS has '{name}', which can't be imported ({reason}); it must be "
                 "'module:function' of a module on PYTHONPATH or in this folder."
             ) from error
-        if not callable(function):
+        if not callable(function) or isinstance(function, type):
             raise ValueError(
                 f"INPUT.AUGMENTATIONS has '{name}', which is of type {type(function).__name__}; it "
                 "must be a function of (image, boxes, classes)."
@@ -90,7 +90,7 @@ class UserAugmentation:
         arrays = [x.numpy().copy(order="C") for x in (image, sample.boxes, sample.classes)]
         try:
             result = self._function(*arrays)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             frame = traceback.extract_tb(error.__traceback__)[:2][-1]  # of the function itself
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             place = f"{os.path.basename(frame.filename)}, line {frame.lineno}"

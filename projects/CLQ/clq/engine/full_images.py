@@ -27,6 +27,7 @@ class FullImageDetector(nn.Module):
         self.model = model
         self._predictor = Predictor(model, cfg, [])
         self._is_rgb = cfg.INPUT.FORMAT == "RGB"
+        self.train(model.training)  # which an evaluation restores
 
     def forward(self, batched_inputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Detect in images (3, H, W) uint8, channels in the order of ``INPUT.FORMAT``."""

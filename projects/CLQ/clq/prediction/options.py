@@ -1,7 +1,9 @@
 """Choices of a prediction that replace those of the checkpoint."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 
 from ..config import check_config
@@ -33,17 +35,26 @@ class ViewOptions:
             return cfg
         cfg = cfg.clone()
         cfg.defrost()
+        for name, flag in (("augment", self.augment), ("whole", self.whole)):
+            if flag is not None and not isinstance(flag, bool):
+                raise ValueError(f"{name} is {flag!r}; it must be True or False.")
         if self.augment is not None:
             cfg.TEST.AUG.ENABLED = self.augment
         if self.tile is not None:
-            cfg.TEST.TILE = self.tile
+            cfg.TEST.TILE = _plain(self.tile)
         for name, value in (("overlap", self.overlap), ("whole", self.whole)):
-            if value is not None:
-                if not cfg.TEST.TILE:
-                    raise ValueError(
-                        f"{name} is {value}, but there are no tiles; give their side in pixels by "
-                        "tile."
-                    )
-                cfg.TEST[f"TILE_{name.upper()}"] = value
+            if value is None:
+                continue
+            if value is not False and not cfg.TEST.TILE:
+                raise ValueError(
+                    f"{name} is {value}, but there are no tiles; give their side in pixels by "
+                    "--tile, or tile=."
+                )
+            cfg.TEST[f"TILE_{name.upper()}"] = _plain(value)
         check_config(cfg)
         return cfg
+
+
+def _plain(value: Any) -> Any:
+    """Convert a number of NumPy, which a configuration does not take, to a plain one."""
+    return value.item() if isinstance(value, np.generic) else value

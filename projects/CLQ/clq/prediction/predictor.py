@@ -37,9 +37,8 @@ class Predictor:
                 ``TEST.AUG``, ``TILE``, ``TILE_OVERLAP`` and ``TILE_WHOLE``.
             class_names: by class index.
         """
-        assert isinstance(model, CLQ)
         self.cfg = cfg
-        self.model = model
+        self.model: Any = model
         self.class_names = class_names
         sizes = [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST]
         self._resize = ResizeShortestEdge(sizes, cfg.INPUT.MAX_SIZE_TEST)
@@ -175,8 +174,7 @@ class Predictor:
     def _padded_size(self, image: np.ndarray) -> tuple[int, int]:
         """Compute the height and width at which an image passes the network."""
         height, width = self._resized_size(image)
-        backbone: Any = self.model.backbone
-        divisor = max(backbone.size_divisibility, 1)
+        divisor = max(self.model.backbone.size_divisibility, 1)
         return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
     def _ordered(self, image: np.ndarray) -> np.ndarray:

@@ -143,7 +143,7 @@ def _find_sources(
     """Find and probe all inputs; returns them and the common folder of the files."""
     if any_size:
         allow_any_size()
-    streams, paths = split_inputs(inputs)
+    streams, paths = split_inputs(inputs, ignored=output)
     files, root = find_files(paths, ignored=output), common_folder(paths)
     sources = unreadable.leave_out(lambda path: probe(path, root), files)
     return put_live_last(sources + unreadable.leave_out(probe_stream, streams)), root

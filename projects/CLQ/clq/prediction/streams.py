@@ -21,7 +21,9 @@ _LONGEST_NAME = 100  # characters
 _HIGHEST_RATE = 240  # frames per second; some live streams state the rate of their clock
 
 
-def split_inputs(inputs: Sequence[str | Path]) -> tuple[list[Source], list[Path]]:
+def split_inputs(
+    inputs: Sequence[str | Path], *, ignored: Path | None = None
+) -> tuple[list[Source], list[Path]]:
     """Tell cameras and addresses from files and folders.
 
     A number is a camera, and a pattern such as ``photos/*.jpg`` what matches it, where no file has
@@ -29,6 +31,7 @@ def split_inputs(inputs: Sequence[str | Path]) -> tuple[list[Source], list[Path]
 
     Args:
         inputs: as the user wrote them.
+        ignored: a folder that patterns do not look into, such as that of earlier predictions.
 
     Returns:
         Streams, not yet opened, and paths.
@@ -47,7 +50,7 @@ def split_inputs(inputs: Sequence[str | Path]) -> tuple[list[Source], list[Path]
         elif scheme := _SCHEME.match(item):
             streams.append(_stream(_name_of(item, scheme[1].lower()), item))
         elif glob.has_magic(str(path)):
-            paths += _matches(path)
+            paths += _matches(path, ignored)
         else:
             paths.append(path)
     return streams, paths
@@ -81,11 +84,16 @@ def _name_of(address: str, scheme: str) -> str:
     return name[-_LONGEST_NAME:] or f"{scheme}-stream"
 
 
-def _matches(pattern: Path) -> list[Path]:
-    found = sorted(glob.glob(str(pattern), recursive=True))
-    if not found:
+def _matches(pattern: Path, ignored: Path | None) -> list[Path]:
+    found = map(Path, sorted(glob.glob(str(pattern), recursive=True)))
+    outside = [path for path in found if not ignored or not _is_within(path, ignored)]
+    if not outside:
         raise ValueError(f"no file matches the pattern {pattern}.")
-    return list(map(Path, found))
+    return outside
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def probe_stream(source: Source) -> Source:
@@ -107,10 +115,11 @@ def probe_stream(source: Source) -> Source:
     try:
         if not capture.isOpened() or not capture.grab():
             is_camera = isinstance(source.address, int)
+            kind = "video" if source.is_video else "image"
             reason = (
                 "there is no such camera, or another program has it"
                 if is_camera
-                else "nothing answers there, it asks for a password, or it sends no video"
+                else f"nothing answers there, it asks for a password, or it sends no {kind}"
             )
             raise UnreadableError(f"{source.name} can't be read ({reason})")
         count, rate = (capture.get(p) for p in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))

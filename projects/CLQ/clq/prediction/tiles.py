@@ -10,8 +10,10 @@ import numpy as np
 
 WHOLE = -1  # in place of a tile's index: seen in the whole image
 
-# How near to a border of its tile a box counts as cut by it, as a share of the tile's side.
-_CUT_MARGIN = 0.01
+# How near to a border of its tile a box counts as cut: a share of the tile's side, and in pixels.
+_CUT_MARGIN, _LEAST_CUT_MARGIN = 0.02, 4.0
+# A box that takes the place of another must have at least this share of its score.
+_MIN_SCORE_SHARE = 0.5
 _OPPOSITE = [2, 3, 0, 1]  # sides are left, top, right, bottom, as in a box
 _MAX_PAIRS = 2_000_000  # that are compared at once
 
@@ -93,7 +95,7 @@ def merge_tiles(
     Boxes count as cut that end at a border of their tile inside the image. In each class:
 
     1. A cut box goes if another tile's box, which is not cut on the opposite side, crosses that
-       border and covers most of it.
+       border, covers most of it and is not much less sure.
     2. Cut boxes that meet at a border from its two sides, as far as they extend along it, become
        one box around them, with the best of their scores.
     3. Boxes of different tiles are suppressed by NMS.
@@ -109,7 +111,7 @@ def merge_tiles(
             of the shorter of two extents in 2, must be above it too.
 
     Returns:
-        The detections that are left, best first. A box of several tiles has the index of one.
+        The detections that are left, best first. A box of several tiles has an index above theirs.
     """
     is_cut = _cut_sides(found, tiles, size)
     is_whole = ~_seen_better_elsewhere(found, tiles, is_cut, iou_threshold)
@@ -121,8 +123,7 @@ def _cut_sides(found: TiledDetections, tiles: np.ndarray, size: tuple[int, int])
     """Tell at which sides (left, top, right, bottom) boxes are cut by their tile, (P, 4)."""
     height, width = size
     is_inside = tiles != [0, 0, width, height]  # (T, 4)
-    margins = _CUT_MARGIN * (tiles[:, 2:] - tiles[:, :2]).max(axis=1)  # (T,)
-    is_near = abs(found.boxes - tiles[found.tile_of]) <= margins[found.tile_of, None]
+    is_near = abs(found.boxes - tiles[found.tile_of]) <= _margin(tiles)
     return is_near & is_inside[found.tile_of] & (found.tile_of != WHOLE)[:, None]
 
 
@@ -144,8 +145,14 @@ def _seen_better_elsewhere(
         is_across = ((beyond > 0) & is_cut[i] & ~is_cut[j][:, _OPPOSITE]).any(axis=1)
         covered = _intersection(found.boxes[i], found.boxes[j])
         is_covered = covered > threshold * _area(found.boxes[i])
-        result[i[is_across & is_covered & (is_in_line | has_fewer_cuts)]] = True
+        is_sure = found.scores[j] >= _MIN_SCORE_SHARE * found.scores[i]
+        result[i[is_across & is_covered & is_sure & (is_in_line | has_fewer_cuts)]] = True
     return result
+
+
+def _margin(tiles: np.ndarray) -> float:
+    """How near to its tile's border a cut box ends, in pixels; tiles are of equal size."""
+    return max(_CUT_MARGIN * (tiles[0, 2:] - tiles[0, :2]).max(), _LEAST_CUT_MARGIN)
 
 
 def _join_parts(
@@ -159,7 +166,10 @@ def _join_parts(
     np.minimum.at(boxes[:, :2], groups, found.boxes[:, :2])
     np.maximum.at(boxes[:, 2:], groups, found.boxes[:, 2:])
     np.maximum.at(scores, groups, found.scores)
-    return replace(found, boxes=boxes, scores=scores).select(np.unique(groups))
+    is_joined = np.bincount(groups, minlength=len(groups)) > 1
+    tile_of = np.where(is_joined, len(tiles) + np.arange(len(groups)), found.tile_of)
+    joined = replace(found, boxes=boxes, scores=scores, tile_of=tile_of)
+    return joined.select(np.unique(groups))
 
 
 def _meeting_parts(
@@ -168,7 +178,7 @@ def _meeting_parts(
     """Yield pairs of boxes that, of two tiles, are each other's best continuation."""
     parts = np.flatnonzero(is_cut.any(axis=1))
     cut, is_cut = found.select(parts), is_cut[parts]
-    gap = 2 * _CUT_MARGIN * (tiles[:, 2:] - tiles[:, :2]).max()
+    gap = 2 * _margin(tiles)
     for axis in (0, 1):  # to the right, and downwards
         along = [1 - axis, 3 - axis]
         best: dict[tuple[int, int], tuple[float, int]] = {}  # by box and the other's tile

@@ -86,7 +86,7 @@ def as_tensor(image: np.ndarray) -> torch.Tensor:
 
 
 def vote(kept: Instances, candidates: Instances, iou_threshold: float) -> Boxes:
-    """Average each detection with the candidates that NMS suppressed for it, weighted by score.
+    """Average each detection with the candidates that overlap it, weighted by score.
 
     Source: box voting, arXiv 1505.01749.
 
