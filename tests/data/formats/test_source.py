@@ -1,6 +1,8 @@
 """The format of data is told by looking, and what fits none or several is one sentence."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,26 @@ def test_what_tells_a_change(tmp_path: Path):
     label.write_text("0 0.5 0.5 0.5 0.25")
     assert checksum(*files) != before
     assert last_change(tmp_path / "none.json") == 0
+
+
+@pytest.mark.parametrize("homes", [("images", "labels"), ("JPEGImages", "Annotations")])
+@pytest.mark.parametrize("change", ["rename", "delete", "add"])
+def test_files_that_come_or_go_are_a_change(
+    homes: tuple[str, str], change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    suffix = "txt" if homes[1] == "labels" else "xml"
+    make(Path(), *(f"{homes[0]}/{stem}.jpg" for stem in "abc"), "classes.txt", content="x")
+    make(Path(), *(f"{homes[1]}/{stem}.{suffix}" for stem in "ab"), content=XML)
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (1000, 1000))
+    files = resolve_data(tmp_path)
+    assert last_change(*files) == 1000
+    label = Path(homes[1], f"a.{suffix}")
+    if change == "rename":
+        label.rename(label.with_stem("c"))
+    elif change == "delete":
+        label.unlink()
+    else:  # a file that is as old as the others
+        shutil.copy2(label, label.with_stem("c"))
+    assert last_change(*files) > 1000

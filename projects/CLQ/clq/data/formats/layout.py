@@ -13,7 +13,8 @@ class Layout(NamedTuple):
 
     Attributes:
         image_root: absolute folder that the images' file names start from.
-        files: that are read, besides images in the YOLO form for their size.
+        files: that are read, besides images in the YOLO form for their size; and the folders that
+            are searched, whose modification time tells of files that came or went.
         read: reads them.
     """
 
@@ -22,7 +23,7 @@ class Layout(NamedTuple):
     read: Callable[[], Annotations]
 
     def fingerprint(self) -> Hashable:
-        """Return what changes with a file's name, modification time or size."""
+        """Return what changes with the name, modification time or size of a file."""
         return hash(tuple(map(_version, self.files)))
 
     def last_change(self) -> float:

@@ -15,12 +15,13 @@ class LabeledFiles(NamedTuple):
     labels_of: dict[str, list[str]]  # by the image's path
     same_stem: list[tuple[str, str]]  # images that would share their labels
     without_image: list[str]  # label files
+    folders: list[str]  # that were searched, which need not exist
 
     @property
     def paths(self) -> list[str]:
-        """All images and label files."""
+        """All images and label files, and the folders that were searched."""
         labels = (label for labels in self.labels_of.values() for label in labels)
-        return [*self.labels_of, *labels, *self.without_image]
+        return [*self.labels_of, *labels, *self.without_image, *self.folders]
 
 
 def usual_folders(image_folder: str) -> list[str]:
@@ -58,7 +59,9 @@ def match_labels(
     without = {
         path: None for place in searched for path in _labels_below(place) if path not in used
     }
-    return LabeledFiles(labels_of, same_stem, list(without))
+    parents = dict.fromkeys([*folders, *map(os.path.dirname, labels_of)])
+    around = dict.fromkeys(place for parent in parents for place in label_folders(parent))
+    return LabeledFiles(labels_of, same_stem, list(without), list(parents | around))
 
 
 def _images_below(folder: str) -> Iterator[str]:
