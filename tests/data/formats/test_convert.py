@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from clq.cli.main import main
+from clq.data.coco.validate import load_and_validate
 from clq.data.formats.convert import convert_data, split_data
 from clq.data.formats.source import resolve_data
 from reference.formats import write_voc, write_yolo
@@ -132,6 +133,25 @@ def test_a_split_keeps_everything_and_copies_together(pair: Pair, tmp_path: Path
         f"clq train --train {tmp_path}/in/train.json {copied.images} --val {tmp_path}/in/val.json"
     )
     assert f"{command} {copied.images}\n" in told
+
+
+@pytest.mark.parametrize("has_objects", [True, False])
+def test_a_root_of_the_classes_is_a_class_on_both_sides_or_none(
+    has_objects: bool, pair: Pair, tmp_path: Path
+):
+    content = pair.content
+    root, *others = content["categories"]
+    for category in others:
+        category["supercategory"] = root["name"]
+    rest = [a for a in content["annotations"] if a["category_id"] != root["id"]]
+    single = [{**rest[0], "category_id": root["id"]}] if has_objects else []  # on one side alone
+    content["annotations"] = single + rest[1:]
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    files = resolve_data(tmp_path / "data.json", pair.images)
+    split_data(files, 0.3, tmp_path)
+    names = sorted(c["name"] for c in (content["categories"] if has_objects else others))
+    tables = [load_and_validate(tmp_path / name) for name in ("train.json", "val.json")]
+    assert [sorted(table.class_names) for table in tables] == [names, names]
 
 
 def test_splits_repeat_and_nothing_is_replaced(pair: Pair, tmp_path: Path):

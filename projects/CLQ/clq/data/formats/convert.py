@@ -97,6 +97,7 @@ def split_data(
     counts = np.zeros((len(table.file_names), len(table.class_names)), dtype=np.int64)
     np.add.at(counts, (table.image_idxs[table.objects], table.classes[table.objects]), 1)
     chosen = split_groups(counts, groups, share, seed=seed)
+    content["categories"] = _plain_classes(content["categories"], table)
     parts = [_part(content, set(table.image_ids[mask].tolist())) for mask in (~chosen, chosen)]
     write_atomically(outs[0], _dump(parts[0]))
     try:
@@ -147,6 +148,17 @@ def _group(table: CocoTable, files: CocoFiles) -> tuple[np.ndarray, list[str]]:
     if num_unread:
         notes.append(f"WARNING {num_unread} images can't be read and were not compared.")
     return groups, notes
+
+
+def _plain_classes(categories: list[dict[str, Any]], table: CocoTable) -> list[dict[str, Any]]:
+    """Return the classes without ``supercategory``.
+
+    A class that is also the supercategory of all others would be taken for Roboflow's root, which
+    is none, in the part that has no objects of it.
+    """
+    ids = set(table.category_ids)
+    classes = [category for category in categories if category["id"] in ids]
+    return [{k: v for k, v in entry.items() if k != "supercategory"} for entry in classes]
 
 
 def _part(content: dict[str, Any], ids: set[int]) -> dict[str, Any]:
