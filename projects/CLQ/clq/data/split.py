@@ -56,10 +56,12 @@ def group_near_identical(paths: Sequence[str]) -> NearIdentity:
         if thumbnail is not None:
             parents[index] = first.setdefault(thumbnail.tobytes(), index)
     for start in range(0, len(paths), _BLOCK):
-        rows, columns = np.nonzero(vectors[start : start + _BLOCK] @ vectors.T > _MIN_CORRELATION)
-        for row, column in zip((rows + start).tolist(), columns.tolist()):
-            if row < column:
-                parents[root(column)] = root(row)
+        similar = vectors[start : start + _BLOCK] @ vectors.T > _MIN_CORRELATION
+        for row, matches in enumerate(similar, start=start):
+            columns = np.flatnonzero(matches[row + 1 :]) + row + 1
+            for parent in np.unique(parents[columns]).tolist():
+                low, high = sorted((root(parent), root(row)))
+                parents[high] = low
     roots = [root(index) for index in range(len(paths))]
     groups = np.unique(roots, return_inverse=True)[1]
     return NearIdentity(groups, sum(thumbnail is None for thumbnail in thumbnails))
