@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import ExifTags, Image, ImageFilter
 
 from clq.data.split import group_near_identical, split_groups
 
@@ -32,6 +32,19 @@ def test_copies_are_found_however_they_are_stored(tmp_path: Path):
     found = group_near_identical([str(tmp_path / name) for name in names])
     assert found.groups.tolist() == [0, 1, 0, 0, 0, 2, 0, 3, 4, 5, 5, 6]
     assert found.num_unread == 2
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_a_copy_that_is_turned_by_its_exif_is_found(suffix: str, tmp_path: Path):
+    image = photograph(1)
+    image.save(tmp_path / "a.png")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned clockwise
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    turned.save(tmp_path / f"b.{suffix}", exif=exif)
+    turned.save(tmp_path / "c.png")
+    paths = [str(tmp_path / name) for name in ("a.png", f"b.{suffix}", "c.png")]
+    assert group_near_identical(paths).groups.tolist() == [0, 0, 1]
 
 
 def test_frames_are_chained(tmp_path: Path):

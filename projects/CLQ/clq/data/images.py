@@ -139,6 +139,12 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if _orientation_of(image) >= 5 else (width, height)
 
 
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Decode an image and turn it as its EXIF orientation says."""
+    image.load()  # which turns a TIFF upright, and drops its orientation
+    return _turn(image, _orientation_of(image))
+
+
 def _orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, from 1 to 8; 1 where it is missing or damaged."""
     try:
@@ -157,8 +163,7 @@ def _to_array(image: Image.Image, channels: str, bit_depth: int) -> np.ndarray:
     """Convert an image to (H, W, 3) uint8."""
     check_depth(image, bit_depth)
     if not is_deep(image):
-        image.load()  # which turns a TIFF upright, and drops its orientation
-        upright = _turn(image, _orientation_of(image))
+        upright = turn_upright(image)
         if upright.mode != "RGB" or channels not in ("RGB", "BGR"):
             return detection_utils.convert_PIL_to_numpy(upright, channels)
         pixels = np.asarray(upright)  # without the copy that Detectron2's conversion makes

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .images import READ_ERRORS
+from .images import READ_ERRORS, turn_upright
 
 _THUMBNAIL = 16  # pixels in width and height
 _MIN_CORRELATION = 0.98  # of the thumbnails of near-identical images
@@ -75,7 +75,8 @@ def _thumbnail(path: str) -> np.ndarray | None:
         with Image.open(path) as image:
             image.draft("L", (4 * _THUMBNAIL, 4 * _THUMBNAIL))  # which makes JPEG fast
             size = _THUMBNAIL, _THUMBNAIL
-            return np.asarray(image.convert("F").resize(size, Image.Resampling.BOX)).ravel()
+            grey = turn_upright(image).convert("F")
+            return np.asarray(grey.resize(size, Image.Resampling.BOX)).ravel()
     except READ_ERRORS:
         return None
 
