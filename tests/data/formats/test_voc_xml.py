@@ -27,7 +27,11 @@ def test_what_may_be_missing(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("difficult", "expected"), [("0", False), ("1", True), (" 1 ", True), ("", False)]
+    ("difficult", "expected"),
+    [
+        *(("0", False), ("", False), ("False", False), ("Unspecified", False)),
+        *(("1", True), (" 1 ", True), ("true", True)),
+    ],
 )
 def test_difficult_objects_are_marked(tmp_path: Path, difficult: str, expected: bool):
     entry = f"<object><name>x</name><difficult>{difficult}</difficult>{BOX}</object>"
@@ -43,6 +47,12 @@ def test_file_name_is_the_last_part(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (
+            "<annotation><object><name>x</name><difficult>2</difficult>"
+            f"{BOX}</object></annotation>",
+            "its difficult is '2', neither 0 nor 1",
+        ),
+        ("<svg/>", "is not an annotation of Pascal VOC: its root is <svg>, not <annotation>.$"),
         ("no xml", "a.xml is not an annotation of Pascal VOC"),
         (f"<annotation>{SIZE}<object>{BOX}</object></annotation>", "<object> has no name"),
         ("<annotation><object><name>x</name></object></annotation>", "'x' has no bndbox"),

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from .content import Box
 
+_DIFFICULT = {"": False, "0": False, "false": False, "unspecified": False, "1": True, "true": True}
+
 
 class VocObject(NamedTuple):
     """An object of an xml file.
@@ -43,12 +45,15 @@ def read_voc(xml_file: str | Path) -> VocImage:
 
     Raises:
         OSError: the file is missing.
-        ValueError: it is not xml, a name or a corner is missing, or a number is none.
+        ValueError: it is not xml or of another kind, a name or a corner is missing, or a value
+            can't be used.
     """
     if Path(xml_file).exists() and not Path(xml_file).is_file():
         raise ValueError(f"{xml_file} is no file.")
     try:
         root = ElementTree.parse(xml_file).getroot()
+        if root.tag != "annotation":
+            raise ValueError(f"its root is <{root.tag:.80}>, not <annotation>")
         width, height = (_side(root, side) for side in ("width", "height"))
         named = (root.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
         return VocImage(width, height, [_object(entry) for entry in root.iter("object")], named)
@@ -61,8 +66,10 @@ def _object(entry: ElementTree.Element) -> VocObject:
     if box is None:
         raise ValueError(f"an object of the class {name!r} has no bndbox")
     x0, y0, x1, y1 = (_number(box, corner) for corner in ("xmin", "ymin", "xmax", "ymax"))
-    is_difficult = (entry.findtext("difficult") or "0").strip() not in ("0", "")
-    return VocObject(name, (x0, y0, x1, y1), is_difficult)
+    difficult = (entry.findtext("difficult") or "").strip()
+    if difficult.lower() not in _DIFFICULT:
+        raise ValueError(f"its difficult is {difficult!r:.80}, neither 0 nor 1")
+    return VocObject(name, (x0, y0, x1, y1), _DIFFICULT[difficult.lower()])
 
 
 def _side(root: ElementTree.Element, side: str) -> int:
