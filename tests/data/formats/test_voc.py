@@ -33,7 +33,7 @@ def add(
 ) -> Path:
     """Add an image, and its xml with an object of each class."""
     save(folder / places[0] / name)
-    (folder / places[1]).mkdir(exist_ok=True)
+    (folder / places[1]).mkdir(parents=True, exist_ok=True)
     objects = [(class_name, BOX) for class_name in classes]
     path = write_xml(folder / places[1], {"file_name": name, **SIZE}, objects, more)
     if file_name:
@@ -91,6 +91,49 @@ def test_splits_are_lists(tmp_path: Path):
     message = f"has neither train.txt nor trainval.txt; name one .* as in {tmp_path}:test"
     with pytest.raises(ValueError, match=message):
         resolve_data(tmp_path)
+
+
+def test_lists_with_suffixes_or_flags(tmp_path: Path):
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    for name in ("a.jpg", "a.b.jpg", "c 1.jpg", "d.jpg"):
+        add(tmp_path, name, "x")
+    train = tmp_path / "ImageSets" / "Main" / "train.txt"
+    train.write_text("a.jpg\na.b\nc 1\nd.xml\n")
+    _, counts, told = read(tmp_path)
+    assert list(counts) == ["a.b.jpg", "a.jpg", "c 1.jpg", "d.jpg"] and told == []
+    train.write_text("a  1\nd -1\n")
+    with pytest.raises(ValueError, match="train.txt lists the images of a class, with 1 behind a;"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("places", [("JPEGImages", "Annotations"), (".", ".")])
+def test_subfolders_are_part_of_the_stem(places: tuple[str, str], tmp_path: Path):
+    for count, name in enumerate(("a.jpg", "cam1/a.jpg", "cam2/a.jpg", "cam2/b.jpg")):
+        sub = Path(name).parent
+        below = (str(places[0] / sub), str(places[1] / sub))
+        add(tmp_path, Path(name).name, *["x"] * count, places=below)
+    # An xml of another stem names its image, of which another subfolder has the same name.
+    (tmp_path / places[1] / "cam2" / "a.xml").rename(tmp_path / places[1] / "cam2" / "0.xml")
+    _, counts, told = read(tmp_path)
+    assert counts == {"a.jpg": 0, "cam1/a.jpg": 1, "cam2/a.jpg": 2, "cam2/b.jpg": 3}
+    assert told == []
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("cam1/a\ncam2/b.jpg\n")
+    assert read(tmp_path)[1] == {"cam1/a.jpg": 1, "cam2/b.jpg": 3}
+
+
+def test_subfolders_alone_are_pascal_voc(tmp_path: Path):
+    add(tmp_path, "a.jpg", "x", places=("images/cam1", "annotations/cam1"))
+    save(tmp_path / "images" / "cam2" / "b.jpg")
+    _, counts, told = read(tmp_path)
+    assert counts == {"cam1/a.jpg": 1, "cam2/b.jpg": 0}
+    assert told == [f"no_xml: {tmp_path / 'images' / 'cam2' / 'b.jpg'} has no xml file"]
+
+
+def test_pictures_below_images_beside_their_xml_are_no_data(tmp_path: Path):
+    add(tmp_path, "a.jpg", "x", places=(".", "."))
+    save(tmp_path / "output" / "a.png")
+    assert read(tmp_path)[1:] == ({"a.jpg": 1}, [])
 
 
 def test_a_listed_image_that_is_missing(tmp_path: Path):

@@ -1,6 +1,7 @@
 """Image and label files in folders, matched by their exact stems."""
 
 import os
+import posixpath
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
@@ -67,6 +68,21 @@ class StemIndex:
                     found[os.path.splitext(name)[0]].append(os.path.join(folder, name))
             self._folders[folder] = dict(found)
         return self._folders[folder]
+
+
+def index_below(folder: str, suffix: str = "") -> dict[str, list[str]]:
+    """Return the paths of all files below a folder by stem, with the subfolder: ``cam1/a``.
+
+    Args:
+        folder: empty result if there is none.
+        suffix: as of :class:`StemIndex`.
+    """
+    index, found = StemIndex(suffix), {}
+    for parent, _ in walk_files(folder):
+        below = os.path.relpath(parent, folder).replace(os.sep, "/")
+        for stem, paths in index.of_folder(parent).items():
+            found[posixpath.normpath(posixpath.join(below, stem))] = paths
+    return found
 
 
 def read_size(path: str) -> tuple[int, int] | str:

@@ -1,14 +1,22 @@
 """Read Pascal VOC folders, with or without ImageSets."""
 
 import os
+import posixpath
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from .content import Annotations, LabeledImage, LabeledObject, Problems, make_content
-from .files import StemIndex, read_class_names, read_lines, read_size
+from .files import (
+    StemIndex,
+    has_suffix,
+    index_below,
+    read_class_names,
+    read_size,
+    walk_files,
+)
 from .layout import Layout
-from .voc_images import add_problem, choose_images, find_images
+from .voc_images import add_problem, choose_images, find_images, read_list
 from .voc_xml import VocImage, read_voc
 
 _SETS = Path("ImageSets", "Main")
@@ -18,8 +26,10 @@ _ROLES = {"train": ("train", "trainval"), "val": ("val", "test")}
 
 def annotation_folder(folder: Path) -> Path | None:
     """Return the folder of a VOC data set's xml files; None if it has none."""
-    places = (folder / "Annotations", folder / "annotations", folder)
-    return next((place for place in places if StemIndex(".xml").of_folder(str(place))), None)
+    for place in (folder / "Annotations", folder / "annotations"):
+        if any(has_suffix(name, ".xml") for _, names in walk_files(place) for name in names):
+            return place
+    return folder if StemIndex(".xml").of_folder(str(folder)) else None
 
 
 def default_image_root(folder: Path) -> Path:
@@ -71,17 +81,20 @@ def find_layout(folder: Path, split: str, image_root: str) -> Layout:
 
     Raises:
         OSError: a file can't be read.
-        ValueError: there is no such list, or classes.txt can't be used.
+        ValueError: there is no such list, or it or classes.txt can't be used.
     """
     root = os.path.abspath(image_root or default_image_root(folder))
     xml_folder = annotation_folder(folder)
     assert xml_folder is not None, folder
-    xml_files = StemIndex(".xml").of_folder(os.path.abspath(xml_folder))
-    images = StemIndex().of_folder(root)
+    xml_files = index_below(os.path.abspath(xml_folder), ".xml")
+    images = index_below(root)
+    if Path(os.path.abspath(xml_folder)).is_relative_to(root):  # which may hold other pictures
+        places = {"", *map(posixpath.dirname, xml_files)}
+        images = {stem: images[stem] for stem in images if posixpath.dirname(stem) in places}
     list_file = folder / _SETS / f"{split}.txt"
     if split and not list_file.is_file():
         raise ValueError(f"{folder} has no {_SETS / list_file.name}.")
-    listed = [line for line in read_lines(list_file) if line] if split else None
+    listed = read_list(list_file, {*xml_files, *images}) if split else None
     named = read_class_names(folder, xml_folder)
     sources = [str(list_file)] if split else []
     sources += [str(named[1])] if named else []

@@ -1,13 +1,18 @@
 """Which image belongs to which Pascal VOC xml file.
 
-Images and xml files are given as lists of paths by stem.
+Images and xml files are given as lists of paths by stem, which begins with the subfolder if there
+is one: ``cam1/a``.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from ..coco.findings import quote_unprintable
 from .content import Problems
+from .files import is_image, read_lines
 from .voc_xml import VocImage
 
 
@@ -19,24 +24,26 @@ def find_images(
 ) -> dict[str, str]:
     """Return the image of each xml file, by the xml's stem.
 
-    It is the one of that stem, or else the one that the file names and that no other xml has.
+    It is the one of that stem, or else the one that the file names and that no other xml has: in
+    the subfolder of the xml, or the only one of that name.
     """
     image_of = {stem: images[stem][0] for stem in xml_files if stem in images}
     owners = {image: stem for stem, image in image_of.items()}
-    by_name = {os.path.basename(path): path for paths in images.values() for path in paths}
+    by_name = _index_names(images)
     for stem, (xml_file, *_) in xml_files.items():
         voc = content[stem]
         named = voc.file_name if voc else ""
         shown, own = quote_unprintable(named), image_of.get(stem)
         if own is not None:
-            if named not in ("", stem, os.path.basename(own)):
+            if named not in ("", posixpath.basename(stem), os.path.basename(own)):
                 what = "xml files that name another image than that of their stem"
                 predicate = f"names {shown}, but has the stem of {os.path.basename(own)}"
                 add_warning(
                     problems, "other_file_name", what, xml_file, predicate, "the stem counts"
                 )
             continue
-        image = by_name.get(named, "")
+        beside = posixpath.join(posixpath.dirname(stem), named)
+        image = by_name.get(beside) or by_name.get(named, "")
         if image and owners.setdefault(image, stem) != stem:
             what = "images with two xml files"
             predicate = f"names {shown}, which is the image of {xml_files[owners[image]][0]}"
@@ -44,6 +51,41 @@ def find_images(
         elif image:
             image_of[stem] = image
     return image_of
+
+
+def _index_names(images: Mapping[str, list[str]]) -> dict[str, str]:
+    """Return images by their names, with the subfolder, and without it if only one has the name."""
+    paths = [(stem, path) for stem, found in images.items() for path in found]
+    names = [os.path.basename(path) for _, path in paths]
+    counts = Counter(names)
+    alone = {name: path for name, (_, path) in zip(names, paths) if counts[name] == 1}
+    full = (posixpath.join(posixpath.dirname(stem), n) for n, (stem, _) in zip(names, paths))
+    return alone | {name: path for name, (_, path) in zip(full, paths)}
+
+
+def read_list(list_file: Path, stems: Collection[str]) -> list[str]:
+    """Read the stems of a split, which some tools write with the suffix of the image.
+
+    Args:
+        list_file: in ImageSets/Main.
+        stems: that there are.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it lists the images of a class, with a flag behind each.
+    """
+    listed = []
+    for line in filter(None, read_lines(list_file)):
+        stem, flag = (line.rsplit(maxsplit=1) + [""])[:2]
+        if line not in stems and stem in stems and flag in ("1", "0", "-1"):
+            raise ValueError(
+                f"{list_file} lists the images of a class, with {flag} behind {stem}; name a list "
+                "of images alone, such as train or val."
+            )
+        bare = os.path.splitext(line)[0]
+        is_file = is_image(posixpath.basename(line)) or line.lower().endswith(".xml")
+        listed.append(bare if line not in stems and bare in stems and is_file else line)
+    return listed
 
 
 def choose_images(
