@@ -38,6 +38,11 @@ def test_paths_start_from_the_file(path: str, tmp_path: Path):
     assert data.places("train", data.root) == ([f"{tmp_path}/a", f"{tmp_path}/b"], [], [])
 
 
+def test_valid_is_val(tmp_path: Path):
+    data = read_data_yaml(write(tmp_path, f"{NAMES}train: a\nvalid: b"))
+    assert data.entries == {"train": ["a"], "val": ["b"]}
+
+
 def test_path_may_start_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "deep" / "images").mkdir(parents=True)
     file = write(tmp_path / "deep", f"path: deep\n{NAMES}train: images")
@@ -65,6 +70,9 @@ def test_images_in_a_list(tmp_path: Path):
         (f"{NAMES}train: {{a: b}}", "'train' of .* must be a path or a list of paths"),
         (f"path: nowhere\n{NAMES}", "`path` of .* is nowhere, which does not exist"),
         (f"{NAMES}train: nowhere", "'train' of .* is nowhere, but .*/nowhere is neither a folder"),
+        (NAMES, "data.yaml has none of `train`, `val` and `test`, which name the images"),
+        ("names: [x, ' ']", "name 1 of .*data.yaml is empty"),
+        (f"{NAMES}val: .\nvalid: .", "has both `val` and `valid`; leave one out"),
         (f"{NAMES}val: .", "names no images for 'train'; its splits are: val"),
     ],
 )

@@ -40,8 +40,12 @@ class DataYaml(NamedTuple):
             OSError: a list can't be read.
             ValueError: the file has no such split, or names a path that does not exist.
         """
+        if not self.entries:
+            raise ValueError(
+                f"{self.file} has none of `train`, `val` and `test`, which name the images."
+            )
         if split not in self.entries:
-            known = ", ".join(self.entries) or "none"
+            known = ", ".join(self.entries)
             raise ValueError(f"{self.file} names no images for '{split}'; its splits are: {known}.")
         folders, listed, lists = [], [], []
         for entry in self.entries[split]:
@@ -82,15 +86,24 @@ def read_data_yaml(file: Path) -> DataYaml:
         raise ValueError(
             f"{file} has nc {short_repr(content['nc'])}, but {len(names)} names; correct one."
         )
+    return DataYaml(
+        file, _find_root(content, file), names, "kpt_shape" in content, _read_entries(content, file)
+    )
+
+
+def _read_entries(content: dict[str, Any], file: Path) -> dict[str, list[str]]:
+    """Return the entries of each split; ``valid`` is another name of ``val``."""
+    if content.get("val") and content.get("valid"):
+        raise ValueError(f"{file} has both `val` and `valid`; leave one out.")
     entries = {}
     for key in ("train", "val", "test"):
-        value = content.get(key) or []
+        value = content.get(key) or (content.get("valid") if key == "val" else None) or []
         value = value if isinstance(value, list) else [value]
         if not all(isinstance(entry, str) and entry for entry in value):
             raise ValueError(f"'{key}' of {file} must be a path or a list of paths.")
         if value:
             entries[key] = value
-    return DataYaml(file, _find_root(content, file), names, "kpt_shape" in content, entries)
+    return entries
 
 
 def _class_names(names: Any, file: Path) -> list[str]:
@@ -103,6 +116,8 @@ def _class_names(names: Any, file: Path) -> list[str]:
         names = [names[str(index)] for index in range(len(names))]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise ValueError(f"the names of {file} must be a list of class names, or a name a number.")
+    if not all(name.strip() for name in names):
+        raise ValueError(f"name {[n.strip() for n in names].index('')} of {file} is empty.")
     return names
 
 
