@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clq.data.formats.read import checksum, exists, last_change
+from clq.data.formats.read import checksum, exists, last_change, read_annotations
 from clq.data.formats.source import is_json, parse_source, resolve_data
 
 XML = "<annotation/>"
@@ -81,6 +81,39 @@ def test_what_fits_no_format_or_two(files: list[str], message: str, tmp_path: Pa
 def test_what_does_not_exist(name: str, tmp_path: Path):
     with pytest.raises(ValueError, match=f"^{tmp_path / name} does not exist.$"):
         resolve_data(tmp_path / name)
+
+
+def test_what_can_not_be_meant(tmp_path: Path):
+    with pytest.raises(
+        ValueError, match="the name of the data is empty; the current folder is '.'"
+    ):
+        resolve_data("", tmp_path)
+    make(tmp_path, "t.json", content="{}")
+    message = "t.json is taken for a COCO json, which has no splits; leave ':val' out"
+    with pytest.raises(ValueError, match=message):
+        resolve_data(f"{tmp_path}/t.json:val", tmp_path)
+
+
+def test_a_data_yaml_without_names_is_named(tmp_path: Path):
+    make(tmp_path, "images/a.jpg", "labels/a.txt", "data.yaml", content="train: images\n")
+    with pytest.raises(ValueError, match="data.yaml has no `names`"):
+        resolve_data(tmp_path)
+
+
+def test_one_of_two_formats_by_its_folder(tmp_path: Path):
+    make(tmp_path, "images/a.jpg", "labels/a.txt", content="0 0.5 0.5 0.5 0.5")
+    make(tmp_path, "Annotations/a.xml", content=XML)
+    with pytest.raises(ValueError, match="; name one of these, and the image folder behind it"):
+        resolve_data(tmp_path)
+    xml = resolve_data(tmp_path / "Annotations", tmp_path / "images")
+    assert read_annotations(*xml).content["annotations"] == []
+    labels = resolve_data(tmp_path / "labels", tmp_path / "images")
+    with pytest.raises(ValueError, match="nothing names the classes of .*/labels: write their"):
+        read_annotations(*labels)
+    make(tmp_path, "classes.txt", content="x")
+    assert len(read_annotations(*labels).content["annotations"]) == 1
+    with pytest.raises(ValueError, match="has neither a data.yaml"):
+        resolve_data(tmp_path / "labels")
 
 
 def test_without_a_role_the_only_split_is_taken(tmp_path: Path):

@@ -1,6 +1,7 @@
 """Tell the format of annotations by looking, and resolve what a user names to one split."""
 
 import os
+import re
 from pathlib import Path
 
 from ..coco.table import CocoFiles
@@ -9,8 +10,10 @@ from .data_yaml import read_data_yaml
 from .files import has_suffix
 from .json_images import find_json_images
 from .layout import Layout, split_folder
+from .yolo_files import labels_below
 
 _YAML = (".yaml", ".yml")
+_YOLO_KEY = re.compile(rb"^[\"']?(names|train|val|valid|test)\b", re.MULTILINE)
 
 
 def resolve_data(
@@ -38,10 +41,16 @@ def resolve_data(
         OSError: a file can't be read.
         ValueError: one sentence on what is missing, or fits several formats.
     """
+    if not str(source):
+        raise ValueError("the name of the data is empty; the current folder is '.'.")
     path, split = parse_source(source)
     if is_json(path):
+        if split:
+            raise ValueError(
+                f"{path} is taken for a COCO json, which has no splits; leave ':{split}' out."
+            )
         return CocoFiles(path, Path(images) if str(images) else _images_of_json(path, needs_images))
-    _check_unambiguous(path)
+    _check_unambiguous(path, images)
     path = _yaml_in(path) or path
     split = split or _choose_split(path, images, role)
     named = Path(f"{path}:{split}") if split else path
@@ -94,14 +103,20 @@ def _yaml_in(folder: Path) -> Path | None:
     """Return the data.yaml of a folder, which may have another name if it is the only one."""
     if not folder.is_dir():
         return None
-    found = [path for path in sorted(folder.iterdir()) if has_suffix(path.name, *_YAML)]
-    found = [path for path in found if path.is_file() and b"names:" in path.read_bytes()]
-    named = [path for path in found if path.stem == "data"]
+    files = [path for path in sorted(folder.iterdir()) if has_suffix(path.name, *_YAML)]
+    texts = {path: path.read_bytes() for path in files if path.is_file()}
+    found = [path for path, text in texts.items() if b"names:" in text]
+    # Without names, it is refused by them where it is read.
+    named = [path for path in texts if path.stem == "data" and _YOLO_KEY.search(texts[path])]
     return next(iter(named or (found if len(found) == 1 else [])), None)
 
 
-def _check_unambiguous(path: Path) -> None:
+def _check_unambiguous(path: Path, images: str | Path) -> None:
     """Reject what is in no format or, as a folder, in several.
+
+    Args:
+        path: of the data.
+        images: their folder, if it was named; the data may be labels alone then.
 
     Raises:
         ValueError: naming it.
@@ -117,7 +132,8 @@ def _check_unambiguous(path: Path) -> None:
             f"{path} is of Pascal VOC by {xml_folder} and of YOLO by {yaml or labels}; name one of "
             "these, and the image folder behind it."
         )
-    if not xml_folder and not yaml and not yolo.is_yolo_folder(path):
+    is_yolo = yolo.is_yolo_folder(path) or (str(images) and any(labels_below(str(path))))
+    if not xml_folder and not yaml and not is_yolo:
         json_file = next(iter(sorted(path.glob("**/*.json"))), None)
         hint = (
             f"; name the JSON file, such as {json_file}, and its image folder" if json_file else ""

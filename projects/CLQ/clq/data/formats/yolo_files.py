@@ -56,9 +56,7 @@ def match_labels(
         labels_of[path] = [label for place in places for label in index.find(place, stem)]
     used = {label for labels in labels_of.values() for label in labels}
     searched = dict.fromkeys(place for folder in folders for place in label_folders(folder))
-    without = {
-        path: None for place in searched for path in _labels_below(place) if path not in used
-    }
+    without = {path: None for place in searched for path in labels_below(place) if path not in used}
     parents = dict.fromkeys([*folders, *map(os.path.dirname, labels_of)])
     around = dict.fromkeys(place for parent in parents for place in label_folders(parent))
     return LabeledFiles(labels_of, same_stem, list(without), list(parents | around))
@@ -69,7 +67,8 @@ def _images_below(folder: str) -> Iterator[str]:
         yield from (os.path.join(parent, name) for name in names if is_image(name))
 
 
-def _labels_below(folder: str) -> Iterator[str]:
+def labels_below(folder: str) -> Iterator[str]:
+    """Yield the paths of all texts below a folder that may be label files."""
     for parent, names in walk_files(folder):
         for name in names:
             if has_suffix(name, ".txt") and name not in CLASS_FILES:
