@@ -72,7 +72,7 @@ def test_what_reading_found_is_told(pair: Pair, tmp_path: Path):
 @pytest.mark.parametrize(
     ("damage", "out", "message"),
     [
-        ("", "taken.json", "taken.json exists already; name another file, or delete it"),
+        ("", "taken.json", "taken.json exists already; name another file"),
         ("", "out", "out must end in .json"),
         ("0 0.5", "out.json", "line 1 of .*labels/train/0.txt in .* has 2 numbers instead of 5"),
     ],
@@ -161,7 +161,7 @@ def test_splits_repeat_and_nothing_is_replaced(pair: Pair, tmp_path: Path):
         main([*arguments, str(tmp_path / name), "--seed", seed])
     assert split(tmp_path / "a") == split(tmp_path / "b") != split(tmp_path / "c")
     (tmp_path / "b" / "train.json").unlink()
-    with pytest.raises(SystemExit, match="b/val.json exists already"):
+    with pytest.raises(SystemExit, match="b/val.json exists already; name another folder by --out"):
         main([*arguments, str(tmp_path / "b")])
     assert os.listdir(tmp_path / "b") == ["val.json"]
 

@@ -52,7 +52,7 @@ def convert_data(files: CocoFiles, out: Path) -> list[str]:
         OSError: a file can't be read or written.
         ValueError: the data has errors, or ``out`` exists or is no .json.
     """
-    _check_free(out)
+    _check_free(out, "name another file")
     content, table = _read_valid(files)
     write_atomically(out, _dump(content))
     counts = f"{len(table.file_names)} images, {len(table.boxes)} boxes"
@@ -83,7 +83,7 @@ def split_data(
         raise ValueError(f"--val is {share:g}; it must lie between 0 and 1.")
     outs = folder / "train.json", folder / "val.json"
     for out in outs:
-        _check_free(out)
+        _check_free(out, "name another folder by --output")
     content, table = _read_valid(files)
     if len(table.file_names) < 2:
         raise ValueError(f"{files.json_file} has only one image, which can't be split.")
@@ -110,11 +110,11 @@ def split_data(
     return Split("\n".join([text, *notes, *map(_warning, table.warnings)]), outs, has_images)
 
 
-def _check_free(out: Path) -> None:
+def _check_free(out: Path, remedy: str) -> None:
     if out.suffix.lower() != ".json":
         raise ValueError(f"{out} must end in .json.")
     if out.exists():
-        raise ValueError(f"{out} exists already; name another file, or delete it.")
+        raise ValueError(f"{out} exists already; {remedy}.")
 
 
 def _read_valid(files: CocoFiles) -> tuple[dict[str, Any], CocoTable]:
