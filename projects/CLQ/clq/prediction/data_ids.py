@@ -38,7 +38,7 @@ class DataIds:
         """Return the category ids of a detector's classes.
 
         Raises:
-            ValueError: naming the classes that the json does not list.
+            ValueError: naming the classes that the data does not have.
         """
         unknown = [name for name in class_names if name not in self._categories]
         if unknown:
@@ -73,7 +73,7 @@ class DataIds:
         if source.is_video or len(ids) != 1:
             number = "several images" if ids else "no image"
             raise ValueError(
-                f"{source.path} is {number} of {self._file} by its name; --ids-from takes the "
-                "images of its json alone, in the folders that it names."
+                f"{source.path} is {number} of {self._file} by its name; --ids-from takes only "
+                "images of that data, in the folders that it names."
             )
         return ids[0]
