@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         type=path,
         help="folder that their file names start from; a JSON file needs it",
     )
-    parser.add_data("--val", type=path, help="data to evaluate on")
+    parser.add_data("--val", type=path, help="data to evaluate on, behind DATA")
     parser.add_argument(
         *("--config", "--config-file"),
         dest="config_file",

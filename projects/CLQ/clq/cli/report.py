@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         "--val",
         type=os.path.expanduser,
         default=[],
-        help="data, as clq eval takes it (default: what a run was evaluated on)",
+        help="data, as clq eval takes it, named last (default: what a run was evaluated on)",
     )
     parser.add_argument(
         "--output",

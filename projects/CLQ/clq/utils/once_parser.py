@@ -5,9 +5,13 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-_KEY = re.compile(r"[A-Z][A-Z0-9_.]*")  # of a configuration
+# Keys of a configuration: those of a section have a dot, the others are few.
+_KEY = re.compile(
+    r"[A-Z][A-Z0-9_]*\.[A-Z0-9_.]+|CUDNN_BENCHMARK|DETERMINISTIC|FLOAT32_PRECISION|OUTPUT_DIR|SEED"
+    "|VERSION|VIS_PERIOD"
+)
 
 
 class OnceParser(argparse.ArgumentParser):
@@ -35,6 +39,12 @@ class DataParser(OnceParser):
         """Add a flag of two values, of which the second is empty where it is left out."""
         self._data_flags.append(flag)
         self.add_argument(flag, nargs=2, metavar=("DATA", "[IMAGES]"), **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit, with a hint where a flag may have taken what was no image folder."""
+        if message.startswith("the following arguments are required"):
+            message += f"; they go before {' and '.join(self._data_flags)}"
+        super().error(message)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         args = sys.argv[1:] if args is None else args
