@@ -4,7 +4,7 @@ Letters: N images, L levels, R anchors over all levels of an image, M ground-tru
 (positive) anchors of the batch, K classes, D channels of a coded box.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -152,8 +152,7 @@ class CLQ(DenseDetector):
         images, features, predictions = self._predict(batched_inputs)
         if targets is not None:
             return self.losses(self._transpose(predictions), targets, normalizer)
-        candidates = self._candidates(images, features, predictions)
-        detections = map(self.suppress, candidates)
+        detections = list(map(self.suppress, self._candidates(images, features, predictions)))
         return [
             {"instances": postprocess(found, sample.get("height", h), sample.get("width", w))}
             for found, sample, (h, w) in zip(detections, batched_inputs, images.image_sizes)
@@ -161,7 +160,7 @@ class CLQ(DenseDetector):
 
     def image_candidates(self, batched_inputs: list[dict[str, Any]]) -> list[Detections]:
         """Candidates for NMS of each image, as of :meth:`candidates`."""
-        return self._candidates(*self._predict(batched_inputs))
+        return list(self._candidates(*self._predict(batched_inputs)))
 
     def _predict(
         self, batched_inputs: list[dict[str, Any]]
@@ -286,19 +285,18 @@ class CLQ(DenseDetector):
 
     def _candidates(
         self, images: ImageList, features: list[Tensor], predictions: Predictions
-    ) -> list[Detections]:
+    ) -> Iterator[Detections]:
+        """Yield the candidates of one image after the other."""
         anchors = self.anchor_generator(features)
         pred_logits, pred_dists, pred_quality = self._transpose(predictions)
-        return [
-            self.candidates(
+        for i, image_size in enumerate(images.image_sizes):
+            yield self.candidates(
                 anchors,
                 [logits[i] for logits in pred_logits],
                 [dists[i] for dists in pred_dists],
                 pred_quality and [quality[i] for quality in pred_quality],
                 image_size,
             )
-            for i, image_size in enumerate(images.image_sizes)
-        ]
 
     def suppress(self, candidates: Detections) -> Detections:
         """Suppress candidates of an image by NMS in each class, and keep the best, best first."""
