@@ -25,8 +25,8 @@ KEYS: dict[str, Any] = {
     "MODEL.RESNETS.RES2_OUT_CHANNELS": 4,
     "MODEL.RESNETS.WIDTH_PER_GROUP": 2,
     "SOLVER.BASE_LR": 0.004,
-    # oneDNN of PyTorch 2.14 corrupts memory in the backward pass of so few channels-last channels, on
-    # CPUs without AVX-512.
+    # PyTorch 2.14 corrupts memory in the channels-last backward pass of so few channels, on CPUs
+    # without AVX-512.
     "MODEL.CHANNELS_LAST": False,
 }
 # Recorded when the files were written.
