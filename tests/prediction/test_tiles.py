@@ -233,3 +233,11 @@ def test_parts_need_not_end_at_the_border_exactly(seed: int):
         ]
         rows[1][0][0] = max(rows[1][0][0], 640)
         assert len(merged_boxes(rows, tiles, size)) == 1
+
+
+def test_parts_in_diagonal_tiles_do_not_remove_each_other():
+    """Either is cut where the other goes on, and the tile that holds all of it has missed it."""
+    tiles, size = Tiling(100, 0.5).tiles(150, 150), (150, 150)
+    assert tiles[1:3].tolist() == [[50, 0, 150, 100], [0, 50, 100, 150]]
+    rows = [([55, 55, 112, 100], 0.9, 0, 1), ([55, 55, 100, 112], 0.8, 0, 2)]
+    assert merged_boxes(rows, tiles, size) == [rows[0][0]]
