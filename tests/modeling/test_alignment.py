@@ -3,7 +3,8 @@
 import torch
 
 from clq.modeling.alignment import DeformableAlignment
-from clq.modeling.deform_conv import NUM_TAPS
+from clq.modeling.bag_deform_conv import NUM_TAPS
+from clq.modeling.deform_conv import deform_conv2d_by_grid_sample
 
 
 def shifting_alignment(dy_per_top: float, dx_per_left: float) -> DeformableAlignment:
@@ -55,3 +56,14 @@ def test_initial_weights():
     assert alignment.offset.bias is None and alignment.conv.bias is None
     assert abs(alignment.offset.weight.std().item() - 0.1) < 0.02
     assert abs(alignment.conv.weight.std().item() - 0.01) < 0.001
+
+
+def test_another_form_of_the_operator_gives_the_same():
+    torch.manual_seed(0)
+    alignment = DeformableAlignment(8)
+    feature, distances = torch.randn(2, 8, 6, 9), 4 * torch.rand(2, 4, 6, 9)
+    expected = alignment(feature, distances)
+    alignment.form = deform_conv2d_by_grid_sample
+    torch.testing.assert_close(alignment(feature, distances), expected, rtol=1e-4, atol=1e-6)
+    alignment.form = lambda *tensors, padding: torch.full((2, 8, 6, 9), padding - 3.0)
+    assert (alignment(feature, distances) == 0).all()  # it is what runs, and ReLU follows

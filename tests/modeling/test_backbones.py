@@ -12,7 +12,7 @@ from clq.modeling.backbones import (
     TorchvisionDeformConv,
     TorchvisionFeatures,
 )
-from clq.modeling.deform_conv import deform_conv3x3_by_grid_sample
+from clq.modeling.deform_conv import deform_conv2d_by_grid_sample
 from reference.tiny import CONFIG, MODEL_KEYS
 
 NETWORKS = {
@@ -88,12 +88,38 @@ def test_offsets_and_masks_act_as_in_the_plain_form():
     theirs.weight.data.copy_(weight)
     conv = TorchvisionDeformConv(theirs)
     x, offset = torch.randn(2, 6, 7, 9), 2 * torch.randn(2, 18, 7, 9)
-    plain = deform_conv3x3_by_grid_sample(x, offset, weight)
+    plain = deform_conv2d_by_grid_sample(x, offset, weight, padding=1)
     torch.testing.assert_close(conv(x, offset), plain, rtol=1e-4, atol=1e-4)
     mask = torch.rand(9)
-    scaled = deform_conv3x3_by_grid_sample(x, offset, weight * mask.view(3, 3))
+    scaled_weight = weight * mask.view(3, 3)
+    scaled = deform_conv2d_by_grid_sample(x, offset, scaled_weight, padding=1)
     masks = mask.view(1, 9, 1, 1).expand(2, 9, 7, 9)
     torch.testing.assert_close(conv(x, offset, masks), scaled, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("modulated", (False, True))
+def test_another_operator_replaces_torchvision_s(modulated):
+    """Over strides 1 and 2, groups of channels and of offsets."""
+    keys = {"MODEL.RESNETS.DEFORM_MODULATED": modulated, "MODEL.RESNETS.NUM_GROUPS": 4}
+    keys["MODEL.RESNETS.DEFORM_NUM_GROUPS"] = 2
+    bottom_up = build_backbone(resnet_config(**DEFORMABLE, **keys)).bottom_up.eval()
+    for name, parameter in bottom_up.named_parameters():
+        if "conv2_offset" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    x = torch.randn(2, 3, 64, 96)
+    expected = bottom_up(x)
+    convs = [m for m in bottom_up.modules() if isinstance(m, TorchvisionDeformConv)]
+    calls = []
+
+    def form(*args, **options):
+        calls.append(options["stride"])
+        return deform_conv2d_by_grid_sample(*args, **options)
+
+    for conv in convs:
+        conv.form = form
+    for level, feature in bottom_up(x).items():
+        torch.testing.assert_close(feature, expected[level], rtol=1e-3, atol=1e-3)
+    assert len(calls) == len(convs) == 13 and len(set(calls)) == 2
 
 
 @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))

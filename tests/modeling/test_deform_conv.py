@@ -1,14 +1,18 @@
-"""The three forms of the deformable convolution: equal in value and in gradient."""
+"""The forms of the deformable convolution: equal in value and in gradient."""
+
+import functools
+import itertools
 
 import pytest
 import torch
 from torchvision.ops import deform_conv2d
 
 from clq.modeling.bag_deform_conv import deform_conv3x3_by_embedding_bag
-from clq.modeling.deform_conv import deform_conv3x3, deform_conv3x3_by_grid_sample
+from clq.modeling.deform_conv import deform_conv2d_by_grid_sample, deform_conv3x3
 from reference.deform_conv import SIZES, assert_equal_to_torchvision, inputs
 
-FORMS = (deform_conv3x3_by_embedding_bag, deform_conv3x3_by_grid_sample)
+by_grid_sample = functools.partial(deform_conv2d_by_grid_sample, padding=1)
+FORMS = (deform_conv3x3_by_embedding_bag, by_grid_sample)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -50,11 +54,36 @@ def test_channels_last_features_are_served():
     )
 
 
-def test_cpu_takes_the_embedding_bag_and_export_the_grid_sample(monkeypatch):
+def test_cpu_takes_the_embedding_bag_also_while_a_program_is_exported(monkeypatch):
     tensors = inputs((6, 5), spread=2.0, dtype=torch.float32)
-    assert torch.equal(deform_conv3x3(*tensors), deform_conv3x3_by_embedding_bag(*tensors))
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
-    assert torch.equal(deform_conv3x3(*tensors), deform_conv3x3_by_grid_sample(*tensors))
+    assert torch.equal(deform_conv3x3(*tensors), deform_conv3x3_by_embedding_bag(*tensors))
+
+
+GEOMETRIES = [
+    {"stride": stride, "padding": padding, "dilation": dilation}
+    for stride, padding, dilation in itertools.product(
+        (1, 2, (2, 1)), (0, 1, (2, 3)), (1, 2, (1, 2))
+    )
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("kernel", ((3, 3), (1, 1), (2, 3)), ids=str)
+@pytest.mark.parametrize("modulated", (False, True))
+def test_plain_operators_take_any_geometry(geometry, kernel, modulated):
+    """Groups of offsets and of channels differ, and offsets of 5 cells leave the map."""
+    generator = torch.Generator().manual_seed(2)
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    feature, weight = draw(2, 12, 7, 9), draw(8, 6, *kernel)
+    plain = torch.nn.functional.conv2d(feature, weight, groups=2, **geometry)
+    size, taps = plain.shape[2:], kernel[0] * kernel[1]
+    offset = 5 * draw(2, 3 * taps * 2, *size)
+    mask = draw(2, 3 * taps, *size) if modulated else None
+    expected = deform_conv2d(feature, offset, weight, mask=mask, **geometry)
+    actual = deform_conv2d_by_grid_sample(feature, offset, weight, mask=mask, **geometry)
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(expected, plain)
 
 
 def test_half_precision_features_are_sampled_in_the_precision_of_the_offsets():

@@ -15,7 +15,7 @@ from torch import nn
 from clq.checkpoint import CLQCheckpointer
 from clq.engine.run_config.frozen_backbone import check_frozen_parts
 from clq.modeling import CLQ, fast_inference_model
-from clq.modeling.fast_inference import _fold_norms
+from clq.modeling.fast_inference import fold_norms
 from clq.modeling.timm_backbone import SimplePyramid, TimmFeatures
 from reference.members import build, member_config
 
@@ -154,7 +154,7 @@ def test_fast_inference_is_close(family: str):
 def test_a_norm_with_an_activation_is_not_folded():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), timm.layers.BatchNormAct2d(4)).eval()
     expected = network(image())
-    _fold_norms(nn.ModuleList([network]))
+    fold_norms(nn.ModuleList([network]))
     torch.testing.assert_close(network(image()), expected)
 
 

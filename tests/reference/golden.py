@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from clq.checkpoint.mmdet.names import from_mmdet_name
 from clq.modeling.alignment import DeformableAlignment
 from clq.modeling.anchors import ANCHOR_SCALE
+from clq.modeling.bag_deform_conv import NUM_TAPS
 from clq.modeling.box_coding import DistributionBoxTransform
 from clq.modeling.clq import CLQ
 from clq.modeling.criterion import CLQCriterion
-from clq.modeling.deform_conv import NUM_TAPS
 from clq.modeling.head import CLQHead
 from clq.modeling.matcher import ATSSMatcher
 from clq.modeling.quality import LocalizationQuality

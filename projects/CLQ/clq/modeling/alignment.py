@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .deform_conv import NUM_TAPS, deform_conv3x3
+from .bag_deform_conv import NUM_TAPS
+from .deform_conv import DeformForm, deform_conv3x3
 
 
 class DeformableAlignment(nn.Module):
@@ -13,6 +14,9 @@ class DeformableAlignment(nn.Module):
     A 1x1 convolution without bias turns the four distances of the box into an offset for each
     group and tap; a deformable 3x3 convolution applies them. Classification trains the distances
     through the offsets, unless they are detached.
+
+    Attributes:
+        form: operator of the deformable convolution; None takes that of the device.
 
     Source: arXiv 2309.13269, feature alignment.
     """
@@ -26,6 +30,7 @@ class DeformableAlignment(nn.Module):
         """
         super().__init__()
         self.detach = detach
+        self.form: DeformForm | None = None
         self.offset = nn.Conv2d(4, offset_groups * NUM_TAPS * 2, kernel_size=1, bias=False)
         self.conv = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
         nn.init.normal_(self.offset.weight, std=0.1)
@@ -47,4 +52,6 @@ class DeformableAlignment(nn.Module):
         with torch.autocast(feature.device.type, enabled=False):
             offset = F.conv2d(distances.to(exact), self.offset.weight.to(exact))
         offset = offset.to(distances.dtype)  # (N, G*T*2, H, W)
-        return deform_conv3x3(feature, offset, self.conv.weight).relu_()
+        if self.form is None:
+            return deform_conv3x3(feature, offset, self.conv.weight).relu_()
+        return self.form(feature, offset, self.conv.weight, padding=1).relu_()

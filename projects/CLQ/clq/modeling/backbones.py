@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import deform_conv2d
 
+from .deform_conv import DeformForm
 from .frozen_norm import OnePassFrozenBatchNorm2d
 
 
@@ -48,6 +49,9 @@ class TorchvisionDeformConv(nn.Module):
 
     Needs no compiled ops of Detectron2; parameters keep their names. Source: arXiv 1703.06211
     and, with a mask, 1811.11168.
+
+    Attributes:
+        form: the operator, which another of the same arguments may replace.
     """
 
     def __init__(self, conv: DeformConv | ModulatedDeformConv) -> None:
@@ -57,6 +61,7 @@ class TorchvisionDeformConv(nn.Module):
         """
         super().__init__()
         self.weight, self.norm = conv.weight, conv.norm
+        self.form: DeformForm = deform_conv2d
         self.geometry = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -65,7 +70,7 @@ class TorchvisionDeformConv(nn.Module):
         full = torch.promote_types(x.dtype, torch.float32)
         parts = [None if part is None else part.to(full) for part in (x, offset, self.weight, mask)]
         with torch.autocast(x.device.type, enabled=False):
-            y = deform_conv2d(*parts[:3], mask=parts[3], **self.geometry)
+            y = self.form(*parts[:3], mask=parts[3], **self.geometry)
         return self.norm(y.to(x.dtype))
 
 

@@ -35,7 +35,7 @@ def fast_inference_model(model: CLQ, *, bf16: bool | None = None) -> CLQ:
             "leave it out, or choose the device cpu."
         )
     model = copy.deepcopy(model).eval().requires_grad_(False)
-    _fold_norms(model)
+    fold_norms(model)
     model.to(memory_format=torch.channels_last)
     if cpu_supports_bf16() if bf16 is None else bf16:
         _cast_to_bf16(model)
@@ -50,7 +50,7 @@ def cpu_supports_bf16() -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def _fold_norms(model: nn.Module) -> None:
+def fold_norms(model: nn.Module) -> None:
     """Fold norms with fixed statistics into the convolutions before them."""
     for module in model.modules():
         norm = getattr(module, "norm", None)  # of Detectron2's convolutions
