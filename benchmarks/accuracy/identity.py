@@ -30,6 +30,8 @@ def shared_hash(cfg: CfgNode, member_keys: Iterable[str]) -> str:
     """
     defaults = dict(flatten(get_clq_cfg()))
     left_out = {*_NOT_SETTINGS, *member_keys, "MODEL.DEVICE"}
+    if not cfg.TEST.AUG.ENABLED:  # its sizes have no effect then
+        left_out |= {f"TEST.AUG.{key}" for key in cfg.TEST.AUG}
     settings = {
         key: repr(value)
         for key, value in flatten(cfg)

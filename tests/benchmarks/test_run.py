@@ -80,6 +80,16 @@ def test_rows_of_a_gpu_share_no_hash_with_rows_of_a_processor(data: DataSet):
     assert hashes[0] != hashes[1] == hashes[2]
 
 
+def test_views_count_where_they_are_looked_at(data: DataSet):
+    cfg = build_config(data.options(options(KEYS))).clone()
+    cfg.defrost()
+    hashes = []
+    for enabled, sizes in ((False, (64,)), (False, (80,)), (True, (64,)), (True, (80,))):
+        cfg.TEST.AUG.ENABLED, cfg.TEST.AUG.MIN_SIZES = enabled, sizes
+        hashes.append(shared_hash(cfg, member_keys("clq")[::2]))
+    assert hashes[0] == hashes[1] and len(set(hashes)) == 3
+
+
 def test_members_see_the_same_images_in_the_same_order(tiny_data: TinyData, tmp_path: Path):
     batches = []
     for member in ("atss", "clq"):
