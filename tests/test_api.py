@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,8 @@ def test_an_evaluation_looks_at_an_image_as_a_prediction_does(
         weights, val=tiny_data.val, output_dir=tmp_path, opts={**opts, "TEST.REPORT": False}
     )
     evaluated = json.loads((tmp_path / "inference/val/coco_instances_results.json").read_text())
-    detector.predictor.cfg.TEST.AUG.MIN_SIZES = (64, 80)
+    predictor = detector.predictor
+    predictor.settings = replace(predictor.settings, augment_min_sizes=(64, 80))
     (image,) = [i for i in tiny_data.val.content["images"] if i["file_name"] == "0.png"]
     result = detector.predict(tiny_data.val.images / "0.png", threshold=0, **views)
     scores = [entry["score"] for entry in evaluated if entry["image_id"] == image["id"]]

@@ -10,8 +10,8 @@ from PIL import Image
 
 from clq.config import check_config, get_clq_cfg
 from clq.data import CLQMapper
-from clq.data.images import DEPTH_UNKNOWN, read_image
 from clq.data_report.image_checks import decode, read_header
+from clq.runtime.images import DEPTH_UNKNOWN, read_image
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8)
 COLORS = np.random.default_rng(1).integers(0, 256, (40, 60, 3), dtype=np.uint8)

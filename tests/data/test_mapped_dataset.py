@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from clq.data.images import read_image
 from clq.data.mapped_dataset import UNREADABLE, MappedDataset, SampleIndex, SeededDataset
+from clq.runtime.images import read_image
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from clq.data.formats.data_yaml import read_data_yaml
 from clq.data.formats.files import read_lines
 from clq.data.formats.voc_xml import read_voc
 from clq.data.formats.yolo_labels import parse_labels
-from clq.data.images import READ_ERRORS, read_image
+from clq.runtime.images import READ_ERRORS, read_image
 
 HANG = 10  # seconds that a file may take
 MEMORY = 2 << 30  # bytes beside what the imports take

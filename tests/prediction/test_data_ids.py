@@ -3,15 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools.coco import COCO
 
 from clq.prediction.data_ids import DataIds
-from clq.prediction.inputs import Source
-from clq.prediction.outputs import CocoFile
+from clq.runtime.coco_file import CocoFile
+from clq.runtime.detections import ImageDetections
+from clq.runtime.inputs import Source
 
 CONTENT = {
     "images": [
@@ -38,9 +38,8 @@ def test_loadres_takes_the_predictions(json_file: Path):
     names = ["bar", "dot"]
     images = ids.of_images([source("/data/y/a.png")])
     coco = CocoFile(names, {}, category_ids=ids.of_classes(names), image_ids=images)
-    found = Instances((48, 64), pred_boxes=Boxes(torch.tensor([[1.0, 2, 11, 22]])))
-    found.scores, found.pred_classes = torch.tensor([0.5]), torch.tensor([0])
-    coco.add("a.png", found)
+    box = np.array([[1, 2, 11, 22]], np.float32)
+    coco.add("a.png", ImageDetections((48, 64), box, np.array([0.5]), np.array([0])))
     results = json_file.with_name("results.json")
     coco.write_results(results)
     (loaded,) = COCO(str(json_file)).loadRes(str(results)).anns.values()

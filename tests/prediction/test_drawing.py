@@ -8,14 +8,16 @@ from detectron2.utils.visualizer import VisImage
 
 from clq.prediction import drawing
 from clq.prediction.drawing import draw_detections, draw_ground_truth
+from clq.runtime.detections import ImageDetections
 
 
-def instances(boxes: list, scores: list, classes: list, size: tuple[int, int]) -> Instances:
-    found = Instances(size)
-    found.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
-    found.scores = torch.tensor(scores, dtype=torch.float32)
-    found.pred_classes = torch.tensor(classes, dtype=torch.int64)
-    return found
+def detections(boxes: list, scores: list, classes: list, size: tuple[int, int]) -> ImageDetections:
+    return ImageDetections(
+        size,
+        np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        np.array(scores, dtype=np.float32),
+        np.array(classes, dtype=np.int64),
+    )
 
 
 def grey(height: int, width: int) -> np.ndarray:
@@ -37,7 +39,7 @@ def texts(output: VisImage) -> list[str]:
 
 @pytest.mark.parametrize(("size", "scale"), [((60, 80), 10), ((400, 300), 2), ((700, 900), 1)])
 def test_small_images_are_enlarged_by_a_whole_number(size: tuple[int, int], scale: int):
-    picture = draw_detections(grey(*size), instances([], [], [], size), [], 0.5)
+    picture = draw_detections(grey(*size), detections([], [], [], size), [], 0.5)
     assert picture.shape == (scale * size[0], scale * size[1], 3) and picture.dtype == np.uint8
     assert (picture == 128).all()
 
@@ -45,12 +47,12 @@ def test_small_images_are_enlarged_by_a_whole_number(size: tuple[int, int], scal
 def test_the_picture_is_red_first():
     image = grey(400, 800)
     image[:, :, 0] = 255  # blue
-    picture = draw_detections(image, instances([], [], [], (400, 800)), [], 0.5)
+    picture = draw_detections(image, detections([], [], [], (400, 800)), [], 0.5)
     assert (picture == (128, 128, 255)).all()
 
 
 def test_a_box_is_drawn_around_its_object():
-    found = instances([[20, 10, 60, 30]], [0.9], [0], (40, 80))
+    found = detections([[20, 10, 60, 30]], [0.9], [0], (40, 80))
     picture = draw_detections(grey(40, 80), found, ["a"], 0.5)  # enlarged 10 times
     changed = (picture != 128).any(axis=2)
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
@@ -61,7 +63,7 @@ def test_a_box_is_drawn_around_its_object():
 
 def test_labels_are_class_and_score_of_what_reaches_the_threshold(drawn: list[VisImage]):
     boxes = [[10, 10, 90, 90], [100, 100, 190, 190], [20, 100, 80, 180], [100, 20, 180, 90]]
-    found = instances(boxes, [0.875, 0.6, 0.5, 0.49], [1, 0, 1, 0], (200, 200))
+    found = detections(boxes, [0.875, 0.6, 0.5, 0.49], [1, 0, 1, 0], (200, 200))
     draw_detections(grey(200, 200), found, ["tree", "old bush"], 0.5)
     assert texts(drawn[0]) == ["old bush 0.50", "old bush 0.88", "tree 0.60"]
     colors = {patch.get_edgecolor()[:3] for patch in drawn[0].ax.patches}
@@ -70,8 +72,9 @@ def test_labels_are_class_and_score_of_what_reaches_the_threshold(drawn: list[Vi
 
 def test_ground_truth_is_drawn_as_detections_are_but_without_scores(drawn: list[VisImage]):
     boxes = [[10, 10, 90, 90], [100, 100, 190, 190]]
-    found = instances(boxes, [0.875, 0.6], [1, 0], (200, 200))
-    objects = Instances((200, 200), gt_boxes=found.pred_boxes, gt_classes=found.pred_classes)
+    found = detections(boxes, [0.875, 0.6], [1, 0], (200, 200))
+    objects = Instances((200, 200), gt_boxes=Boxes(torch.from_numpy(found.boxes)))
+    objects.gt_classes = torch.from_numpy(found.classes)
     names = ["tree", "$5 bush"]
     pictures = draw_ground_truth(grey(200, 200), objects, names), draw_detections(
         grey(200, 200), found, names, 0.5
@@ -87,7 +90,7 @@ def test_ground_truth_is_drawn_as_detections_are_but_without_scores(drawn: list[
 
 @pytest.mark.parametrize("name", ["$5 bill", "$a$", "a_b^c", "50 %", "Straße", "\\x"])
 def test_any_class_name_is_drawn_as_it_is(name: str, drawn: list[VisImage]):
-    found = instances([[10, 10, 90, 90]], [0.75], [0], (200, 200))
+    found = detections([[10, 10, 90, 90]], [0.75], [0], (200, 200))
     picture = draw_detections(grey(200, 200), found, [name], 0.5)
     assert (picture != 128).any()
     assert [text.replace(r"\$", "$") for text in texts(drawn[0])] == [f"{name} 0.75"]
@@ -101,7 +104,7 @@ def test_labels_at_the_border_are_whole_and_readable(
     height, width = size
     x = 0 if "left" in place else width - 6
     y = 0 if "top" in place else height - 6
-    found = instances([[x, y, x + 6, y + 6]], [0.75], [0], size)
+    found = detections([[x, y, x + 6, y + 6]], [0.75], [0], size)
     draw_detections(grey(*size), found, ["a long class name"], 0.5)
     (text,) = drawn[0].ax.texts
     box = text.get_window_extent(drawn[0].canvas.get_renderer())
@@ -112,7 +115,7 @@ def test_labels_at_the_border_are_whole_and_readable(
 
 
 def test_a_label_in_the_middle_stays_where_it_is(drawn: list[VisImage]):
-    found = instances([[300, 200, 500, 400]], [0.75], [0], (800, 800))
+    found = detections([[300, 200, 500, 400]], [0.75], [0], (800, 800))
     draw_detections(grey(800, 800), found, ["a"], 0.5)
     (text,) = drawn[0].ax.texts
     np.testing.assert_allclose(text.get_position(), (300, 200), atol=0.01)

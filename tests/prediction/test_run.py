@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from clq.prediction import Predictor, predict_files, run
-from clq.prediction.inputs import read_frames
+from clq.runtime.inputs import read_frames
 from reference.prediction import (
     CLASS_NAMES,
     pixels,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from clq.prediction import Predictor, predict_files
-from clq.prediction.inputs import Source
 from clq.prediction.run_control import RunControl
+from clq.runtime.inputs import Source
 from reference.prediction import read_video, write_checkpoint, write_image, write_video
 
 IMAGE, VIDEO = Source(Path("a.png"), "a.png"), Source(Path("a.avi"), "a.avi", is_video=True)

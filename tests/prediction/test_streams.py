@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from clq.prediction import predict_files
-from clq.prediction.inputs import Source, UnreadableError, read_frames
 from clq.prediction.streams import probe_stream, put_live_last, split_inputs
+from clq.runtime.inputs import Source, UnreadableError, read_frames
 from reference.prediction import pixels, read_video, write_checkpoint, write_image, write_video
 from reference.tiny import process_environment
 

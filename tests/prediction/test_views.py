@@ -17,7 +17,6 @@ from clq.config import check_config
 from clq.data import CLQMapper
 from clq.engine.full_images import FullImageDetector, needs_full_images
 from clq.prediction import Predictor, ViewOptions
-from clq.prediction.views import vote
 from reference.prediction import pixels, write_checkpoint, write_image
 
 
@@ -121,25 +120,8 @@ def test_an_evaluation_detects_what_a_prediction_does(predictor: Predictor, tmp_
         assert needs_full_images(cfg) and not needs_full_images(predictor.cfg)
         mapper = CLQMapper(cfg, is_train=False, augmentations=())
         record = mapper({"file_name": path, "height": 60, "width": 90})
-        (output,) = FullImageDetector(predictor.model, cfg)([record])
+        (output,) = FullImageDetector(changed_predictor)([record])
         assert_equal(output["instances"], changed_predictor.detect(changed_predictor.read(path)))
-
-
-def test_votes_average_boxes_by_score():
-    """Of the same class, and above the threshold alone; a box without area stays."""
-    boxes = torch.tensor(
-        [[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [0, 0, 10, 2], [50, 50, 50, 60]]
-    )
-    candidates = Instances(
-        (100, 100),
-        pred_boxes=Boxes(boxes),
-        scores=torch.tensor([0.6, 0.4, 0.5, 0.3, 0.2]),
-        pred_classes=torch.tensor([0, 0, 1, 0, 0]),
-    )
-    kept = candidates[torch.tensor([0, 2, 4])]
-    averaged = vote(kept, candidates, iou_threshold=0.6).tensor
-    expected = torch.tensor([[0.0, 0, 10, 9.6], [0, 0, 10, 10], [50, 50, 50, 60]])
-    torch.testing.assert_close(averaged, expected)
 
 
 def test_votes_are_asked_for_by_a_key(predictor: Predictor):
@@ -170,13 +152,14 @@ def test_bad_options_are_refused(predictor: Predictor, options: dict[str, Any], 
 
 def test_no_options_are_the_checkpoints(predictor: Predictor):
     assert predictor.with_options(ViewOptions()) is predictor
-    assert not predictor.with_options(ViewOptions(whole=False)).cfg.TEST.TILE_WHOLE
+    assert not predictor.with_options(ViewOptions(whole=False)).settings.tile_whole
 
 
 def test_numbers_of_numpy_are_numbers(predictor: Predictor):
     options = ViewOptions(tile=np.int64(64), overlap=np.float32(0.25))  # type: ignore[arg-type]
-    cfg = predictor.with_options(options).cfg
-    assert (cfg.TEST.TILE, cfg.TEST.TILE_OVERLAP) == (64, 0.25)
+    settings = predictor.with_options(options).settings
+    assert (settings.tile, settings.tile_overlap) == (64, 0.25)
+    assert type(settings.tile) is int and type(settings.tile_overlap) is float
 
 
 def test_sizes_are_whole_numbers(predictor: Predictor):
@@ -188,6 +171,6 @@ def test_sizes_are_whole_numbers(predictor: Predictor):
 @pytest.mark.parametrize("training", [False, True])
 def test_an_evaluation_leaves_the_model_in_its_mode(predictor: Predictor, training: bool):
     model = copy.deepcopy(predictor.model).train(training)
-    with inference_context(FullImageDetector(model, predictor.cfg)):
+    with inference_context(FullImageDetector(Predictor(model, predictor.cfg, []))):
         assert not model.training
     assert model.training == training

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from detectron2.structures import Boxes, Instances
 
 from clq.prediction import predict_files, run
 from clq.prediction.drawing import draw_detections
-from clq.prediction.inputs import UnreadableError, probe
+from clq.runtime.detections import ImageDetections
+from clq.runtime.inputs import UnreadableError, probe
 from reference.prediction import write_checkpoint, write_image
 
 
@@ -61,9 +60,8 @@ def test_a_link_to_itself_is_refused(name: str, weights: Path, tmp_path: Path):
 
 
 def test_names_in_pictures_are_one_line_of_bounded_length():
-    found = Instances((40, 60))
-    found.pred_boxes = Boxes(torch.tensor([[5.0, 5.0, 30.0, 30.0]]))
-    found.scores, found.pred_classes = torch.tensor([0.9]), torch.tensor([0])
+    box = np.array([[5, 5, 30, 30]], np.float32)
+    found = ImageDetections((40, 60), box, np.array([0.9]), np.array([0]))
     image = np.zeros((40, 60, 3), np.uint8)
     for name, shown in (("x" * 10**5, "x" * 60 + "..."), ("a\n\x1bb", r"a\n\x1bb")):
         drawings = [draw_detections(image, found, [n], 0.3) for n in (name, shown)]

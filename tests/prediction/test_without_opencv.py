@@ -13,7 +13,7 @@ import sys
 sys.modules["cv2"] = None  # an import of it raises
 from pathlib import Path
 import clq.engine, clq.evaluation
-from clq.prediction.inputs import probe, read_frames
+from clq.runtime.inputs import probe, read_frames
 path = Path(sys.argv[1])
 (frame,) = read_frames(probe(path, path.parent))
 print(frame.shape)

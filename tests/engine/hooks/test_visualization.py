@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from detectron2.utils.visualizer import Visualizer
 
 from clq.engine import build_config
 from clq.engine.hooks.visualization import VisualizationHook
+from clq.runtime.detections import ImageDetections
 from clq.utils.detectron2_private import stored_images
 from reference.members import build
 from reference.spoiling import cut_short
@@ -60,10 +59,9 @@ def test_ground_truth_is_on_the_left_and_detections_on_the_right(
     """Except for the detection with a score below 0.3."""
     hook = hook_for(tiny_data, tmp_path, storage, period=1)
     hook._records[0]["annotations"][1]["iscrowd"] = 1
-    found = Instances((64, 96))
-    found.pred_boxes = Boxes(torch.tensor([[2.0, 3.0, 4.0, 5.0], [70.0, 40.0, 90.0, 60.0]]))
-    found.scores, found.pred_classes = torch.tensor([0.29, 0.31]), torch.tensor([0, 2])
-    monkeypatch.setattr(hook._predictor, "detect", lambda image: found)
+    boxes = np.array([[2, 3, 4, 5], [70, 40, 90, 60]], np.float32)
+    found = ImageDetections((64, 96), boxes, np.array([0.29, 0.31]), np.array([0, 2]))
+    monkeypatch.setattr(hook._predictor, "find", lambda images: [found])
     drawn: list[tuple[list, list[str]]] = []
 
     def overlay(visualizer: Visualizer, *, boxes: np.ndarray, labels: list[str], **_: Any) -> Any:

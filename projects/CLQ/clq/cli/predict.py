@@ -1,4 +1,4 @@
-"""Detect objects in images, videos and streams, from a checkpoint and nothing else.
+"""Detect objects in images, videos and streams, from a checkpoint or an exported file alone.
 
   clq predict --weights output/model_final.safetensors photos/ clip.mp4
 
@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 from ..engine import exit_on_user_error, print_output
 from ..prediction import ViewOptions, predict_files
+from ..runtime.options import add_view_options
 from ..utils.once_parser import OnceParser
 from ..utils.unprintable import escape_unprintable
 
@@ -29,7 +30,7 @@ from ..utils.unprintable import escape_unprintable
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = OnceParser(prog=prog, description=__doc__)
     _add_general(parser)
-    _add_views(parser)
+    add_view_options(parser)
     options = parser.parse_args(argv)
     with exit_on_user_error(hint="predictions.json was not written"):
         done = predict_files(
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             pictures=options.pictures,
             ids_from=options.ids_from,
             show=options.show,
-            views=ViewOptions(options.augment, options.tile, options.overlap, options.whole),
+            views=ViewOptions.from_arguments(options),
         )
         print_output("\n".join(map(escape_unprintable, done)))
 
@@ -51,7 +52,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
 def _add_general(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image, video, folder or stream")
     parser.add_argument(
-        "--weights", required=True, metavar="FILE", help="checkpoint, .safetensors or .pth"
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="checkpoint, .safetensors or .pth, or a file of clq export",
     )
     parser.add_argument(
         "--output", default="predictions", metavar="DIR", help="folder (default: predictions)"
@@ -84,29 +88,4 @@ def _add_general(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--show", action="store_true", help="show the pictures in a window; q or Esc ends the run"
-    )
-
-
-def _add_views(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--augment",
-        action=argparse.BooleanOptionalAction,
-        help="look at each image in several sizes and mirrored, as TEST.AUG of the checkpoint says",
-    )
-    parser.add_argument(
-        "--tile",
-        type=int,
-        metavar="N",
-        help="cut large images into overlapping tiles of N x N pixels; 0 does not",
-    )
-    parser.add_argument(
-        "--overlap",
-        type=float,
-        metavar="F",
-        help="share of its side that a tile has in common with the next (default: 0.2)",
-    )
-    parser.add_argument(
-        "--whole",
-        action=argparse.BooleanOptionalAction,
-        help="with --tile: look at the whole image too, for objects larger than a tile",
     )

@@ -12,6 +12,7 @@ from ..data.augmentations import AUGMENTATIONS
 from ..data.user_augmentation import is_user_function
 from ..modeling.candidates import CANDIDATE_RULES
 from ..modeling.family import BOX_CODINGS, CLASS_LOSSES, QUALITY_BRANCHES
+from ..runtime.tiles import check_overlap, check_tile
 from .defaults import get_clq_cfg
 from .unread import UNREAD_BY_MODEL, check_other_architectures, check_unread, flatten
 
@@ -71,7 +72,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "TEST.AUG.MAX_SIZE": (1, 65536),
     "TEST.AUG.MIN_SIZES": (0, 65536),
     "TEST.DETECTIONS_PER_IMAGE": (1, 10_000_000),
-    "TEST.TILE_OVERLAP": (0, 0.9),
 }
 
 
@@ -186,11 +186,8 @@ def _check_ranges(cfg: CfgNode) -> None:
             f"TEST.AUG.MIN_SIZES is {tuple(cfg.TEST.AUG.MIN_SIZES)!r}; it must be whole numbers of "
             "pixels."
         )
-    if type(cfg.TEST.TILE) is not int or cfg.TEST.TILE not in (0, *range(32, 1_000_000)):
-        raise ValueError(
-            f"TEST.TILE is {cfg.TEST.TILE!r}; it must be a whole number of pixels, at least 32, or "
-            "0 for no tiles."
-        )
+    check_tile(cfg.TEST.TILE)
+    check_overlap(cfg.TEST.TILE_OVERLAP)
     sizes = cfg.INPUT.MIN_SIZE_TRAIN
     if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(sizes) != 2:
         raise ValueError(

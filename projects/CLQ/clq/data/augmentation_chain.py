@@ -7,8 +7,8 @@ import torch
 from detectron2.config import CfgNode
 
 from ..modeling.crowd import CROWD_CLASS
+from ..runtime.images import READ_ERRORS
 from .augmentations import AUGMENTATIONS, Context, LabelledImage
-from .images import READ_ERRORS
 from .records import Record
 from .user_augmentation import UserAugmentation, is_user_function
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ..runtime.images import READ_ERRORS, read_image, reason_of
 from .augmentation_chain import UnreadablePartner
-from .images import READ_ERRORS, read_image, reason_of
 from .records import Record
 from .user_augmentation import AugmentationError
 

@@ -12,9 +12,9 @@ from detectron2.structures import BoxMode
 from torchvision import tv_tensors
 
 from ..modeling.crowd import CROWD_CLASS
+from ..runtime.images import read_image
 from .augmentation_chain import AugmentationChain
 from .augmentations import LabelledImage, as_boxes
-from .images import read_image
 from .transforms import with_fast_resizing
 
 
@@ -41,7 +41,7 @@ class CLQMapper(DatasetMapper):
             is_train: map for training.
             augmentations: in order; Detectron2's ``ResizeShortestEdge`` is replaced by a faster
                 one.
-            bit_depth: of :func:`clq.data.images.read_image`.
+            bit_depth: of :func:`clq.runtime.images.read_image`.
             keep_crowds: keep boxes that are marked ``iscrowd`` in the ground truth.
             chain: further augmentations, which run before those.
             options: of Detectron2's mapper.

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_datas
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from .images import upright_size
+from ..runtime.images import upright_size
 
 Record = dict[str, Any]  # of one image, in Detectron2's format
 

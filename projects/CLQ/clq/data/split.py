@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .images import READ_ERRORS, turn_upright
+from ..runtime.images import READ_ERRORS, turn_upright
 
 _THUMBNAIL = 16  # pixels in width and height
 _MIN_CORRELATION = 0.98  # of the thumbnails of near-identical images

@@ -24,7 +24,7 @@ from ..data.coco.findings import (
     quote_unprintable,
 )
 from ..data.coco.table import CocoTable
-from ..data.images import NO_FILE, READ_ERRORS, check_depth, read_image, reason_of, upright_size
+from ..runtime.images import NO_FILE, READ_ERRORS, check_depth, read_image, reason_of, upright_size
 
 _MANY_FILES = 100  # in one folder, which is then listed instead of checking each file
 _NARROW = 16  # grey levels of 256

@@ -17,12 +17,12 @@ from tabulate import tabulate
 
 from ..checkpoint.output_dir import remove_checkpoints
 from ..data.demo_trees import TREE_SPLITS
-from ..data.images import read_image
 from ..engine.run_config.options import RunOptions
 from ..engine.run_config.setup import build_config, setup
 from ..engine.trainer import CLQTrainer
 from ..evaluation import METRIC_NAMES, box_results_by_dataset, write_results
 from ..evaluation.coco_evaluation import detections_file, run_coco_eval
+from ..runtime.images import read_image
 from ..utils.hardware import cpu_name, cpu_seconds
 from .figures import MATCH_IOU, Sample, draw_samples, draw_training_curves
 

@@ -1,7 +1,7 @@
 """Prediction on images and videos from a checkpoint alone."""
 
-from .inputs import UnreadableError
-from .options import ViewOptions
+from ..runtime.inputs import UnreadableError
+from ..runtime.options import ViewOptions
 from .predictor import Predictor
 from .run import predict_files
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from ..data.coco.findings import describe_errors
 from ..data.coco.validate import load_and_validate
 from ..data.formats.source import is_json, resolve_data
-from .inputs import Source
+from ..runtime.inputs import Source
 
 
 class DataIds:

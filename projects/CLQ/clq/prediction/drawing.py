@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 
+from ..runtime.detections import ImageDetections
 from ..utils.unprintable import escape_unprintable
 
 if TYPE_CHECKING:
@@ -24,26 +25,26 @@ _MAX_NAME_LENGTH = 60  # characters
 
 
 def draw_detections(
-    image: np.ndarray, found: Instances, class_names: Sequence[str], score_threshold: float
+    image: np.ndarray, found: ImageDetections, class_names: Sequence[str], score_threshold: float
 ) -> np.ndarray:
     """Draw detections, in one colour per class.
 
     Args:
         image: (H, W, 3) uint8 BGR.
-        found: ``pred_boxes`` in pixels of the image, ``scores`` and ``pred_classes``, on CPU.
+        found: in pixels of the image.
         class_names: by class index.
         score_threshold: lowest score to draw.
 
     Returns:
         (S*H, S*W, 3) uint8 RGB; S is an integer, 1 for all but small images.
     """
-    found = found[found.scores >= score_threshold]
-    classes = found.pred_classes.tolist()
+    found = found.select(found.scores >= score_threshold)
+    classes = found.classes.tolist()
     labels = [
         f"{_name_of(class_names[k])} {score:.2f}"
         for k, score in zip(classes, found.scores.tolist())
     ]
-    return _draw(image, found.pred_boxes, classes, labels)
+    return _draw(image, found.boxes, classes, labels)
 
 
 def draw_ground_truth(
@@ -57,7 +58,8 @@ def draw_ground_truth(
         class_names: by class index.
     """
     classes = objects.gt_classes.tolist()
-    return _draw(image, objects.gt_boxes, classes, [_name_of(class_names[k]) for k in classes])
+    boxes = objects.gt_boxes.tensor.numpy()
+    return _draw(image, boxes, classes, [_name_of(class_names[k]) for k in classes])
 
 
 def _name_of(name: str) -> str:
@@ -67,9 +69,9 @@ def _name_of(name: str) -> str:
 
 
 def _draw(
-    image: np.ndarray, boxes: Boxes, classes: Sequence[int], labels: Sequence[str]
+    image: np.ndarray, boxes: np.ndarray, classes: Sequence[int], labels: Sequence[str]
 ) -> np.ndarray:
-    """Draw P boxes on the enlarged image."""
+    """Draw boxes xyxy, (P, 4), on the enlarged image."""
     import cv2
     from detectron2.utils.visualizer import Visualizer
 
@@ -77,7 +79,7 @@ def _draw(
     enlarged = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     visualizer = Visualizer(np.ascontiguousarray(enlarged[:, :, ::-1]))
     output = visualizer.overlay_instances(
-        boxes=boxes.tensor.numpy() * scale,  # (P, 4)
+        boxes=boxes * scale,
         # Matplotlib would typeset text between dollars as a formula.
         labels=[label.replace("$", r"\$") for label in labels],
         assigned_colors=[_color_of(k) for k in classes],

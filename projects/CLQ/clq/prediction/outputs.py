@@ -1,20 +1,17 @@
-"""Prediction outputs: drawings as images and videos, and a COCO json.
+"""Drawings of a prediction, as images and videos.
 
-Letters: H, W height and width of a drawing in pixels, K classes, P detections of an image.
+Letters: H, W height and width of a drawing in pixels.
 """
 
 import contextlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
-from detectron2.structures import BoxMode, Instances
 from PIL import Image
 
+from ..runtime.inputs import IMAGE_SUFFIXES, Source
 from ..utils.atomic_write import explain_write_errors, open_atomically
-from .inputs import IMAGE_SUFFIXES, Source
 
 Write = Callable[[np.ndarray], None]
 
@@ -77,99 +74,3 @@ def _video_writer(path: Path, frame_rate: float) -> Iterator[Write]:
     finally:
         video.release()
         scratch.unlink(missing_ok=True)
-
-
-class CocoFile:
-    """Collects detections and writes them as COCO json.
-
-    Unless ids are given, categories and images count from 1. Until written, a detection takes 24
-    bytes.
-    """
-
-    def __init__(
-        self,
-        class_names: Sequence[str],
-        info: dict[str, Any],
-        *,
-        category_ids: Sequence[int] | None = None,
-        image_ids: Mapping[str, int] | None = None,
-    ) -> None:
-        """
-        Args:
-            class_names: by class index.
-            info: written as the json's ``info``.
-            category_ids: by class index.
-            image_ids: by file name.
-        """
-        self._category_ids = category_ids or range(1, len(class_names) + 1)
-        self._image_ids = image_ids or {}
-        self._class_names = class_names
-        self._info = info
-        self._images: list[dict[str, Any]] = []
-        self._rows: list[np.ndarray] = []  # x, y, width, height, score, class index; (P, 6) each
-        self.num_detections = 0
-
-    def add(self, file_name: str, found: Instances, frame: int | None = None) -> None:
-        """Add an image or a frame of a video.
-
-        Args:
-            file_name: of the image or the video.
-            found: ``pred_boxes``, ``scores`` and ``pred_classes``, on CPU.
-            frame: index of the frame in its video.
-        """
-        height, width = found.image_size
-        id_ = self._image_ids.get(file_name, len(self._images) + 1)
-        image = {"id": id_, "file_name": file_name}
-        number = {} if frame is None else {"frame": frame}
-        self._images.append({**image, **number, "width": width, "height": height})
-        boxes = BoxMode.convert(found.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
-        columns = (boxes, found.scores[:, None], found.pred_classes[:, None])
-        self._rows.append(np.concatenate([np.asarray(c, np.float32) for c in columns], axis=1))
-        self.num_detections += len(found)
-
-    def write(self, path: Path) -> None:
-        """Write the json atomically, one annotation at a time.
-
-        Raises:
-            OSError: naming the path.
-        """
-        categories = [
-            {"id": id_, "name": name}
-            for id_, name in zip(self._category_ids, self._class_names, strict=True)
-        ]
-        head = json.dumps({"info": self._info, "categories": categories, "images": self._images})
-        with explain_write_errors(path), open_atomically(path) as file:
-            file.write(f'{head[:-1]}, "annotations": '.encode())
-            self._write_list(file, lambda annotation: annotation)
-            file.write(b"}\n")
-
-    def write_results(self, path: Path) -> None:
-        """Write the list of detections alone, which pycocotools' ``loadRes`` reads, atomically.
-
-        Raises:
-            OSError: naming the path.
-        """
-        keys = ("image_id", "category_id", "bbox", "score")
-        with explain_write_errors(path), open_atomically(path) as file:
-            self._write_list(file, lambda annotation: {key: annotation[key] for key in keys})
-
-    def _write_list(self, file: IO[bytes], select: Callable[[dict[str, Any]], Any]) -> None:
-        file.write(b"[")
-        for i, annotation in enumerate(self._annotations()):
-            file.write(f"{',' if i else ''}\n{json.dumps(select(annotation))}".encode())
-        file.write(b"\n]")
-
-    def _annotations(self) -> Iterator[dict[str, Any]]:
-        id_ = 0
-        for image, rows in zip(self._images, self._rows):
-            for *box, score, k in rows.tolist():
-                id_ += 1
-                yield {
-                    "id": id_,
-                    "image_id": image["id"],
-                    "category_id": self._category_ids[int(k)],
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                    "score": score,
-                }

@@ -10,22 +10,25 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from ..data.images import allow_any_size
-from ..utils.hardware import is_out_of_memory
-from .data_ids import DataIds
-from .drawing import draw_detections
-from .inputs import (
+from ..runtime.coco_file import CocoFile
+from ..runtime.images import allow_any_size
+from ..runtime.inputs import (
     Source,
     UnreadableError,
     check_depth,
     common_folder,
     find_files,
+    notes_on_pages,
     probe,
     read_frames,
 )
-from .options import ViewOptions
-from .outputs import CocoFile, drawing_name, drawing_writer
-from .predictor import Predictor, usable_device
+from ..runtime.options import ViewOptions
+from ..runtime.predictor import ImagePredictor
+from ..utils.hardware import is_out_of_memory
+from .data_ids import DataIds
+from .drawing import draw_detections
+from .open_predictor import open_predictor
+from .outputs import drawing_name, drawing_writer
 from .run_control import RunControl
 from .streams import probe_stream, put_live_last, split_inputs
 
@@ -56,7 +59,7 @@ def predict_files(
     in ``output``. A stream without an end is read last, until Ctrl-C.
 
     Args:
-        weights: a checkpoint with its configuration inside.
+        weights: as of :func:`open_predictor`.
         inputs: images, videos, folders, patterns of them, indices of cameras and addresses.
         output: folder for the json and the drawings.
         score_threshold: lowest score to draw; the json has all detections.
@@ -84,8 +87,8 @@ def predict_files(
     targets = _drawing_paths(sources, output) if pictures else {}
     image_ids = ids.of_images(sources) if ids else {}
     _check_targets(targets.values(), weights, sources, output)
-    predictor = _load(weights, device, fast=fast, views=views)
-    sources = unreadable.leave_out(lambda s: check_depth(s, predictor.cfg.INPUT.BIT_DEPTH), sources)
+    predictor = open_predictor(weights, device, fast=fast).with_options(views)
+    sources = unreadable.leave_out(lambda s: check_depth(s, predictor.settings.bit_depth), sources)
     names, info = predictor.class_names, {"weights": str(weights), "image_root": str(root)}
     category_ids = ids.of_classes(names) if ids else None
     coco = CocoFile(names, info, category_ids=category_ids, image_ids=image_ids)
@@ -100,11 +103,6 @@ def _write(coco: CocoFile, output: Path, *, with_results: bool) -> None:
     coco.write(output / JSON_NAME)
     if with_results:
         coco.write_results(output / RESULTS_NAME)
-
-
-def _load(weights: str, device: str | None, *, fast: bool, views: ViewOptions) -> Predictor:
-    usable = usable_device("cpu" if fast and device is None else device)
-    return Predictor.from_checkpoint(weights, usable, fast=fast).with_options(views)
 
 
 @dataclass
@@ -200,7 +198,7 @@ def _make_folder(output: Path) -> None:
 
 
 def _predict_all(
-    predictor: Predictor,
+    predictor: ImagePredictor,
     sources: Sequence[Source],
     targets: dict[Source, Path],
     coco: CocoFile,
@@ -234,7 +232,7 @@ def _predict_all(
 
 
 def _predict(
-    predictor: Predictor,
+    predictor: ImagePredictor,
     source: Source,
     target: Path | None,
     coco: CocoFile,
@@ -244,11 +242,11 @@ def _predict(
 ) -> int:
     """Predict on an image or on each frame of a video; returns their number."""
     count = 0
-    bit_depth = predictor.cfg.INPUT.BIT_DEPTH
+    bit_depth = predictor.settings.bit_depth
     writer = drawing_writer(source, target) if target else contextlib.nullcontext()
     with writer as write, control.end_on_interrupt(source):
         for count, image in enumerate(read_frames(source, bit_depth), start=1):
-            found = predictor.detect(image)
+            (found,) = predictor.find([image])
             if write or control.shows:
                 drawing = draw_detections(image, found, predictor.class_names, score_threshold)
             if write:
@@ -287,11 +285,7 @@ def _report(
 ) -> list[str]:
     """Describe skipped inputs, images of several pages, truncated videos, and at last the whole."""
     lines = [f"skipped: {sentence}" for sentence in unreadable.sentences]
-    lines += [
-        f"note: {source.path} has several pages or frames; the first was used"
-        for source in counts
-        if source.has_more
-    ]
+    lines += notes_on_pages(counts)
     videos = {source: count for source, count in counts.items() if source.is_video}
     lines += [
         f"note: {source.path} gave {count} frames, but its header tells of {source.num_frames}"

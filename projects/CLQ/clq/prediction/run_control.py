@@ -10,7 +10,7 @@ from types import FrameType
 
 import numpy as np
 
-from .inputs import Source
+from ..runtime.inputs import Source
 
 _TITLE = "clq predict"
 _KEYS = {ord("q"), 27}  # and Esc

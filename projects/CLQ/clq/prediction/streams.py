@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .inputs import IMAGE_SUFFIXES, Source, UnreadableError, open_capture
+from ..runtime.inputs import IMAGE_SUFFIXES, Source, UnreadableError, open_capture
 
 _SCHEMES = ("http", "https", "rtsp", "rtsps")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)

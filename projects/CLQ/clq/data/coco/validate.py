@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ...runtime.images import NO_FILE
 from ..formats.read import fingerprint, read_annotations
 from ..formats.source import is_json
-from ..images import NO_FILE
 from .findings import Example, Finding, finding_on_file, make_findings, short_repr
 from .schema import (
     ANNOTATION_RULES,

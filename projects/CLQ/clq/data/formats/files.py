@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..images import IMAGE_SUFFIXES, READ_ERRORS, reason_of, upright_size
+from ...runtime.images import IMAGE_SUFFIXES, READ_ERRORS, reason_of, upright_size
 
 # Files beside labels that name the classes, one a line.
 CLASS_FILES = ("classes.txt", "labels.txt", "obj.names")

@@ -10,11 +10,11 @@ from detectron2.evaluation import inference_context
 from detectron2.structures import Instances
 from torch import nn
 
-from ...data.images import READ_ERRORS
 from ...data.mapped_dataset import Record
 from ...data.records import load_records
 from ...prediction.drawing import draw_detections, draw_ground_truth
 from ...prediction.predictor import Predictor
+from ...runtime.images import READ_ERRORS
 
 _NUM_IMAGES = 4
 _MIN_SCORE = 0.3
@@ -50,7 +50,7 @@ class VisualizationHook(HookBase):
                 except READ_ERRORS:
                     continue
                 truth = draw_ground_truth(image, _objects_of(record, image.shape[:2]), names)
-                found = draw_detections(image, self._predictor.detect(image), names, _MIN_SCORE)
+                found = draw_detections(image, self._predictor.find([image])[0], names, _MIN_SCORE)
                 figure = np.concatenate((truth, found), axis=1)  # (H, W, 3) uint8 RGB
                 name = Path(record["file_name"]).name
                 self.trainer.storage.put_image(f"predictions/{name}", figure.transpose(2, 0, 1))

@@ -13,11 +13,11 @@ from detectron2.utils.logger import setup_logger
 
 from ...config import check_config, check_training_config, check_unread_by_run, get_clq_cfg
 from ...data import register_json_datasets
-from ...data.images import allow_any_size
 from ...data.records import default_class_names
 from ...data.user_augmentation import import_user_functions
 from ...data_report import check_training_data
 from ...modeling.compile import check_backend
+from ...runtime.images import allow_any_size
 from ...utils.unprintable import escape_log_record
 from ..distributed.elastic_restart import is_elastic_restart, record_launch_id
 from ..hooks.wandb_writer import check_wandb

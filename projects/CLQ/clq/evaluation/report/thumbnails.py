@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...data.images import READ_ERRORS, read_image
+from ...runtime.images import READ_ERRORS, read_image
 
 TRUTH, FOUND, SUBJECT = "#00C2FF", "#FFD400", "#FF3DB5"
 _MARGIN = 1.5  # of a crop around its box, in sides of the box

@@ -9,8 +9,6 @@ import zlib
 from typing import Any, BinaryIO
 
 import numpy as np
-from detectron2.data import detection_utils
-from detectron2.utils.file_io import PathManager
 from PIL import ExifTags, Image
 
 DEPTH_UNKNOWN = (
@@ -78,7 +76,7 @@ def read_image(source: ImageSource, channels: str = "BGR", *, bit_depth: int = 8
         check_array(source, "RGB")
         return source[:, :, ::-1] if channels == "BGR" else source
     if isinstance(source, (str, os.PathLike)):
-        path = PathManager.get_local_path(os.fspath(source))
+        path = _local_path(os.fspath(source))
         if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would be waited for
             raise OSError(NO_FILE)
         with Image.open(path) as image:
@@ -89,6 +87,15 @@ def read_image(source: ImageSource, channels: str = "BGR", *, bit_depth: int = 8
             raise TypeError(f"an image must be a path, file object, PIL image or array, not {kind}")
         source = Image.open(source)
     return _to_array(source, channels, bit_depth)
+
+
+def _local_path(path: str) -> str:
+    """Path of a file, or of the local copy of an address that Detectron2 knows."""
+    if "://" not in path or os.path.exists(path):
+        return path
+    from detectron2.utils.file_io import PathManager
+
+    return PathManager.get_local_path(path)
 
 
 def allow_any_size() -> None:
@@ -163,11 +170,7 @@ def _to_array(image: Image.Image, channels: str, bit_depth: int) -> np.ndarray:
     """Convert an image to (H, W, 3) uint8."""
     check_depth(image, bit_depth)
     if not is_deep(image):
-        upright = turn_upright(image)
-        if upright.mode != "RGB" or channels not in ("RGB", "BGR"):
-            return detection_utils.convert_PIL_to_numpy(upright, channels)
-        pixels = np.asarray(upright)  # without the copy that Detectron2's conversion makes
-        return pixels[:, :, ::-1] if channels == "BGR" else pixels
+        return _pixels(turn_upright(image), channels)
     values = _decode_deep_colors(image) if _has_deep_colors(image) else np.asarray(image)
     orientation = _orientation_of(image)
     highest = 2**bit_depth - 1
@@ -179,7 +182,13 @@ def _to_array(image: Image.Image, channels: str, bit_depth: int) -> np.ndarray:
             f"0 to {highest}"
         )
     scaled = Image.fromarray(np.rint(values * (255.0 / highest)).astype(np.uint8))
-    return detection_utils.convert_PIL_to_numpy(_turn(scaled, orientation), channels)
+    return _pixels(_turn(scaled, orientation), channels)
+
+
+def _pixels(image: Image.Image, channels: str) -> np.ndarray:
+    """Pixels in three channels, without a copy where the image has them."""
+    pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return pixels[:, :, ::-1] if channels == "BGR" else pixels
 
 
 def _has_deep_colors(image: Image.Image) -> bool:
@@ -190,8 +199,10 @@ def _has_deep_colors(image: Image.Image) -> bool:
 
 def _decode_deep_colors(image: Image.Image) -> np.ndarray:
     """Decode a file of 16-bit colours as (H, W, 3) uint16 RGB, without alpha."""
-    import cv2
-
+    try:
+        import cv2
+    except ImportError:
+        raise ValueError("its colours of 16 bits need opencv-python-headless") from None
     file: Any = image.fp  # type: ignore[attr-defined]
     file.seek(0)
     content = np.frombuffer(file.read(), dtype=np.uint8)

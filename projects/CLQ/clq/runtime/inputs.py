@@ -9,7 +9,7 @@ Letters: H, W height and width of an image in pixels.
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.images import (
+from .images import (
     DEPTH_UNKNOWN,
     IMAGE_SUFFIXES,
     NO_FILE,
@@ -146,8 +146,12 @@ def open_capture(address: str | int) -> Any:
 
 
 def _probe_video(path: Path, name: str) -> Source:
-    import cv2
-
+    try:
+        import cv2
+    except ImportError:
+        raise UnreadableError(
+            f"{path} can't be read (it is no image, and videos need opencv-python-headless)"
+        ) from None
     capture = open_capture(str(path))
     try:
         if not capture.isOpened() or not capture.grab():  # some text files open as raw streams
@@ -158,6 +162,15 @@ def _probe_video(path: Path, name: str) -> Source:
         return replace(source, frame_rate=rate) if rate > 0 else source
     finally:
         capture.release()
+
+
+def notes_on_pages(sources: Iterable[Source]) -> list[str]:
+    """Tell which images have more pages or frames than the one that is read."""
+    return [
+        f"note: {source.path} has several pages or frames; the first was used"
+        for source in sources
+        if source.has_more
+    ]
 
 
 def check_depth(source: Source, bit_depth: int) -> Source:
@@ -176,7 +189,7 @@ def read_frames(source: Source, bit_depth: int = 8) -> Iterator[np.ndarray]:
 
     Args:
         source: of :func:`probe`.
-        bit_depth: of :func:`clq.data.images.read_image`.
+        bit_depth: of :func:`clq.runtime.images.read_image`.
 
     Yields:
         (H, W, 3) uint8 BGR, upright.

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from detectron2.data import detection_utils
 from PIL import Image
-from torch import nn
 
-from clq.config import get_clq_cfg
-from clq.data.images import READ_ERRORS, read_image, reason_of, upright_size
-from clq.prediction import Predictor
+from clq.runtime.images import READ_ERRORS, read_image, reason_of, upright_size
+from clq.runtime.predictor import ImagePredictor
+from reference.settings import SETTINGS
 
 
 def noise(form: str) -> bytes:
@@ -171,6 +170,11 @@ def test_a_reason_is_one_line():
     assert reason_of(EOFError()) == "EOFError"
 
 
+class _Blind(ImagePredictor):
+    def find_candidates(self, images: Any) -> Any:
+        raise NotImplementedError
+
+
 @pytest.mark.parametrize(
     "image",
     (
@@ -186,6 +190,6 @@ def test_a_reason_is_one_line():
     ids=("None", "grey", "alpha", "float", "uint16", "object", "empty", "list"),
 )
 def test_the_predictor_takes_no_other_arrays(image: Any):
-    predictor = Predictor(nn.Identity(), get_clq_cfg(), [])
+    predictor = _Blind(SETTINGS)
     with pytest.raises(ValueError, match=r"^an image array must be .* uint8 in BGR order, not "):
-        predictor.detect(image)
+        predictor.find([image])

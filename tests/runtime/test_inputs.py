@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clq.data.images import read_image
-from clq.prediction.inputs import (
+from clq.runtime.images import read_image
+from clq.runtime.inputs import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     Source,

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from clq.prediction.tiles import WHOLE, TiledDetections, Tiling, merge_tiles
+from clq.runtime.tiles import WHOLE, TiledDetections, Tiling, merge_tiles
 
 
 def seen_in_tiles(
@@ -192,7 +192,7 @@ def test_many_detections_take_chunks(monkeypatch: pytest.MonkeyPatch):
     boxes, classes, scores = scattered_objects(np.random.default_rng(0), tiles, size)
     found = seen_in_tiles(boxes, classes, scores, tiles)
     expected = merge_tiles(found, tiles, size, 0.6)
-    monkeypatch.setattr("clq.prediction.tiles._MAX_PAIRS", 7)
+    monkeypatch.setattr("clq.runtime.tiles._MAX_PAIRS", 7)
     np.testing.assert_array_equal(merge_tiles(found, tiles, size, 0.6).boxes, expected.boxes)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .detections import ImageDetections
+
 WHOLE = -1  # in place of a tile's index: seen in the whole image
 
 # How near to a border of its tile a box counts as cut: a share of the tile's side, and in pixels.
@@ -18,6 +20,27 @@ _OPPOSITE = [2, 3, 0, 1]  # sides are left, top, right, bottom, as in a box
 _MAX_PAIRS = 2_000_000  # that are compared at once
 
 
+def check_tile(size: object) -> None:
+    """
+    Raises:
+        ValueError: tiles can't have that side in pixels.
+    """
+    if type(size) is not int or not (size == 0 or 32 <= size < 1_000_000):
+        raise ValueError(
+            f"TEST.TILE is {size!r}; it must be a whole number of pixels, at least 32, or 0 for "
+            "no tiles."
+        )
+
+
+def check_overlap(overlap: object) -> None:
+    """
+    Raises:
+        ValueError: tiles can't overlap by that share of their side.
+    """
+    if not isinstance(overlap, (int, float)) or not 0 <= overlap <= 0.9:
+        raise ValueError(f"TEST.TILE_OVERLAP is {overlap!r:.80}; it must lie in [0, 0.9].")
+
+
 @dataclass(frozen=True)
 class Tiling:
     """How to cut an image.
@@ -25,12 +48,10 @@ class Tiling:
     Attributes:
         size: side of a tile in pixels, at least 1.
         overlap: share of its side that a tile has in common with the next, from 0 to below 1.
-        with_whole: detect in the whole image at once too, for objects larger than a tile.
     """
 
     size: int
     overlap: float = 0.2
-    with_whole: bool = False
 
     def tiles(self, height: int, width: int) -> np.ndarray:
         """Cut an image into tiles of equal size, row by row.
@@ -71,6 +92,18 @@ class TiledDetections:
     scores: np.ndarray
     classes: np.ndarray
     tile_of: np.ndarray
+
+    @classmethod
+    def of(cls, found: ImageDetections, tile: int, corner: np.ndarray) -> "TiledDetections":
+        """Move the detections of a tile to its place in the image.
+
+        Args:
+            found: in pixels of the tile.
+            tile: its index, or :data:`WHOLE`.
+            corner: x and y of the tile in the image.
+        """
+        boxes = found.boxes + np.tile(corner, 2).astype(np.float32)
+        return cls(boxes, found.scores, found.classes, np.full(len(found), tile))
 
     @classmethod
     def cat(cls, parts: Sequence["TiledDetections"]) -> "TiledDetections":

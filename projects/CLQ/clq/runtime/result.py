@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from .drawing import draw_detections
+from .coco_file import xywh
+from .detections import ImageDetections
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,18 @@ class Result:
         return len(self.scores)
 
     def plot(self) -> Image.Image:
-        """Draw boxes with class name and score; a small image is enlarged."""
-        return Image.fromarray(
-            draw_detections(self.image[:, :, ::-1], self._instances(), self.class_names, 0.0)
-        )
+        """Draw boxes with class name and score; a small image is enlarged.
+
+        Raises:
+            ImportError: Detectron2 is not installed.
+        """
+        try:
+            from ..prediction.drawing import draw_detections
+        except ImportError as error:
+            raise ImportError(f"plot needs Detectron2 ({error}); boxes need not") from error
+        found = ImageDetections(self.image.shape[:2], self.boxes, self.scores, self.labels)
+        bgr = self.image[:, :, ::-1]
+        return Image.fromarray(draw_detections(bgr, found, self.class_names, 0.0))
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
         """Convert to COCO results: boxes as x, y, width, height; category ids count from 1.
@@ -53,12 +60,10 @@ class Result:
         Args:
             image_id: of this image.
         """
-        sizes = self.boxes[:, 2:] - self.boxes[:, :2]
-        xywh = np.concatenate((self.boxes[:, :2], sizes), axis=1)
         return [
             {"image_id": image_id, "category_id": label + 1, "bbox": box, "score": score}
             for box, score, label in zip(
-                xywh.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
+                xywh(self.boxes).tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
             )
         ]
 
@@ -79,13 +84,4 @@ class Result:
             confidence=self.scores,
             class_id=self.labels,
             data={"class_name": np.array(self.names, dtype=str)},
-        )
-
-    def _instances(self) -> Instances:
-        height, width = self.image.shape[:2]
-        return Instances(
-            (height, width),
-            pred_boxes=Boxes(torch.from_numpy(self.boxes)),
-            scores=torch.from_numpy(self.scores),
-            pred_classes=torch.from_numpy(self.labels),
         )
