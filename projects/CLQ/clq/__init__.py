@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import Detector, evaluate, load, train
     from .config import add_clq_config, get_clq_cfg
+    from .exporting.run import export
 
 __version__ = "0.1.0"
-__all__ = ["Detector", "add_clq_config", "evaluate", "get_clq_cfg", "load", "train"]
+__all__ = ["Detector", "add_clq_config", "evaluate", "export", "get_clq_cfg", "load", "train"]
 
 NO_DETECTRON2 = (
     "clq needs Detectron2, which is not installed: run `make setup` in a clone of CLQ, or "
@@ -21,6 +22,7 @@ NO_DETECTRON2 = (
 _HOME = {
     **dict.fromkeys(("Detector", "evaluate", "load", "train"), ".api"),
     **dict.fromkeys(("add_clq_config", "get_clq_cfg"), ".config"),
+    "export": ".exporting.run",
 }
 # Importing these registers with Detectron2 what a config may name.
 _REGISTERING = (".checkpoint", ".data", ".modeling")

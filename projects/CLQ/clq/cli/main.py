@@ -16,6 +16,8 @@ COMMANDS = {
     "split": "split a data set into training and evaluation data",
     "report": "show what a detector gets wrong, on one page",
     "convert": "turn trained weights into a checkpoint that alone is enough for inference",
+    "export": "write a checkpoint as a file for ONNX Runtime, OpenVINO or PyTorch without CLQ",
+    "benchmark": "compare the time, size and AP of checkpoints and exported files",
     "demo": "train on photographs of trees in a few minutes",
 }
 _MODULES = {"eval": "train", "convert-data": "convert_data"}  # those of another name
