@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ..runtime.exported import is_exported
 from .plain_pickle import (
     ARRAY_GLOBALS,
     ArrayUnpickler,
@@ -96,6 +97,11 @@ def read_file(path: str | Path, *, trusted: bool = False) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(no_weights(path))
+    if is_exported(path):
+        raise ValueError(
+            f"{path} is an exported file, which detects and is evaluated but not trained or "
+            "changed; name the checkpoint that it was exported from."
+        )
     try:
         content = _read(path, trusted=trusted)
     except UnsafePickleError as error:

@@ -17,7 +17,7 @@ class WeightsFile:
 
     ``detector`` has all tensors of a model under our names, ``backbone`` those of a classifier
     under the names it came with, and ``zoo`` those of Detectron2's or Caffe2's model zoo, which
-    Detectron2 renames.
+    Detectron2 renames. Of an exported detector there are no tensors.
     """
 
     kind: Literal["detector", "backbone", "zoo"]
@@ -32,7 +32,9 @@ class WeightsFile:
 
     @property
     def num_classes(self) -> int | None:
-        """Class count of a detector; None where no convolution tells it."""
+        """Class count of a detector; None where neither tensors nor an exported file tell it."""
+        if not self.tensors:
+            return len(self.class_names or ()) or None
         weight = self.tensors.get("head.cls_score.weight")
         return len(weight) if weight is not None and weight.dim() else None
 

@@ -2,9 +2,14 @@
 
 from collections import OrderedDict
 
+from detectron2.config import CfgNode
+from torch import nn
+
 from ..checkpoint import CompleteCheckpointer, check_finite
 from ..modeling import fast_inference_model
+from ..runtime.exported import is_exported
 from .final_report import write_final_report
+from .full_images import open_exported
 from .run_config.folder_lock import unlock_folders
 from .run_config.options import RunOptions
 from .run_config.setup import setup
@@ -33,13 +38,18 @@ def run_in_process(options: RunOptions) -> OrderedDict:
             trainer.resume_or_load(resume=options.resume)
             trainer.train()
             return trainer.last_results
-        model = CLQTrainer.build_model(cfg).eval()
-        CompleteCheckpointer(model, trusted=cfg.MODEL.TRUST_WEIGHTS).load(cfg.MODEL.WEIGHTS)
-        check_finite(model, cfg.MODEL.WEIGHTS)
-        if cfg.MODEL.FAST_INFERENCE:
-            model = fast_inference_model(model)
-        results = CLQTrainer.test(cfg, model)
+        results = CLQTrainer.test(cfg, _evaluated_model(cfg))
         write_final_report(cfg, cfg.MODEL.WEIGHTS, trained=False)
         return results
     finally:
         unlock_folders()
+
+
+def _evaluated_model(cfg: CfgNode) -> nn.Module:
+    """Load what ``MODEL.WEIGHTS`` holds, for an evaluation alone."""
+    if is_exported(cfg.MODEL.WEIGHTS):
+        return open_exported(cfg)
+    model = CLQTrainer.build_model(cfg).eval()
+    CompleteCheckpointer(model, trusted=cfg.MODEL.TRUST_WEIGHTS).load(cfg.MODEL.WEIGHTS)
+    check_finite(model, cfg.MODEL.WEIGHTS)
+    return fast_inference_model(model) if cfg.MODEL.FAST_INFERENCE else model

@@ -32,6 +32,7 @@ from ..data import TestLoader, TrainLoader
 from ..evaluation import CocoBoxEvaluator, box_results_by_dataset, write_results
 from ..evaluation.coco_evaluation import detections_file
 from ..modeling.compile import compile_network
+from ..prediction.predictor import Predictor
 from ..utils.detectron2_private import data_iterator
 from .final_report import write_final_report
 from .full_images import FullImageDetector, needs_full_images
@@ -291,8 +292,8 @@ class CLQTrainer(DefaultTrainer):
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> OrderedDict:
         """Evaluate, and write ``OUTPUT_DIR/results.json``."""
-        if needs_full_images(cfg):
-            model = FullImageDetector(model, cfg)
+        if needs_full_images(cfg) and not isinstance(model, FullImageDetector):
+            model = FullImageDetector(Predictor(model, cfg, []))
         results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and cfg.DATASETS.TEST:
             by_dataset = box_results_by_dataset(results, cfg.DATASETS.TEST)

@@ -14,6 +14,8 @@ from ...checkpoint.pixel_settings import PIXEL_KEYS, pixel_settings_of
 from ...checkpoint.read_file import no_weights, normalize_path
 from ...config import flatten
 from ...data.user_augmentation import is_user_function
+from ...runtime.exported import is_exported
+from .exported_config import read_exported
 from .options import RunOptions
 
 
@@ -34,6 +36,8 @@ def read_configured_weights(cfg: CfgNode, options: RunOptions) -> WeightsFile | 
     if not weights or pixel_settings_of(weights):
         return None
     plain = normalize_path(os.path.expanduser(weights))
+    if is_exported(plain) and options.eval_only:
+        return read_exported(plain, options)
     path = plain if options.config_file else PathManager.get_local_path(plain)
     if not os.path.isfile(path):  # check_source tells of it, if the file is needed
         return None
