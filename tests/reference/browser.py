@@ -12,6 +12,7 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FAULTS = ("overlaps", "beyond", "cut_off", "unloaded", "distorted", "without_alt")
 WIDTHS = (1280, 400)
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 # Blocks of text and images are to lie apart; what scrolls inside its own box is left out.
 _SCRIPT = """
@@ -90,8 +91,7 @@ def measure_layout(page: Path, width: int) -> dict[str, Any]:
         Path(folder, "page.html").write_text(text.replace("</body>", f"{_SCRIPT}</body>"))
         frame = Path(folder, "frame.html")
         frame.write_text(_FRAME.format(width=width))
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        flags += [f"--user-data-dir={folder}/profile", "--window-size=1400,1000"]
+        flags = [*FLAGS, f"--user-data-dir={folder}/profile", "--window-size=1400,1000"]
         flags += ["--enable-logging=stderr", "--hide-scrollbars"]
         flags += ["--virtual-time-budget=10000", "--dump-dom"]
         done = subprocess.run(
