@@ -5,7 +5,9 @@ import hashlib
 import os
 import re
 import sys
+import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -134,6 +136,17 @@ def in_tolerances(result):
     """Boxes in 0.05 pixels, scores in 1e-4, and classes so that different ones are far apart."""
     columns = (result.boxes / 0.05, result.scores[:, None] / 1e-4, 10.0 * result.labels[:, None])
     return torch.from_numpy(np.concatenate(columns, axis=1).astype(np.float64))
+
+
+@pytest.mark.parametrize("name", ANY_SIZE)
+def test_a_file_does_not_tell_where_clq_lies(name, exports):
+    path = exports(name)[1].path
+    contents = [path.read_bytes()]
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            contents = [archive.read(member) for member in archive.namelist()]
+    folder = str(Path(clq.__file__).parent).encode()
+    assert not any(folder in content for content in contents)
 
 
 def test_an_onnx_file_is_of_opset_18(exports):

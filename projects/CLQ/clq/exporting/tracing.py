@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
 # Sides of the traced image in units of the divisor. They differ, and the coarsest level has more
@@ -43,8 +43,9 @@ def trace(
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". :")
         hint = "" if fixed_size else "; --size H W exports it for one size alone"
         raise ValueError(f"PyTorch can't export this network ({reason}){hint}.") from error
-    for node in program.graph.nodes:  # lines of this program, with its path on this machine
-        node.meta.pop("stack_trace", None)
+    for module in program.graph_module.modules():  # that of autocast is a module in it
+        for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # lines of this program, with its path here
     return program
 
 
