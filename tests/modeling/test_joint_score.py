@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clq.modeling import joint_scores
+from clq.modeling import joint_scores, log_joint_scores
 from clq.modeling.losses import quality_focal_loss
 
 ALPHAS = (0.15, 0.3, 0.5, 1.0)
@@ -83,3 +83,12 @@ def test_quality_focal_loss_of_saturated_scores_is_finite_and_pulls_the_right_wa
     for gradient in gradients:
         assert gradient.isfinite().all()
         assert (gradient[above] >= 0).all() and (gradient[~above] <= 0).all()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("has_quality", [True, False])
+def test_inference_ranks_by_the_half_that_the_loss_trains(alpha: float, has_quality: bool):
+    logits = torch.linspace(-30, 30, 61).view(-1, 1)
+    quality = logits.flip(0) if has_quality else None
+    expected, _ = joint_scores(logits, quality, alpha)
+    assert torch.equal(log_joint_scores(logits, quality, alpha), expected)

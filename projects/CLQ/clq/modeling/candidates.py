@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .joint_score import joint_scores
+from .joint_score import log_joint_scores
 from .nearest_anchors import row_of
 
 # Margin below the bound of a logit, relative to it and absolute; bf16 rounds by less.
@@ -57,7 +57,8 @@ def best_pairs(
     pairs = (pred_logits > _logit_lower_bound(score_thresh)).flatten().nonzero().squeeze(1)  # (Q,)
     rows, classes = pairs // num_classes, pairs % num_classes
     quality = None if pred_quality is None else pred_quality[rows]  # (Q, 1)
-    log_scores = joint_scores(pred_logits[rows, classes].unsqueeze(1), quality, alpha)[0].squeeze(1)
+    logits = pred_logits[rows, classes].unsqueeze(1)  # (Q, 1)
+    log_scores = log_joint_scores(logits, quality, alpha).squeeze(1)
     passes = log_scores.exp() > score_thresh
     order, ranks = _ranked(log_scores.masked_fill(~passes, -torch.inf), rows, sizes)
     is_chosen = passes[order] & (ranks < topk)
@@ -81,7 +82,7 @@ def best_anchors(
 
     Arguments are those of :func:`best_pairs`, with ``topk`` anchors of a level.
     """
-    log_scores, _ = joint_scores(pred_logits.amax(dim=1, keepdim=True), pred_quality, alpha)
+    log_scores = log_joint_scores(pred_logits.amax(dim=1, keepdim=True), pred_quality, alpha)
     log_scores = log_scores.nan_to_num(nan=-math.inf)  # what is not a number takes no place
     rows = torch.arange(len(pred_logits), device=pred_logits.device)
     order, ranks = _ranked(log_scores.squeeze(1), rows, sizes)

@@ -11,7 +11,7 @@ _SATURATED_QUALITY = 15.0
 
 
 def log_joint_scores(pred_logits: Tensor, pred_quality: Tensor | None, alpha: float) -> Tensor:
-    """Log p alone, of those arguments of :func:`joint_scores`, for ranking and inference."""
+    """Log p alone, with the arguments of :func:`joint_scores`, for ranking and inference."""
     c = pred_logits.to(torch.promote_types(pred_logits.dtype, torch.float32))
     if alpha == 0 or pred_quality is None:
         return F.logsigmoid(c)
