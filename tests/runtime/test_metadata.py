@@ -14,7 +14,8 @@ METADATA = Metadata(
     clq_version="0.1.0",
     weights_sha256="00ff",
     fixed_size=(320, 320),
-).with_parity({"box": 1e-4})
+    parity={"box": 1e-4},
+)
 
 
 def test_metadata_survives_a_file_and_names_of_others():

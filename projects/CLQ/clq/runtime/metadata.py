@@ -1,9 +1,9 @@
-"""What an exported file tells about its detector: all that a caller needs beside the graph."""
+"""Metadata of an exported file: all that a caller needs beside the graph."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 FORMAT = 1  # of the metadata; a reader refuses those that it does not know
@@ -60,7 +60,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Metadata:
-    """Of an exported file.
+    """All that an exported file tells about its detector.
 
     Attributes:
         settings: of the detector.
@@ -120,10 +120,6 @@ class Metadata:
         values: dict[str, Any] = {name: _as_tuple(json.loads(t)) for name, t in known.items()}
         settings = Settings(**{name: values[name] for name in of_settings})
         return cls(settings, **{name: values[name] for name in own - {"settings"}})
-
-    def with_parity(self, parity: Mapping[str, float]) -> "Metadata":
-        """Return a copy with the result of a proof."""
-        return replace(self, parity=parity)
 
 
 def _as_tuple(value: object) -> object:
