@@ -62,7 +62,7 @@ class Contender:
 
 @dataclass
 class Row:
-    """What was measured of a contender.
+    """Measurements of a contender.
 
     Attributes:
         milliseconds: of each prediction of a single image, from pixels to boxes.

@@ -21,7 +21,7 @@ _EXACT = ("alignment.offset.", "bbox_pred.", "cls_score.", "quality.predictor.")
 
 
 class Quantized(NamedTuple):
-    """What a quantization did.
+    """Result of a quantization.
 
     Attributes:
         convolutions: that are in int8.

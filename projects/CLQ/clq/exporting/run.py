@@ -31,7 +31,7 @@ from .tracing import check_any_size
 
 
 class Exported(NamedTuple):
-    """What an export gave.
+    """Result of an export.
 
     Attributes:
         path: of the file.

@@ -1,4 +1,4 @@
-"""What a configuration says of how a detector sees an image, and which of its boxes count."""
+"""Settings of a configuration: how a detector sees an image, and which of its boxes count."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a user sees of a prediction as it runs, and ends it by: a window, a key, Ctrl-C."""
+"""Control of a prediction as it runs: what a user sees of it, and ends it by."""
 
 import contextlib
 import os

@@ -12,7 +12,7 @@ from .tiles import check_overlap, check_tile
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """What the detector looks at; None leaves a choice to the checkpoint's configuration.
+    """Choice of what the detector looks at; None leaves a choice to the checkpoint's configuration.
 
     Attributes:
         augment: test-time augmentation, ``TEST.AUG.ENABLED``.

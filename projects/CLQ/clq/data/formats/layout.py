@@ -9,7 +9,7 @@ from .content import Annotations
 
 
 class Layout(NamedTuple):
-    """What the annotations of a split are read from.
+    """Files that the annotations of a split are read from.
 
     Attributes:
         image_root: absolute folder that the images' file names start from.

@@ -1,4 +1,4 @@
-"""Which image belongs to which Pascal VOC xml file.
+"""Image of each Pascal VOC xml file.
 
 Images and xml files are given as lists of paths by stem, which begins with the subfolder if there
 is one: ``cam1/a``.

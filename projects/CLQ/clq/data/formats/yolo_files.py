@@ -1,4 +1,4 @@
-"""Which label file belongs to which image of a YOLO data set."""
+"""Label file of each image of a YOLO data set."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
