@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clq.modeling import joint_scores, log_joint_scores
+from clq.modeling import joint_scores
+from clq.modeling.joint_score import log_joint_scores
 from clq.modeling.losses import quality_focal_loss
 
 ALPHAS = (0.15, 0.3, 0.5, 1.0)
