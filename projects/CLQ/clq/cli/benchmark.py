@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_data("--val", default=[], help="data to evaluate on, as clq eval takes it")
     options = parser.parse_args(argv)
     with exit_on_user_error(hint="nothing was written"):
-        print_output(escape_unprintable_lines(benchmark(options)))
+        lines = benchmark(options).splitlines()
+        print_output("\n".join(map(escape_unprintable, lines)))
 
 
 def benchmark(options: argparse.Namespace) -> str:
@@ -66,11 +67,6 @@ def benchmark(options: argparse.Namespace) -> str:
     for row in rows if options.val else []:
         row.ap = measure_ap(row.contender, options.val)
     return f"{table(rows)}\n\n{cpu_name().partition(',')[0]}, {_threads(options.threads)}"
-
-
-def escape_unprintable_lines(text: str) -> str:
-    """Escape each line of a text by itself."""
-    return "\n".join(map(escape_unprintable, text.split("\n")))
 
 
 def _threads(number: int | None) -> str:

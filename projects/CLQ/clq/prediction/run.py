@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from ..runtime.coco_file import CocoFile
+from ..runtime.coco_file import JSON_NAME, CocoFile
 from ..runtime.images import allow_any_size
 from ..runtime.inputs import (
     Source,
@@ -32,7 +32,6 @@ from .outputs import drawing_name, drawing_writer
 from .run_control import RunControl
 from .streams import probe_stream, put_live_last, split_inputs
 
-JSON_NAME = "predictions.json"
 RESULTS_NAME = "coco_instances_results.json"
 
 Item = TypeVar("Item")

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from ..utils.once_parser import OnceParser
 from ..utils.unprintable import escape_unprintable
-from .coco_file import CocoFile
+from .coco_file import JSON_NAME, CocoFile
 from .exported import ExportedPredictor
 from .images import allow_any_size
 from .inputs import (
@@ -28,7 +28,6 @@ from .inputs import (
 )
 from .options import ViewOptions, add_view_options
 
-JSON_NAME = "predictions.json"
 _MOST = 1024  # threads, or images of a batch
 
 Item = TypeVar("Item")
@@ -48,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (FloatingPointError, MemoryError, OSError, ValueError) as error:
         text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         sys.exit(f"error: {escape_unprintable(text)}.\n{JSON_NAME} was not written")
-    print("\n".join(map(escape_unprintable, done.split("\n"))))
+    print("\n".join(map(escape_unprintable, done)))
 
 
 def predict_images(
@@ -59,7 +58,7 @@ def predict_images(
     batch_size: int = 1,
     threads: int | None = None,
     views: ViewOptions = ViewOptions(),
-) -> str:
+) -> list[str]:
     """Detect in images and write ``predictions.json``, that of `clq predict`, to a folder.
 
     Args:
@@ -71,7 +70,7 @@ def predict_images(
         views: tiling and test-time augmentation.
 
     Returns:
-        A report, with notes in lines before.
+        A report, one sentence an entry.
 
     Raises:
         OSError: a file can't be read or written.
@@ -99,7 +98,7 @@ def predict_images(
     coco.write(output / JSON_NAME)
     count = f"{len(sources)} image" + "s" * (len(sources) != 1)
     done = f"{count}, {coco.num_detections} detections; boxes in {output / JSON_NAME}"
-    return "\n".join([*notes_on_pages(sources), done])
+    return [*notes_on_pages(sources), done]
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

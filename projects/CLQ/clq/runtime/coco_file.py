@@ -13,6 +13,8 @@ import numpy as np
 from ..utils.atomic_write import explain_write_errors, open_atomically
 from .detections import ImageDetections
 
+JSON_NAME = "predictions.json"  # in the folder of a prediction's output
+
 
 def xywh(boxes: np.ndarray) -> np.ndarray:
     """Convert boxes xyxy, (P, 4), to x, y, width and height."""
