@@ -8,16 +8,7 @@ from detectron2.utils.visualizer import VisImage
 
 from clq.prediction import drawing
 from clq.prediction.drawing import draw_detections, draw_ground_truth
-from clq.runtime.detections import ImageDetections
-
-
-def detections(boxes: list, scores: list, classes: list, size: tuple[int, int]) -> ImageDetections:
-    return ImageDetections(
-        size,
-        np.array(boxes, dtype=np.float32).reshape(-1, 4),
-        np.array(scores, dtype=np.float32),
-        np.array(classes, dtype=np.int64),
-    )
+from reference.prediction import detections
 
 
 def grey(height: int, width: int) -> np.ndarray:

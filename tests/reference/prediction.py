@@ -8,6 +8,7 @@ from PIL import Image
 
 from clq.checkpoint import write_detector
 from clq.config.serialize import dump_config
+from clq.runtime.detections import ImageDetections
 from reference.mmdet_style import random_detector, small_config
 
 CLASS_NAMES = ["arc", "bar", "cog", "dot", "elk"]
@@ -19,6 +20,16 @@ def write_checkpoint(path: Path, image_format: str = "BGR") -> Path:
     cfg = small_config({**SIZES, "INPUT.FORMAT": image_format})
     write_detector(path, random_detector(cfg).state_dict(), dump_config(cfg), CLASS_NAMES)
     return path
+
+
+def detections(boxes: list, scores: list, classes: list, size: tuple[int, int]) -> ImageDetections:
+    """Detections of lists, which may be empty."""
+    return ImageDetections(
+        size,
+        np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        np.array(scores, dtype=np.float32),
+        np.array(classes, dtype=np.int64),
+    )
 
 
 def pixels(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:

@@ -3,20 +3,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from clq.runtime.coco_file import CocoFile
-from clq.runtime.detections import ImageDetections
-
-
-def detections(boxes: list, scores: list, classes: list, size: tuple[int, int]) -> ImageDetections:
-    return ImageDetections(
-        size,
-        np.array(boxes, dtype=np.float32).reshape(-1, 4),
-        np.array(scores, dtype=np.float32),
-        np.array(classes, dtype=np.int64),
-    )
+from reference.prediction import detections
 
 
 def test_images_categories_and_boxes(tmp_path: Path):

@@ -6,6 +6,7 @@ The files hold graphs of a few operators: boxes (1, 2, 3, 4) times the batch's s
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -14,32 +15,12 @@ import pytest
 import torch
 from onnx import helper
 
-from clq.runtime.metadata import Metadata, Settings
+from clq.runtime.metadata import Metadata
 from clq.runtime.sessions import BIN_SHA256, EXTRA_FILE, RT_INFO, file_sha256, open_session
+from reference.settings import SETTINGS as TINY_SETTINGS
 from reference.tiny import ROOT
 
-SETTINGS = Settings(
-    class_names=("cat", 'dog "<&>"\n', "cow"),
-    channel_order="RGB",
-    bit_depth=8,
-    min_size=800,
-    max_size=1333,
-    size_divisor=32,
-    strides=(8, 16, 32, 64, 128),
-    score_threshold=0.05,
-    nms_threshold=0.6,
-    topk=1000,
-    candidate_rule="pairs",
-    max_detections=100,
-    augment=False,
-    augment_min_sizes=(800,),
-    augment_max_size=1333,
-    augment_flip=True,
-    augment_merge="nms",
-    tile=0,
-    tile_overlap=0.2,
-    tile_whole=False,
-)
+SETTINGS = replace(TINY_SETTINGS, class_names=("cat", 'dog "<&>"\n', "cow"))
 METADATA = Metadata(SETTINGS, (1.0, 2.0, 3.0), (1.0, 1.0, 1.0), 0.3, "A: 'é'\n", "0.1.0", "abc")
 SUFFIXES = (".onnx", ".xml", ".pt2")
 
