@@ -14,14 +14,15 @@ import train_net
 from clq.checkpoint import load_detector
 from clq.engine import TrainingStep, user_errors
 from clq.evaluation import METRIC_NAMES
+from reference.forks import ForkedProgram
 from reference.refusal import refusal
 from reference.tiny import (
     CLASS_NAMES,
+    ROOT,
     TinyData,
     command_line,
     options,
     parse,
-    run_script,
     start_training,
     write_pair,
 )
@@ -372,7 +373,8 @@ def test_debug_shows_the_traceback(tiny_data: TinyData, tmp_path: Path):
 def test_the_command_ends_in_one_sentence(
     flags: tuple[str, ...], keys: dict[str, Any], message: str, tiny_data: TinyData, tmp_path: Path
 ):
-    done = run_script("train_net.py", *command_line(tiny_data, tmp_path, *flags, keys=keys))
+    arguments = command_line(tiny_data, tmp_path, *flags, keys=keys)
+    done = ForkedProgram(ROOT / "train_net.py", *arguments).wait()
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert "spawn" not in done.stderr, "no process is started for it"

@@ -1,5 +1,7 @@
 """The command `clq`, as someone meets it."""
 
+import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 
 import clq
 from clq.cli.main import COMMANDS, main
+from reference.forks import ForkedProgram
 from reference.tiny import TinyData, command_line, process_environment
 
 
@@ -114,19 +117,15 @@ def test_a_reader_that_leaves_or_a_full_disk_gives_no_traceback(command: str, re
         "             'predict': ['--weights', 'w', 'x']}\n"
         f"module.main(arguments[{name!r}] + {flags!r})\n"
     )
-    out = open("/dev/full", "w") if reader == "is a full disk" else subprocess.PIPE
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=process_environment(),
-        stdout=out,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     if reader == "leaves early":
-        assert process.stdout is not None and "a line" in process.stdout.read(10)
-        process.stdout.close()
-        process.stdout = None
-    _, errors = process.communicate(timeout=120)
+        output, pipe = multiprocessing.Pipe(duplex=False)
+        process = ForkedProgram(code, stdout=pipe)
+        pipe.close()
+        assert b"a line" in os.read(output.fileno(), 10)
+        output.close()
+    else:
+        process = ForkedProgram(code, stdout=Path("/dev/full") if reader != "stays" else None)
+    done = process.wait()
     expected = {
         "leaves early": (141, ""),
         "is a full disk": (
@@ -135,4 +134,4 @@ def test_a_reader_that_leaves_or_a_full_disk_gives_no_traceback(command: str, re
         ),
         "stays": (0, ""),
     }
-    assert (process.returncode, errors) == expected[reader]
+    assert (done.returncode, done.stderr) == expected[reader]

@@ -1,10 +1,7 @@
 """The demo data. The photographs come through pip once and then from the cache."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from PIL import Image
 from clq.data import demo_trees
 from clq.data.demo_trees import TREE_SPLITS, prepare_trees, register_trees
 from clq.utils.wheel_download import fetch_from_wheel
+from reference.forks import ForkedProgram
 
 COUNTS = {"train": (36, 592), "test": (9, 285), "test_other_sites": (2, 98)}
 
@@ -108,6 +106,8 @@ def test_unknown_class_is_an_error(tmp_path: Path) -> None:
 def test_registration_touches_neither_network_nor_disk(tmp_path: Path) -> None:
     """In a fresh process, with a cache that does not exist and an index that cannot answer."""
     code = (
+        "import os, sys\n"
+        "os.environ.update(CLQ_CACHE=sys.argv[1], PIP_NO_INDEX='1')\n"
         "from detectron2.data import DatasetCatalog, MetadataCatalog\n"
         "from clq.data.demo_trees import TREE_SPLITS, register_trees\n"
         "register_trees(); register_trees()\n"
@@ -115,13 +115,8 @@ def test_registration_touches_neither_network_nor_disk(tmp_path: Path) -> None:
         "    assert split.dataset in DatasetCatalog.list()\n"
         "    assert MetadataCatalog.get(split.dataset).thing_classes == ['Tree']\n"
     )
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "CLQ_CACHE": str(tmp_path / "cache"),
-        "PIP_NO_INDEX": "1",
-    }
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    done = ForkedProgram(code, tmp_path / "cache").wait()
+    assert done.returncode == 0, done.stderr
     assert not (tmp_path / "cache").exists()
 
 

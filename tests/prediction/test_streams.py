@@ -4,8 +4,6 @@ import contextlib
 import http.server
 import json
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -18,8 +16,8 @@ import pytest
 from clq.prediction import predict_files
 from clq.prediction.streams import probe_stream, put_live_last, split_inputs
 from clq.runtime.inputs import Source, UnreadableError, read_frames
+from reference.forks import ForkedProgram
 from reference.prediction import pixels, read_video, write_checkpoint, write_image, write_video
-from reference.tiny import process_environment
 
 SECRET = "s3cret"
 
@@ -252,14 +250,7 @@ def test_no_password_is_shown_where_a_stream_breaks(weights: Path, tmp_path: Pat
     """In a process of its own: OpenCV and FFmpeg, too, write to its standard error."""
     code = "import sys; from clq.cli.predict import main; main(sys.argv[1:])"
     address = f"rtsp://user:{SECRET}@127.0.0.1:9/live"
-    done = subprocess.run(
-        [sys.executable, "-c", code, address, "--weights", str(weights)],
-        env=process_environment(),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = ForkedProgram(code, address, "--weights", weights, cwd=tmp_path).wait()
     assert done.returncode == 1 and done.stdout == "" and list(tmp_path.iterdir()) == []
     assert done.stderr == (
         "error: 127.0.0.1-live can't be read (nothing answers there, it asks for a password, or it "

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import check_data
-from reference.tiny import CONFIG, Pair, TinyData, run_script
+from reference.forks import ForkedProgram
+from reference.tiny import CONFIG, ROOT, Pair, TinyData
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_evaluation_data_may_be_at_fault(
 
 
 def test_json_is_all_that_is_printed(broken: Pair, tiny_data: TinyData):
-    done = run_script("tools/check_data.py", *map(str, broken), "--json")
+    done = ForkedProgram(ROOT / "tools" / "check_data.py", *broken, "--json").wait()
     assert done.returncode == 1, done.stderr
     content = json.loads(done.stdout)
     assert content["faults"] == 1 and len(content["data"]) == 1

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import predict
+from reference.forks import ForkedProgram
 from reference.prediction import write_checkpoint, write_image, write_video
-from reference.tiny import run_script
+from reference.tiny import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,8 @@ def photos(tmp_path: Path) -> Path:
 
 def test_from_a_checkpoint_and_a_folder_alone(weights: Path, photos: Path, tmp_path: Path):
     output = tmp_path / "out put"
-    done = run_script(
-        "tools/predict.py", "--weights", str(weights), str(photos), "--output", str(output)
-    )
+    arguments = ["--weights", weights, photos, "--output", output]
+    done = ForkedProgram(ROOT / "tools" / "predict.py", *arguments).wait()
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     count = len(json.loads((output / "predictions.json").read_text())["annotations"])

@@ -1,16 +1,15 @@
 """Two runs at once in one folder: the second is refused, with who holds it."""
 
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from clq.engine.run_config.folder_lock import LOCK, lock_folder, unlock_folders
-from reference.tiny import process_environment
+from reference.forks import ForkedProgram
 
 HOLD = """
 import sys, time
@@ -27,24 +26,23 @@ def unlocked() -> Iterator[None]:
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[subprocess.Popen]:
+def holder(tmp_path: Path) -> Iterator[BaseProcess]:
     """Another process that runs in the folder."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    process = subprocess.Popen(command, env=process_environment(), stdout=subprocess.PIPE)
-    assert process.stdout and process.stdout.readline() == b"locked\n"
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    output, pipe = multiprocessing.Pipe(duplex=False)
+    program = ForkedProgram(HOLD, tmp_path, stdout=pipe)
+    assert os.read(output.fileno(), 6) == b"locked"
+    yield program.process
+    program.process.kill()
+    program.wait()
 
 
-def test_another_process_is_refused_until_the_first_ends(holder: subprocess.Popen, tmp_path: Path):
+def test_another_process_is_refused_until_the_first_ends(holder: BaseProcess, tmp_path: Path):
     (tmp_path / "link").symlink_to(tmp_path)
     for folder in (tmp_path, tmp_path / "link"):
         with pytest.raises(ValueError, match=f"^process {holder.pid} on .* wait for its end"):
             lock_folder(folder)
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
+    holder.kill()
+    holder.join()
     assert (tmp_path / LOCK).exists(), "a stale file"
     lock_folder(tmp_path)
 
