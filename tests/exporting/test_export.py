@@ -64,14 +64,19 @@ def checkpoint(path, member, **keys):
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory):
-    """Function from a name in ``ANY_SIZE`` to its checkpoint and export, made at the first call."""
+    """Function from a name in ``ANY_SIZE``, for the first call of which it exports.
+
+    It gives the checkpoint, the export and the detector of that file: PyTorch takes seconds to open
+    one of its own.
+    """
     folder = tmp_path_factory.mktemp("export")
 
     @functools.cache
     def get(name):
         member, keys = ANY_SIZE[name]
         weights = checkpoint(folder / f"{name}.safetensors", member, **keys)
-        return weights, clq.export(weights, folder / name)
+        exported = clq.export(weights, folder / name)
+        return weights, exported, load(exported.path, threads=1)
 
     return get
 
@@ -87,18 +92,17 @@ def noise(*shape):
 
 @pytest.mark.parametrize("name", ANY_SIZE)
 def test_a_file_takes_batches_of_any_size(name, exports):
-    checkpoint, exported = exports(name)
+    checkpoint, _, detector = exports(name)
     model, _ = load_detector(checkpoint)
-    session = open_session(exported.path, threads=1)
-    agreement = prove(model, session, [noise(*shape) for shape in SHAPES])
+    agreement = prove(model, detector.predictor.session, [noise(*shape) for shape in SHAPES])
     assert agreement.images == 6 and agreement.rows > 100
 
 
 @pytest.mark.parametrize("name", ANY_SIZE)
 def test_a_file_tells_all_about_its_detector(name, exports):
-    checkpoint, exported = exports(name)
+    checkpoint, exported, detector = exports(name)
     _, cfg, names = load_configured(checkpoint, "cpu")
-    metadata = open_session(exported.path).metadata
+    metadata = detector.predictor.session.metadata
     assert metadata == exported.metadata
     assert metadata.settings == settings_of(
         cfg, names, size_divisor=32, strides=[8, 16, 32, 64, 128]
@@ -115,14 +119,13 @@ def test_a_file_tells_all_about_its_detector(name, exports):
 
 @pytest.mark.parametrize("name", ANY_SIZE)
 @pytest.mark.parametrize("batch_size", (1, 3))
-def test_a_file_finds_what_its_checkpoint_finds(name, batch_size, exports):
+def test_a_file_finds_what_its_checkpoint_finds(name, batch_size, exports, monkeypatch):
     """From files of several sizes, through resizing and NMS, to pixels of the image."""
-    checkpoint, exported = exports(name)
-    sizes = {"min_size": 96, "max_size": 160}
-    detectors = clq.load(checkpoint, "cpu"), load(exported.path, threads=1)
-    for detector in detectors:
-        settings = detector.predictor.settings
-        detector.predictor.settings = replace(settings, **sizes)
+    checkpoint, _, detector = exports(name)
+    detectors = clq.load(checkpoint, "cpu"), detector
+    for predictor in (detector.predictor for detector in detectors):
+        settings = replace(predictor.settings, min_size=96, max_size=160)
+        monkeypatch.setattr(predictor, "settings", settings)
     shapes = [(60, 90), (90, 61), (96, 128), (300, 200), (64, 96)]
     images = [noise(*shape, 3).astype(np.uint8) for shape in shapes]
     found = [detector.predict(images, threshold=0, batch_size=batch_size) for detector in detectors]

@@ -5,7 +5,7 @@ import pickle
 
 import torch
 
-from clq.modeling.anchors import CachedAnchorGenerator
+from clq.modeling.anchors import CachedAnchorGenerator, anchors_at
 from reference.members import build
 
 STRIDES = (8, 16)
@@ -54,3 +54,11 @@ def test_a_detector_that_has_run_is_copied_and_pickled():
             again = twin(batch)[0]["instances"]
             assert torch.equal(found.pred_boxes.tensor, again.pred_boxes.tensor)
     assert set(detector.state_dict()) == names
+
+
+def test_anchors_of_some_cells_are_those_of_all():
+    for level, stride, feature in zip(
+        CachedAnchorGenerator(STRIDES)(maps(96, 160)), STRIDES, maps(96, 160)
+    ):
+        cells = torch.randperm(len(level))[:30].view(2, 15)
+        assert torch.equal(anchors_at(cells, feature.shape[3], stride), level.tensor[cells])

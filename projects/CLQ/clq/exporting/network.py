@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..modeling import CLQ
 from ..modeling.alignment import DeformableAlignment
+from ..modeling.anchors import anchors_at
 from ..modeling.backbones import TorchvisionDeformConv
 from ..modeling.deform_conv import DeformForm
 from ..modeling.fast_inference import fold_norms
@@ -38,6 +39,7 @@ class ExportableDetector(nn.Module):
             if isinstance(module, (DeformableAlignment, TorchvisionDeformConv)):
                 module.form = form
         self.model = model.to(memory_format=torch.contiguous_format)
+        self.alpha = model.criterion.quality.test_alpha
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -52,32 +54,34 @@ class ExportableDetector(nn.Module):
         maps = model.backbone((images - model.pixel_mean) / model.pixel_std)
         features = [maps[name] for name in model.head_in_features]
         logits, dists, quality = model.head(features)
-        anchors = [boxes.tensor for boxes in model.anchor_generator(features)]
-        levels = zip(anchors, logits, dists, quality or [None] * len(logits))
-        boxes, scores = zip(*(self._best(*level) for level in levels))
-        return torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
+        levels = zip(model.anchor_generator.strides, logits, dists, quality or [None] * len(logits))
+        best = zip(*(self._best(*level) for level in levels))
+        anchors, kept_logits, codes, *rest = (torch.cat(rows, dim=1) for rows in best)
+        kept_quality = rest[0] if rest else None
+        boxes = model.box2box_transform.apply_deltas(codes.flatten(0, 1), anchors.flatten(0, 1))
+        scores = log_joint_scores(kept_logits, kept_quality, self.alpha).exp()
+        return boxes.unflatten(0, scores.shape[:2]), scores
 
     def _best(
-        self, anchors: Tensor, logits: Tensor, dists: Tensor, quality: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Decode and score the best anchors of a level, of which the others are not decoded.
+        self, stride: int, logits: Tensor, dists: Tensor, quality: Tensor | None
+    ) -> list[Tensor]:
+        """Choose the best anchors of a level; of the others nothing is decoded.
 
         Args:
-            anchors: xyxy in pixels, (S, 4).
+            stride: of the level, in pixels.
             logits: of classes, (N, K, H, W).
             dists: coded boxes, (N, D, H, W).
             quality: quality logits, (N, 1, H, W), or None.
+
+        Returns:
+            Of each kept anchor itself, xyxy in pixels, and the channels of each map; (N, R, ...).
         """
-        alpha = self.model.criterion.quality.test_alpha
         best_class = logits.amax(dim=1, keepdim=True)  # (N, 1, H, W)
-        log_scores = log_joint_scores(best_class, quality, alpha).flatten(1)  # (N, S)
+        log_scores = log_joint_scores(best_class, quality, self.alpha).flatten(1)  # (N, S)
         count = torch.sym_min(self.model.test_topk_candidates, log_scores.shape[1])
         best = log_scores.topk(count).indices  # (N, R)
-        codes = _rows_at(dists, best).flatten(0, 1)  # (N*R, D)
-        boxes = self.model.box2box_transform.apply_deltas(codes, anchors[best.flatten()])
-        kept_quality = None if quality is None else _rows_at(quality, best)
-        scores = log_joint_scores(_rows_at(logits, best), kept_quality, alpha).exp()
-        return boxes.unflatten(0, best.shape), scores
+        maps = [logits, dists] if quality is None else [logits, dists, quality]
+        return [anchors_at(best, logits.shape[3], stride), *(_rows_at(each, best) for each in maps)]
 
 
 def _rows_at(maps: Tensor, cells: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes
 from torch import Tensor
@@ -17,6 +18,23 @@ _MAX_SHAPES = 32
 def anchor_strides(anchors: Tensor) -> Tensor:
     """Stride of each anchor's level in pixels, (P, 1), from anchors xyxy in pixels, (P, 4)."""
     return (anchors[:, 2:3] - anchors[:, 0:1]) / ANCHOR_SCALE
+
+
+def anchors_at(cells: Tensor, width: int, stride: int) -> Tensor:
+    """Lay out the anchors of some cells of a level, those of :class:`CachedAnchorGenerator`.
+
+    Args:
+        cells: indices in the flattened map, (...).
+        width: of the map, in cells.
+        stride: of the level, in pixels.
+
+    Returns:
+        fp32 xyxy in pixels, (..., 4).
+    """
+    rows = cells // width
+    centers = torch.stack((cells - rows * width, rows), dim=-1) * float(stride)
+    half = ANCHOR_SCALE * stride / 2
+    return torch.cat((centers - half, centers + half), dim=-1)
 
 
 class CachedAnchorGenerator(DefaultAnchorGenerator):
