@@ -3,9 +3,11 @@
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.logger import setup_logger
 
@@ -73,6 +75,18 @@ def clean_catalogs() -> Iterator[None]:
 def loud_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let errors of the report at the end of a run through, but for those a user can cause."""
     monkeypatch.setattr(final_report, "TOLERATED", (OSError, ValueError))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_setup() -> Iterator[None]:
+    """Read three keys where Detectron2's set-up dumps and parses the configuration for each."""
+
+    def get(cfg: CfgNode, key: str, *others: str, default: Any = None) -> Any:
+        return cfg.get(key, default)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("detectron2.engine.defaults._try_get_key", get)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -34,13 +34,14 @@ class _PlainDumper(yaml.SafeDumper):
 
 def dump_config(cfg: CfgNode) -> str:
     """Dump a configuration as yaml, without the keys of one run: data, folders, processes."""
-    content = yaml.safe_load(cfg.dump())
-    for key in [key for key, _ in flatten(content) if not _TAKEN.match(key)]:
-        *sections, name = key.split(".")
-        node = content
-        for section in sections:
-            node = node[section]
-        del node[name]
+    content: dict[str, Any] = {}
+    for key, value in flatten(cfg):
+        if _TAKEN.match(key):
+            *sections, name = key.split(".")
+            node = content
+            for section in sections:
+                node = node.setdefault(section, {})
+            node[name] = value
     return yaml.dump(content, Dumper=_PlainDumper)
 
 
@@ -58,7 +59,7 @@ def parse_config(text: str) -> CfgNode:
         items = list(flatten(parse_yaml(text if isinstance(text, str) else "")))
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, MemoryError, RecursionError):
         raise ValueError("the configuration inside is not valid yaml.") from None
-    known = {key: value for key, value in flatten(yaml.safe_load(cfg.dump())) if _TAKEN.match(key)}
+    known = {key: value for key, value in flatten(cfg) if _TAKEN.match(key)}
     items = [item for item in items if _TAKEN.match(item[0])]
     unknown = [key for key, _ in items if key not in known]
     ours = [key for key in unknown if key.startswith("MODEL.CLQ.")]
