@@ -98,6 +98,7 @@ def train(
             *(comm.get_rank(), comm.get_world_size()),
             *(comm.get_local_rank(), comm.get_local_size()),
         ),
+        "start_method": torch.multiprocessing.get_start_method(),
         "end": end,
         "iteration": trainer.iter,
         "exchanges": exchanges,

@@ -119,6 +119,12 @@ def test_two_processes_train_as_one(folder: Path):
     assert max(distances) > 1e-3, "the steps are much larger than the tolerance"
 
 
+def test_data_loaders_start_their_workers_alike(folder: Path):
+    """Forked on Linux, not as the process itself."""
+    runs = [seen(folder, name, rank) for name, rank in (("one", 0), ("two", 0), ("two", 1))]
+    assert len({run["start_method"] for run in runs}) == 1
+
+
 def test_the_processes_share_the_images_of_a_step(folder: Path):
     one, first, second = seen(folder, "one", 0), *(seen(folder, "two", rank) for rank in range(2))
     assert len(one["seen"]) == 12 and len(first["seen"]) == len(second["seen"]) == 6

@@ -217,6 +217,7 @@ def _serve(connection: Connection, entry: Contender, images: Sequence[np.ndarray
 
 
 def _evaluate(connection: Connection, entry: Contender, val: Sequence[str]) -> None:
+    multiprocessing.set_start_method(None, force=True)  # of the data loader's workers
     with _reported_to(connection), tempfile.TemporaryDirectory() as folder:
         with open(os.devnull, "w") as nowhere:  # the log of the evaluation
             os.dup2(nowhere.fileno(), 1)

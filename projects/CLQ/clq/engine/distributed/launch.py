@@ -185,6 +185,8 @@ def _worker(
     args: tuple,
 ) -> None:
     """Run one of the processes of a node, where ``first`` is that of local rank 0."""
+    # The workers of its data loaders start as by torchrun: forked, where a platform does so.
+    mp.set_start_method(None, force=True)
     if not on_cuda:
         torch.set_num_threads(max(torch.get_num_threads() // num_processes, 1))
     info = dataclasses.replace(first, rank=first.rank + local_rank, local_rank=local_rank)
