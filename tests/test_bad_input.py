@@ -12,9 +12,10 @@ from PIL import Image
 
 import train_net
 from clq.checkpoint import load_detector
+from reference.forks import ForkedProgram
 from reference.refusal import check_not_started, check_nothing_left, refusal
 from reference.spoiling import change, cut_short, rename_class
-from reference.tiny import CONFIG, TinyData, command_line, parse, run_script, write_pair
+from reference.tiny import CONFIG, ROOT, TinyData, command_line, parse, run_script, write_pair
 
 pytestmark = pytest.mark.usefixtures("cpu_only")
 
@@ -125,7 +126,7 @@ def test_a_batch_that_can_not_be_shared_out(data: TinyData, tmp_path: Path, caps
 
 
 def test_a_flag_without_data():
-    done = run_script("train_net.py", "--train")
+    done = ForkedProgram(ROOT / "train_net.py", "--train").wait()
     assert done.returncode == 2 and done.stdout == ""
     usage, error = done.stderr.split("train_net.py: error: ")
     assert usage.startswith("usage: train_net.py ")

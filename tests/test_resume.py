@@ -1,6 +1,7 @@
 """A training that is stopped at any moment and resumed is the training that was not stopped."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import torch
 
 import train_net
-from clq.checkpoint import CLQCheckpointer, read_weights
+from clq.checkpoint import CLQCheckpointer, identify, output_dir, read_weights
+from clq.checkpoint.read_file import read_file
 from clq.engine import CLQTrainer, TrainingStep, setup
 from clq.evaluation import CocoBoxEvaluator
 from reference.killing import Killed, curve
@@ -191,3 +193,20 @@ def test_a_seed_that_was_drawn_is_kept_and_random_states_too(tiny_data: TinyData
     saved = torch.load(tmp_path / "model_final.pth")["trainer"]["random"]
     assert torch.get_rng_state().equal(saved["torch"])
     assert np.random.get_state()[1].tolist() == saved["numpy"][1]
+
+
+def test_a_resume_reads_its_checkpoint_once_for_each_use(
+    unbroken: Path, tiny_data: TinyData, tmp_path: Path, monkeypatch: Any
+):
+    """To compare the configuration, and to load it."""
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    reads = []
+
+    def noted(path: Path, **options: Any) -> Any:
+        reads.append(Path(path).name)
+        return read_file(path, **options)
+
+    for module in (identify, output_dir):
+        monkeypatch.setattr(module, "read_file", noted)
+    train(tiny_data, tmp_path, "--resume")
+    assert reads == ["model_final.pth"] * 2

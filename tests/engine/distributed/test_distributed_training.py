@@ -1,5 +1,6 @@
 """Two processes train as one: same losses, same weights, same end."""
 
+import functools
 import json
 import signal
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import Tensor
 
 import train_net
@@ -59,6 +61,8 @@ def folder(same_size: TinyData, tmp_path_factory: pytest.TempPathFactory) -> Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         patch.setattr(torch.cuda, "is_available", lambda: False)
+        # The processes need not import PyTorch anew.
+        patch.setattr(mp, "spawn", functools.partial(mp.start_processes, start_method="forkserver"))
         first = command_line(same_size, folder / "start", keys={**SAME_STEPS, "SOLVER.MAX_ITER": 1})
         train_net.main(parse(first))
         keys = {**SAME_STEPS, "MODEL.WEIGHTS": folder / "start" / "model_final.pth"}

@@ -11,9 +11,9 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from ..utils.atomic_write import open_atomically, write_atomically
-from .identify import read_weights
+from .identify import identify_weights, read_weights
 from .match_state_dict import match_state_dict
-from .output_dir import POINTER, find_last
+from .output_dir import POINTER, LastCheckpoint, find_last
 from .read_file import no_weights, normalize_path
 from .weights_file import WeightsFile
 
@@ -49,6 +49,7 @@ class CLQCheckpointer(DetectionCheckpointer):
         self._trusted = trusted
         self._metadata = dict(metadata or {})
         self._may_change_classes = False
+        self._last: LastCheckpoint | None = None  # that is being loaded
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name``.pth atomically, and make it the last checkpoint.
@@ -91,7 +92,11 @@ class CLQCheckpointer(DetectionCheckpointer):
             return self.load(path, checkpointables=[])
         for damage in last.damage:
             logger.warning("%s Going back to %s.", damage, last.path.name)
-        return self.load(str(last.path))
+        self._last = last
+        try:
+            return self.load(str(last.path))
+        finally:
+            self._last = None
 
     def load(
         self, path: str, checkpointables: list[str] | None = None, *args: Any, **kwargs: Any
@@ -107,7 +112,10 @@ class CLQCheckpointer(DetectionCheckpointer):
         return super().load(file, checkpointables, *args, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        weights = read_weights(filename, trusted=self._trusted)
+        if self._last is None:
+            weights = read_weights(filename, trusted=self._trusted)
+        else:
+            weights = identify_weights(self._last.content, filename)
         return {**weights.metadata, "model": weights, "file": filename}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> None:

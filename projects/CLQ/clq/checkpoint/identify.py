@@ -37,7 +37,16 @@ def read_weights(
         ValueError: one sentence that names the file: it can't be read, would run code, or holds
             nothing that CLQ knows.
     """
-    content = read_file(path, trusted=trusted)
+    return identify_weights(read_file(path, trusted=trusted), path, spare=spare)
+
+
+def identify_weights(
+    content: Mapping[str, Any],
+    path: str | Path,
+    *,
+    spare: mmdet.Spare = mmdet.Spare.DROP_IF_SILENT,
+) -> WeightsFile:
+    """Identify what :func:`read_file` gave; ``spare`` and errors as of :func:`read_weights`."""
     found, metadata = _find_tensors(content)
     try:
         tensors = _to_tensors(found)

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .read_file import DAMAGED, CorruptedFileError, read_file
 
@@ -13,9 +13,16 @@ _NUMBERED = re.compile(r"model_\d+\.pth")
 
 
 class LastCheckpoint(NamedTuple):
-    """The checkpoint to resume from, and what is wrong with those before it in the list."""
+    """The checkpoint to resume from.
+
+    Attributes:
+        path: of the file.
+        content: of the file, as :func:`read_file` gives it.
+        damage: what is wrong with those before it in the list.
+    """
 
     path: Path
+    content: dict[str, Any]
     damage: list[str]
 
 
@@ -44,14 +51,12 @@ def find_last(folder: Path, *, trusted: bool = False) -> LastCheckpoint | None:
     Raises:
         ValueError: there are checkpoints, but all of them are damaged.
     """
-    damage = []
+    damage: list[str] = []
     for path in list_checkpoints(folder):
         try:
-            read_file(path, trusted=trusted)
+            return LastCheckpoint(path, read_file(path, trusted=trusted), damage)
         except CorruptedFileError:
             damage.append(DAMAGED.format(path))
-        else:
-            return LastCheckpoint(path, damage)
     if damage:
         raise ValueError(
             f"{folder} has no checkpoint to go on from ({damage[0].rstrip('.')}); start again in "

@@ -7,7 +7,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from ...checkpoint import read_weights
+from ...checkpoint.identify import identify_weights
 from ...checkpoint.output_dir import find_last, list_checkpoints, list_detectors
 from ...checkpoint.read_file import normalize_path
 from ...config import flatten
@@ -114,7 +114,7 @@ def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -
     last = find_last(folder, trusted=cfg.MODEL.TRUST_WEIGHTS)
     if last is None:
         return [f"There is no checkpoint in {folder} to resume; the training starts anew."]
-    content = read_weights(last.path, trusted=cfg.MODEL.TRUST_WEIGHTS)
+    content = identify_weights(last.content, last.path)
     if content.class_names is not None and content.class_names != class_names:
         raise ValueError(
             f"{last.path} has learned the classes {content.class_names}, but the data has "
