@@ -138,7 +138,10 @@ def test_the_sentence_is_all_that_a_process_says(
     debug: tuple[str, ...], data: TinyData, tmp_path: Path
 ):
     arguments = command_line(data, tmp_path / "output", *debug, keys={"SEDE": 1})
-    done = run_script("train_net.py", *arguments)
+    if debug:
+        done = ForkedProgram(ROOT / "train_net.py", *arguments).wait()
+    else:  # messages of imports would be seen, too
+        done = run_script("train_net.py", *arguments)
     assert done.returncode == 1 and done.stdout == ""
     sentence = "there is no key SEDE; did you mean SEED?"
     if debug:

@@ -25,6 +25,7 @@ from reference.fake_cuda import (
 from reference.members import COCO, build
 
 MEMBERS = ("atss", "gfl", "atss_clq", "atss_clq_align", "clq")
+SIZE = (128, 192)  # of images, in pixels; a multiple of the backbone's divisor
 PRECISIONS = (None, torch.float16, torch.bfloat16)
 # In the order in which a step does it: two images, then ground truth of the batch.
 WAITS_OF_A_STEP = ["copy"] * 4 + ["nonzero"]
@@ -50,7 +51,7 @@ def plain_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args, **options: True)
 
 
-def batch(*counts: int, size: tuple[int, int] = (128, 192)) -> list[dict[str, Any]]:
+def batch(*counts: int, size: tuple[int, int] = SIZE) -> list[dict[str, Any]]:
     """Images on the host with that many boxes each."""
     samples = []
     for count in counts:
@@ -61,9 +62,11 @@ def batch(*counts: int, size: tuple[int, int] = (128, 192)) -> list[dict[str, An
     return samples
 
 
-def lay_out_anchors(detector: CLQ, inputs: list[dict[str, Any]]) -> None:
+def lay_out_anchors(detector: CLQ) -> None:
     """Fill the cache of anchors, which Detectron2's main makes on the host, once for each shape."""
-    detector(inputs)
+    strides = detector.anchor_generator.strides
+    shapes = [[-(-side // stride) for side in SIZE] for stride in strides]
+    detector.anchor_generator([torch.empty(1, 1, *shape, device="cuda") for shape in shapes])
 
 
 def autocast(precision: torch.dtype | None) -> contextlib.AbstractContextManager:
@@ -76,7 +79,7 @@ def test_a_step_synchronizes_only_before_the_network(member: str, precision: tor
     detector = build(member).train()
     with watched() as watch, without_autograd_engine():
         fake_twin(detector, "cuda")
-        lay_out_anchors(detector, batch(3, 5))
+        lay_out_anchors(detector)
         for inputs in (batch(3, 5), batch(0, 1), batch(0, 0)):
             watch.reset()
             with autocast(precision):
@@ -109,7 +112,7 @@ def test_inference_synchronizes_three_times(member: str, precision: torch.dtype 
     detector = build(member, **{"MODEL.CLQ.CANDIDATE_RULE_TEST": rule}).eval()
     with watched() as watch, torch.no_grad():
         fake_twin(detector, "cuda")
-        lay_out_anchors(detector, batch(0))
+        lay_out_anchors(detector)
         for inputs in (batch(0), batch(0, 0)):
             watch.reset()
             with autocast(precision):
