@@ -32,6 +32,7 @@ def anchors_at(cells: Tensor, width: int, stride: int) -> Tensor:
         fp32 xyxy in pixels, (..., 4).
     """
     rows = cells // width
+    # Not cells % width: PyTorch writes no remainder by a size of the graph to ONNX.
     centers = torch.stack((cells - rows * width, rows), dim=-1) * float(stride)
     half = ANCHOR_SCALE * stride / 2
     return torch.cat((centers - half, centers + half), dim=-1)
