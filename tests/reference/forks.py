@@ -15,7 +15,8 @@ from pathlib import Path
 
 from reference.tiny import ROOT, process_environment
 
-_CONTEXT = multiprocessing.get_context("forkserver")
+START_METHOD = "forkserver"
+_CONTEXT = multiprocessing.get_context(START_METHOD)
 _CONTEXT.set_forkserver_preload([f"clq.cli.{name}" for name in ("train", "predict", "check")])
 
 

@@ -16,6 +16,7 @@ from clq.checkpoint.output_dir import find_last
 from clq.engine import launch
 from reference import workers
 from reference.family import MEMBERS
+from reference.forks import START_METHOD
 from reference.members import losses_of
 from reference.tiny import TinyData, command_line, free_url, parse, write_pair
 
@@ -62,7 +63,7 @@ def folder(same_size: TinyData, tmp_path_factory: pytest.TempPathFactory) -> Pat
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         patch.setattr(torch.cuda, "is_available", lambda: False)
         # The processes need not import PyTorch anew.
-        patch.setattr(mp, "spawn", functools.partial(mp.start_processes, start_method="forkserver"))
+        patch.setattr(mp, "spawn", functools.partial(mp.start_processes, start_method=START_METHOD))
         first = command_line(same_size, folder / "start", keys={**SAME_STEPS, "SOLVER.MAX_ITER": 1})
         train_net.main(parse(first))
         keys = {**SAME_STEPS, "MODEL.WEIGHTS": folder / "start" / "model_final.pth"}
