@@ -241,8 +241,13 @@ def test_the_second_ctrl_c_interrupts(
             return super().read()
 
     monkeypatch.setattr(cv2, "VideoCapture", Impatient)
-    with pytest.raises(KeyboardInterrupt):
-        predict_files(weights, ["0"], tmp_path / "out")
+    # A shell lets programs in its background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            predict_files(weights, ["0"], tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not (tmp_path / "out" / "predictions.json").exists()
 
 
