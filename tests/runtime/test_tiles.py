@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from clq.runtime.tiles import WHOLE, TiledDetections, Tiling, merge_tiles
+from clq.runtime.tiles import WHOLE, TiledDetections, merge_tiles, tile_boxes
 
 
 def seen_in_tiles(
@@ -20,7 +20,11 @@ def seen_in_tiles(
                 rows.append((part, score, k, t))
     parts, seen, labels, indices = zip(*rows)
     return TiledDetections(
-        np.array(parts, np.float32), np.array(seen, np.float32), np.array(labels), np.array(indices)
+        (tiles[-1, 3], tiles[-1, 2]),
+        np.array(parts, np.float32),
+        np.array(seen, np.float32),
+        np.array(labels),
+        np.array(indices),
     )
 
 
@@ -52,11 +56,11 @@ def scattered_objects(rng: np.random.Generator, tiles: np.ndarray, size: tuple[i
 def test_objects_cut_by_borders_are_the_untiled_objects(seed: int, overlap: float):
     """Many are longer than the overlap, some longer than a tile."""
     size = (500, 640)
-    tiles = Tiling(150, overlap).tiles(*size)
+    tiles = tile_boxes(size, 150, overlap)
     boxes, classes, scores = scattered_objects(np.random.default_rng(seed), tiles, size)
     found = seen_in_tiles(boxes, classes, scores, tiles)
     assert len(found) > len(boxes) > 10
-    merged = merge_tiles(found, tiles, size, iou_threshold=0.6)
+    merged = merge_tiles(found, tiles, iou_threshold=0.6)
     assert as_set(merged.boxes, merged.classes, merged.scores) == as_set(boxes, classes, scores)
     assert (np.diff(merged.scores) <= 0).all()
 
@@ -86,6 +90,7 @@ def test_suppression_is_that_of_all_pairs_one_by_one(seed: int):
     corners = rng.uniform(20, 50, (count, 2))
     boxes = np.concatenate((corners, corners + rng.uniform(5, 40, (count, 2))), axis=1)
     found = TiledDetections(
+        (1001, 1001),
         boxes.astype("f"),
         rng.uniform(size=count).astype("f"),
         rng.integers(2, size=count),
@@ -98,7 +103,7 @@ def test_suppression_is_that_of_all_pairs_one_by_one(seed: int):
         pair_of = (tuple(sorted((int(i), j))) for j in kept)
         if not any(p in pairs and iou(*found.boxes[list(p)]) > 0.5 for p in pair_of):
             kept.append(int(i))
-    merged = merge_tiles(found, tiles, (1001, 1001), iou_threshold=0.5)
+    merged = merge_tiles(found, tiles, iou_threshold=0.5)
     assert 30 < len(kept) < count - 20
     np.testing.assert_array_equal(merged.boxes, found.boxes[kept])
     np.testing.assert_array_equal(merged.scores, found.scores[kept])
@@ -106,28 +111,28 @@ def test_suppression_is_that_of_all_pairs_one_by_one(seed: int):
 
 def test_detections_of_one_tile_stay_to_the_last_bit():
     """Even where they overlap so much that NMS across tiles would remove one."""
-    tiles = Tiling(100, 0.0).tiles(100, 200)
+    tiles = tile_boxes((100, 200), 100, 0.0)
     boxes = np.array([[10, 10, 50, 50], [11, 10, 50, 50], [110, 20, 133.3, 70]], "f")
     scores, tile_of = np.array([0.9, 0.8, 0.7], "f"), np.array([0, 0, 1])
-    found = TiledDetections(boxes, scores, np.zeros(3, int), tile_of)
-    merged = merge_tiles(found, tiles, (100, 200), iou_threshold=0.6)
+    found = TiledDetections((100, 200), boxes, scores, np.zeros(3, int), tile_of)
+    merged = merge_tiles(found, tiles, iou_threshold=0.6)
     np.testing.assert_array_equal(merged.boxes, boxes)
 
 
 def merged_boxes(rows: list, tiles: np.ndarray, size: tuple[int, int]) -> list:
     boxes, scores, classes, tile_of = (np.array(column) for column in zip(*rows))
-    found = TiledDetections(boxes.astype("f"), scores.astype("f"), classes, tile_of)
-    return merge_tiles(found, tiles, size, iou_threshold=0.6).boxes.tolist()
+    found = TiledDetections(size, boxes.astype("f"), scores.astype("f"), classes, tile_of)
+    return merge_tiles(found, tiles, iou_threshold=0.6).boxes.tolist()
 
 
 def test_a_cut_box_of_higher_score_gives_way_to_the_whole_one():
-    tiles = Tiling(100, 0.5).tiles(100, 150)
+    tiles = tile_boxes((100, 150), 100, 0.5)
     rows = [([70, 10, 100, 40], 0.9, 0, 0), ([70, 10, 110, 40], 0.6, 0, 1)]
     assert merged_boxes(rows, tiles, (100, 150)) == [[70, 10, 110, 40]]
 
 
 def test_classes_are_merged_each_for_itself():
-    tiles = Tiling(100, 0.0).tiles(100, 200)
+    tiles = tile_boxes((100, 200), 100, 0.0)
     rows = [([70, 10, 100, 40], 0.9, 0, 0), ([100, 10, 120, 40], 0.6, 1, 1)]
     assert len(merged_boxes(rows, tiles, (100, 200))) == 2
     rows[1] = (rows[1][0], 0.6, 0, 1)
@@ -135,13 +140,13 @@ def test_classes_are_merged_each_for_itself():
 
 
 def test_parts_meet_only_as_far_as_they_extend_along_the_border():
-    tiles = Tiling(100, 0.0).tiles(100, 200)
+    tiles = tile_boxes((100, 200), 100, 0.0)
     rows = [([70, 10, 100, 40], 0.9, 0, 0), ([100, 35, 120, 70], 0.6, 0, 1)]
     assert len(merged_boxes(rows, tiles, (100, 200))) == 2
 
 
 def test_the_whole_image_shows_what_no_tile_holds():
-    tiles = Tiling(100, 0.2).tiles(100, 260)
+    tiles = tile_boxes((100, 260), 100, 0.2)
     rows = [
         ([10, 10, 250, 90], 0.7, 0, WHOLE),
         ([10, 10, 100, 90], 0.9, 0, 0),
@@ -164,7 +169,7 @@ def test_the_whole_image_shows_what_no_tile_holds():
     ],
 )
 def test_tiles_are_even(length: int, size: int, overlap: float, starts: list[int]):
-    tiles = Tiling(size, overlap).tiles(50, length)
+    tiles = tile_boxes((50, length), size, overlap)
     assert tiles[:, 0].tolist() == starts
     assert tiles[:, 2].tolist() == [min(x + size, length) for x in starts]
     assert (tiles[:, [1, 3]] == [0, 50]).all()
@@ -175,7 +180,7 @@ def test_tiles_cover_the_image_and_overlap_enough(seed: int):
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 900, size=2)
     size, overlap = int(rng.integers(32, 400)), rng.uniform(0, 0.9)
-    tiles = Tiling(size, overlap).tiles(height, width)
+    tiles = tile_boxes((height, width), size, overlap)
     covered = np.zeros((height, width), bool)
     for x0, y0, x1, y1 in tiles:
         covered[y0:y1, x0:x1] = True
@@ -188,24 +193,25 @@ def test_tiles_cover_the_image_and_overlap_enough(seed: int):
 
 def test_many_detections_take_chunks(monkeypatch: pytest.MonkeyPatch):
     size = (500, 640)
-    tiles = Tiling(150, 0.2).tiles(*size)
+    tiles = tile_boxes(size, 150, 0.2)
     boxes, classes, scores = scattered_objects(np.random.default_rng(0), tiles, size)
     found = seen_in_tiles(boxes, classes, scores, tiles)
-    expected = merge_tiles(found, tiles, size, 0.6)
+    expected = merge_tiles(found, tiles, 0.6)
     monkeypatch.setattr("clq.runtime.tiles._MAX_PAIRS", 7)
-    np.testing.assert_array_equal(merge_tiles(found, tiles, size, 0.6).boxes, expected.boxes)
+    np.testing.assert_array_equal(merge_tiles(found, tiles, 0.6).boxes, expected.boxes)
 
 
 def test_no_detections():
     empty = TiledDetections(
-        np.empty((0, 4), "f"), np.empty(0, "f"), np.empty(0, int), np.empty(0, int)
+        (300, 300), np.empty((0, 4), "f"), np.empty(0, "f"), np.empty(0, int), np.empty(0, int)
     )
-    assert len(merge_tiles(empty, Tiling(100).tiles(300, 300), (300, 300), 0.6)) == 0
+    assert len(merge_tiles(empty, tile_boxes((300, 300), 100, 0.2), 0.6)) == 0
 
 
 def test_a_doubtful_box_does_not_replace_a_sure_one():
     """Of the whole image, and of the next tile: it covers the parts, but fits nothing."""
-    tiles, size = Tiling(800, 0.2).tiles(800, 1440), (800, 1440)
+    size = (800, 1440)
+    tiles = tile_boxes(size, 800, 0.2)
     rows = [([500, 300, 800, 500], 0.95, 0, 0), ([640, 300, 900, 500], 0.95, 0, 1)]
     joined = [500, 300, 900, 500]
     assert merged_boxes(rows, tiles, size) == [joined]
@@ -214,7 +220,8 @@ def test_a_doubtful_box_does_not_replace_a_sure_one():
 
 
 def test_a_joined_box_suppresses_what_its_own_tiles_still_show():
-    tiles, size = Tiling(800, 0.2).tiles(800, 1440), (800, 1440)
+    size = (800, 1440)
+    tiles = tile_boxes(size, 800, 0.2)
     rows = [([500, 300, 800, 500], 0.95, 0, 0), ([640, 300, 900, 500], 0.95, 0, 1)]
     rows.append(([510, 310, 800, 490], 0.3, 0, 0))
     assert merged_boxes(rows, tiles, size) == [[500, 300, 900, 500]]
@@ -224,7 +231,8 @@ def test_a_joined_box_suppresses_what_its_own_tiles_still_show():
 def test_parts_need_not_end_at_the_border_exactly(seed: int):
     """Sides are off by some pixels, as those of a detector are."""
     rng = np.random.default_rng(seed)
-    tiles, size = Tiling(800, 0.2).tiles(800, 1440), (800, 1440)
+    size = (800, 1440)
+    tiles = tile_boxes(size, 800, 0.2)
     for _ in range(40):
         parts = np.array([[500, 300, 800, 500], [640, 300, 900, 500]]) + rng.normal(0, 4, (2, 4))
         rows = [
@@ -237,7 +245,8 @@ def test_parts_need_not_end_at_the_border_exactly(seed: int):
 
 def test_parts_in_diagonal_tiles_do_not_remove_each_other():
     """Either is cut where the other goes on, and the tile that holds all of it has missed it."""
-    tiles, size = Tiling(100, 0.5).tiles(150, 150), (150, 150)
+    size = (150, 150)
+    tiles = tile_boxes(size, 100, 0.5)
     assert tiles[1:3].tolist() == [[50, 0, 150, 100], [0, 50, 100, 150]]
     rows = [([55, 55, 112, 100], 0.9, 0, 1), ([55, 55, 100, 112], 0.8, 0, 2)]
     assert merged_boxes(rows, tiles, size) == [rows[0][0]]

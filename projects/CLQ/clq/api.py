@@ -8,7 +8,7 @@ from typing import Any
 
 from .engine.run import run_in_process
 from .engine.run_config.options import RunOptions
-from .prediction.open_predictor import open_predictor
+from .prediction.predictor import open_predictor
 from .runtime.detector import Detector
 
 # A COCO JSON file and its image folder; or a YOLO data.yaml, a YOLO or a Pascal VOC folder, which

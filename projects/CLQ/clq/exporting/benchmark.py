@@ -46,7 +46,7 @@ class Contender:
             return ExportedPredictor.from_file(self.path, threads=self.threads)
         import torch
 
-        from ..prediction.open_predictor import open_predictor
+        from ..prediction.predictor import open_predictor
 
         if self.threads:
             torch.set_num_threads(self.threads)

@@ -1,5 +1,6 @@
-"""Predictor: from images to detections, by PyTorch."""
+"""Predictor: from images to detections, by PyTorch, or by whatever a file needs."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from ..exporting.settings import settings_of
 from ..modeling import CLQ, fast_inference_model
 from ..modeling.detections import Detections
 from ..runtime.detections import ImageDetections
-from ..runtime.predictor import ImagePredictor, NetworkInput
+from ..runtime.exported import ExportedPredictor, is_exported
+from ..runtime.predictor import ImagePredictor
 
 
 class Predictor(ImagePredictor):
     """Detector of a model of PyTorch."""
+
+    resize = staticmethod(resize)
 
     def __init__(self, model: Any, cfg: CfgNode, class_names: list[str]) -> None:
         """
@@ -74,10 +78,12 @@ class Predictor(ImagePredictor):
         return [to_instances(found) for found in self.find(images, batch_size)]
 
     @torch.no_grad()
-    def detect_inputs(self, batch: Sequence[NetworkInput]) -> list[ImageDetections]:
+    def detect_inputs(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[ImageDetections]:
         samples = [
-            {"image": _as_tensor(pixels), "height": size[0], "width": size[1]}
-            for pixels, size in batch
+            {"image": _as_tensor(image), "height": height, "width": width}
+            for image, (height, width) in zip(images, sizes)
         ]
         return [to_arrays(output["instances"]) for output in self.model(samples)]
 
@@ -90,8 +96,30 @@ class Predictor(ImagePredictor):
         found = to_instances(candidates).to(self.model.device)
         return to_arrays(self.model.suppress(Detections(found, are_sound=False)).instances)
 
-    def resize(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
-        return resize(image, height, width)
+
+def open_predictor(
+    weights: str | Path, device: str | None = None, *, fast: bool = False
+) -> ImagePredictor:
+    """Open a detector from one file.
+
+    Args:
+        weights: ``.safetensors`` or ``.pth`` with its configuration inside, as a training run
+            writes them, a checkpoint of mmdetection, or a file that ``clq export`` wrote.
+        device: of PyTorch; None takes CUDA where there is one, unless ``fast`` is asked for.
+        fast: on CPU, in bf16 where the CPU supports it, with norms folded into convolutions.
+
+    Raises:
+        OSError: an exported file can't be read.
+        ValueError: the file can't be read, has no configuration inside, or does not fit it; or an
+            argument is not for such a file.
+    """
+    if is_exported(weights):
+        if fast or device not in (None, "cpu"):
+            argument = "--fast" if fast else f"--device {device}"
+            raise ValueError(f"{weights} is an exported file, which runs on CPU; omit {argument}.")
+        return ExportedPredictor.from_file(os.path.expanduser(weights))
+    usable = usable_device("cpu" if fast and device is None else device)
+    return Predictor.from_checkpoint(weights, usable, fast=fast)
 
 
 def to_instances(found: ImageDetections) -> Instances:

@@ -27,8 +27,8 @@ from ..runtime.predictor import ImagePredictor
 from ..utils.hardware import is_out_of_memory
 from .data_ids import DataIds
 from .drawing import draw_detections
-from .open_predictor import open_predictor
 from .outputs import drawing_name, drawing_writer
+from .predictor import open_predictor
 from .run_control import RunControl
 from .streams import probe_stream, put_live_last, split_inputs
 

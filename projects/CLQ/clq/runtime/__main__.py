@@ -9,9 +9,8 @@ takes such a file as well, and videos and streams. Written is predictions.json, 
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from ..utils.once_parser import OnceParser
 from ..utils.unprintable import escape_unprintable
@@ -29,8 +28,6 @@ from .inputs import (
 from .options import ViewOptions, add_view_options
 
 _MOST = 1024  # threads, or images of a batch
-
-Item = TypeVar("Item")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -91,7 +88,8 @@ def predict_images(
         check_depth(source, predictor.settings.bit_depth)
     info = {"weights": str(model), "image_root": str(root)}
     coco = CocoFile(predictor.class_names, info)
-    for batch in _chunks(sources, batch_size):
+    for start in range(0, len(sources), batch_size):
+        batch = sources[start : start + batch_size]
         images = [next(read_frames(source, predictor.settings.bit_depth)) for source in batch]
         for source, found in zip(batch, predictor.find(images, batch_size)):
             coco.add(source.name, found)
@@ -99,11 +97,6 @@ def predict_images(
     count = f"{len(sources)} image" + "s" * (len(sources) != 1)
     done = f"{count}, {coco.num_detections} detections; boxes in {output / JSON_NAME}"
     return [*notes_on_pages(sources), done]
-
-
-def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -4,7 +4,7 @@ Letters: P detections.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import numpy as np
@@ -35,15 +35,18 @@ class ImageDetections:
         return len(self.scores)
 
     @classmethod
-    def cat(cls, parts: Sequence["ImageDetections"]) -> "ImageDetections":
+    def cat(cls: type[T], parts: Sequence[T]) -> T:
         """Concatenate detections of one image, at least one part."""
-        columns = zip(*((p.boxes, p.scores, p.classes) for p in parts))
+        columns = zip(*(part._columns() for part in parts))
         return cls(parts[0].image_size, *map(np.concatenate, columns))
 
-    def select(self, rows: np.ndarray) -> "ImageDetections":
+    def select(self: T, rows: np.ndarray) -> T:
         """Take detections by index or mask."""
-        arrays = (self.boxes[rows], self.scores[rows], self.classes[rows])
-        return ImageDetections(self.image_size, *arrays)
+        return type(self)(self.image_size, *(column[rows] for column in self._columns()))
+
+    def _columns(self) -> list[np.ndarray]:
+        """Values of each detection, those of subclasses too."""
+        return [getattr(self, column.name) for column in fields(self)[1:]]
 
     def mirrored(self) -> "ImageDetections":
         """Move the boxes to the image mirrored left to right."""
@@ -111,7 +114,7 @@ def suppress(
         later = i + 1 + np.flatnonzero(is_left[i + 1 :])
         if is_many:
             later = later[found.classes[later] == found.classes[i]]
-        common = _common_area(boxes[i], boxes[later])
+        common = common_area(boxes[i], boxes[later])
         with np.errstate(invalid="ignore"):  # two empty boxes do not overlap
             is_left[later[common / (areas[i] + areas[later] - common) > iou_threshold]] = False
     return found.select(np.array(kept, dtype=np.int64))
@@ -132,7 +135,7 @@ def vote(
     boxes = kept.boxes.copy()
     areas = (candidates.boxes[:, 2:] - candidates.boxes[:, :2]).prod(axis=1)
     for i, box in enumerate(kept.boxes):
-        common = _common_area(box, candidates.boxes)
+        common = common_area(box, candidates.boxes)
         area = (box[2:] - box[:2]).prod()
         counts = (common > iou_threshold * (area + areas - common)) & (common > 0)
         weights = candidates.scores * (counts & (candidates.classes == kept.classes[i]))
@@ -141,7 +144,7 @@ def vote(
     return ImageDetections(kept.image_size, boxes, kept.scores, kept.classes)
 
 
-def _common_area(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Area that a box (4,) has in common with others (Q, 4), in square pixels, (Q,)."""
-    sizes = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+def common_area(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Area in square pixels that boxes (..., 4) have in common with others (Q, 4), (Q,)."""
+    sizes = np.minimum(one[..., 2:], other[:, 2:]) - np.maximum(one[..., :2], other[:, :2])
     return sizes.clip(min=0).prod(axis=1)

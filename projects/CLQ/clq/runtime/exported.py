@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,22 +10,18 @@ from .candidates import choose_candidates
 from .detections import ImageDetections
 from .predictor import ImagePredictor, as_batch
 from .resize import size_of
-
-if TYPE_CHECKING:
-    from .sessions import Session
-
-EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
+from .sessions import SESSIONS, Session, open_session
 
 
 def is_exported(path: str | Path) -> bool:
     """Tell an exported file from a checkpoint by its name."""
-    return os.fspath(path).lower().endswith(EXPORTED_SUFFIXES)
+    return os.fspath(path).lower().endswith(tuple(SESSIONS))
 
 
 class ExportedPredictor(ImagePredictor):
     """Detector of an exported file, by the runtime that its format needs."""
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: Session) -> None:
         """
         Raises:
             ValueError: the file has NMS in its graph, which decides otherwise than CLQ.
@@ -51,8 +46,6 @@ class ExportedPredictor(ImagePredictor):
             OSError: the file can't be read.
             ValueError: the file is no exported detector, or its runtime is not installed.
         """
-        from .sessions import open_session
-
         return cls(open_session(os.path.expanduser(path), threads=threads))
 
     def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:

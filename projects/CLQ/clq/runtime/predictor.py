@@ -6,31 +6,18 @@ Letters: H, W height and width of an image in pixels.
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from .detections import ImageDetections, suppress
+from .detections import ImageDetections, suppress, vote
 from .images import ImageSource, check_array, read_image
 from .metadata import Settings
 from .options import ViewOptions
 from .resize import resize, resized_shape, size_of
-from .tiles import WHOLE, TiledDetections, Tiling, merge_tiles
-from .views import detect_in_views
+from .tiles import WHOLE, TiledDetections, merge_tiles, tile_boxes
 
 Self = TypeVar("Self", bound="ImagePredictor")
-
-
-class NetworkInput(NamedTuple):
-    """An image as the network takes it, not yet padded.
-
-    Attributes:
-        pixels: (H, W, 3) uint8, channels in the network's order.
-        original_size: height and width that detections are scaled to.
-    """
-
-    pixels: np.ndarray
-    original_size: tuple[int, int]
 
 
 class ImagePredictor(ABC):
@@ -38,6 +25,9 @@ class ImagePredictor(ABC):
 
     Tiling and test-time augmentation are those of the settings too. Subclasses run the network.
     """
+
+    #: Resizes an image (H, W, 3) uint8 to a height and width.
+    resize = staticmethod(resize)
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -59,17 +49,17 @@ class ImagePredictor(ABC):
         settings = self.settings
         return suppress(candidates, settings.nms_threshold, settings.max_detections)
 
-    def detect_inputs(self, batch: Sequence[NetworkInput]) -> list[ImageDetections]:
-        """Detect in images that are padded to one size, in one pass of the network."""
-        found = self.find_candidates([image.pixels for image in batch])
-        return [
-            self.suppress(candidates).at_size(image.original_size)
-            for candidates, image in zip(found, batch)
-        ]
+    def detect_inputs(
+        self, images: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
+    ) -> list[ImageDetections]:
+        """Detect in images that are padded to one size, in one pass of the network.
 
-    def resize(self, image: np.ndarray, height: int, width: int) -> np.ndarray:
-        """Resize an image (H, W, 3) uint8."""
-        return resize(image, height, width)
+        Args:
+            images: as of :meth:`find_candidates`.
+            sizes: heights and widths that detections are scaled to.
+        """
+        found = self.find_candidates(images)
+        return [self.suppress(of_one).at_size(size) for of_one, size in zip(found, sizes)]
 
     def with_options(self: Self, options: ViewOptions) -> Self:
         """Share the network with a predictor of other tiling and test-time augmentation.
@@ -120,32 +110,44 @@ class ImagePredictor(ABC):
         """Detect in images without tiling them."""
         if not self.settings.augment:
             return self._detect_batches(images, batch_size)
-        return [
-            detect_in_views(
-                self._ordered(image),
-                self.settings,
-                self.resize,
-                self.find_candidates,
-                self.suppress,
-            )
-            for image in images
-        ]
+        return [self._detect_in_views(image) for image in images]
+
+    def _detect_in_views(self, image: np.ndarray) -> ImageDetections:
+        """Detect in several views of an image, whose candidates pass one NMS.
+
+        NMS compares boxes at the size of the plain detector's input, so that a single view at that
+        size, which is not mirrored, gives the detections of the plain detector.
+        """
+        settings, size, plain_size = self.settings, size_of(image), self._resized_size(image)
+        ordered, parts = self._ordered(image), []
+        for min_size in settings.augment_min_sizes:
+            shape = resized_shape(size, min_size, settings.augment_max_size)
+            view = self.resize(ordered, *shape)
+            views = [view, view[:, ::-1]] if settings.augment_flip else [view]
+            plain, *mirrored = self.find_candidates(views)
+            found = (plain, *(candidates.mirrored() for candidates in mirrored))
+            parts += [candidates.scaled(plain_size) for candidates in found]
+        candidates = ImageDetections.cat(parts)
+        kept = self.suppress(candidates)
+        if settings.augment_merge == "vote":
+            kept = vote(kept, candidates, settings.nms_threshold)
+        return kept.at_size(size)
 
     def _detect_in_tiles(self, image: np.ndarray) -> ImageDetections:
         """Detect in one tile after the other, each as if it were an image; merge across borders."""
         settings, size = self.settings, size_of(image)
-        tiles = Tiling(settings.tile, settings.tile_overlap).tiles(*size)
+        tiles = tile_boxes(size, settings.tile, settings.tile_overlap)
         parts = [image[y0:y1, x0:x1] for x0, y0, x1, y1 in tiles.tolist()]
         if len(parts) == 1:
             return self._detect_whole([image])[0]
         found = [
-            TiledDetections.of(self._detect_whole([part])[0], i, tiles[i, :2])
+            TiledDetections.of(self._detect_whole([part])[0], i, tiles[i, :2], size)
             for i, part in enumerate(_with_progress(parts))
         ]
         if settings.tile_whole:
-            found.append(TiledDetections.of(self._detect_whole([image])[0], WHOLE, np.zeros(2)))
-        merged = merge_tiles(TiledDetections.cat(found), tiles, size, settings.nms_threshold)
-        return ImageDetections(size, merged.boxes, merged.scores, merged.classes)
+            whole = self._detect_whole([image])[0]
+            found.append(TiledDetections.of(whole, WHOLE, np.zeros(2), size))
+        return merge_tiles(TiledDetections.cat(found), tiles, settings.nms_threshold)
 
     def _detect_batches(
         self, images: Sequence[np.ndarray], batch_size: int
@@ -158,7 +160,12 @@ class ImagePredictor(ABC):
         for indices in groups.values():
             for start in range(0, len(indices), batch_size):
                 batch = indices[start : start + batch_size]
-                found |= zip(batch, self.detect_inputs([self.prepare(images[i]) for i in batch]))
+                resized = [
+                    self.resize(self._ordered(images[i]), *self._resized_size(images[i]))
+                    for i in batch
+                ]
+                sizes = [size_of(images[i]) for i in batch]
+                found |= zip(batch, self.detect_inputs(resized, sizes))
         return [found[i] for i in range(len(images))]
 
     def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -173,11 +180,6 @@ class ImagePredictor(ABC):
     def _ordered(self, image: np.ndarray) -> np.ndarray:
         """Order the channels of a BGR image as the network takes them."""
         return image[:, :, ::-1] if self.settings.channel_order == "RGB" else image
-
-    def prepare(self, image: np.ndarray) -> NetworkInput:
-        """Resize an image (H, W, 3) uint8 BGR and order its channels."""
-        resized = self.resize(self._ordered(image), *self._resized_size(image))
-        return NetworkInput(resized, size_of(image))
 
 
 def padded_size(size: tuple[int, int], divisor: int) -> tuple[int, int]:

@@ -3,12 +3,12 @@
 Needs NumPy alone. Letters: H, W height and width of an image in pixels, T tiles, P detections.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .detections import ImageDetections
+from .detections import ImageDetections, common_area
 
 WHOLE = -1  # in place of a tile's index: seen in the whole image
 
@@ -41,88 +41,59 @@ def check_overlap(overlap: object) -> None:
         raise ValueError(f"TEST.TILE_OVERLAP is {overlap!r:.80}; it must lie in [0, 0.9].")
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """How to cut an image.
+def tile_boxes(size: tuple[int, int], side: int, overlap: float) -> np.ndarray:
+    """Cut an image into tiles of equal size, row by row.
 
-    Attributes:
-        size: side of a tile in pixels, at least 1.
+    They are evenly spaced, so that neighbours overlap by ``overlap`` or more.
+
+    Args:
+        size: height and width of the image in pixels.
+        side: of a tile in pixels, at least 1.
         overlap: share of its side that a tile has in common with the next, from 0 to below 1.
+
+    Returns:
+        (T, 4) int64, xyxy. A side of the image that is no longer than a tile is not cut.
     """
+    y, x = (_starts(length, side, overlap) for length in size)
+    x0, y0 = np.tile(x, len(y)), np.repeat(y, len(x))
+    x1, y1 = np.minimum(x0 + side, size[1]), np.minimum(y0 + side, size[0])
+    return np.stack((x0, y0, x1, y1), axis=1)
 
-    size: int
-    overlap: float = 0.2
 
-    def tiles(self, height: int, width: int) -> np.ndarray:
-        """Cut an image into tiles of equal size, row by row.
-
-        They are evenly spaced, so that neighbours overlap by ``overlap`` or more.
-
-        Args:
-            height: H.
-            width: W.
-
-        Returns:
-            (T, 4) int64, xyxy. A side of the image that is no longer than a tile is not cut.
-        """
-        x, y = self._starts(width), self._starts(height)
-        x0, y0 = np.tile(x, len(y)), np.repeat(y, len(x))
-        x1, y1 = np.minimum(x0 + self.size, width), np.minimum(y0 + self.size, height)
-        return np.stack((x0, y0, x1, y1), axis=1)
-
-    def _starts(self, length: int) -> np.ndarray:
-        step = max(self.size - int(self.size * self.overlap), 1)
-        num_steps = max(-(-(length - self.size) // step), 0)
-        last = max(length - self.size, 0)
-        return np.linspace(0, last, num_steps + 1).round().astype(np.int64)
+def _starts(length: int, side: int, overlap: float) -> np.ndarray:
+    """Where the tiles of a row start in it."""
+    last = max(length - side, 0)
+    num_steps = -(-last // max(side - int(side * overlap), 1))
+    return np.linspace(0, last, num_steps + 1).round().astype(np.int64)
 
 
 @dataclass(frozen=True)
-class TiledDetections:
-    """Detections in the tiles of an image.
+class TiledDetections(ImageDetections):
+    """Detections in the tiles of an image, in its pixels.
 
     Attributes:
-        boxes: (P, 4) float, xyxy in pixels of the image.
-        scores: (P,) float.
-        classes: (P,) int.
         tile_of: (P,) int, index of the tile that a detection was seen in, or :data:`WHOLE`.
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
     tile_of: np.ndarray
 
     @classmethod
-    def of(cls, found: ImageDetections, tile: int, corner: np.ndarray) -> "TiledDetections":
+    def of(
+        cls, found: ImageDetections, tile: int, corner: np.ndarray, size: tuple[int, int]
+    ) -> "TiledDetections":
         """Move the detections of a tile to its place in the image.
 
         Args:
             found: in pixels of the tile.
             tile: its index, or :data:`WHOLE`.
             corner: x and y of the tile in the image.
+            size: height and width of the image.
         """
         boxes = found.boxes + np.tile(corner, 2).astype(np.float32)
-        return cls(boxes, found.scores, found.classes, np.full(len(found), tile))
-
-    @classmethod
-    def cat(cls, parts: Sequence["TiledDetections"]) -> "TiledDetections":
-        """Concatenate the detections of several tiles, at least one."""
-        columns = zip(*((p.boxes, p.scores, p.classes, p.tile_of) for p in parts))
-        return cls(*map(np.concatenate, columns))
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def select(self, rows: np.ndarray) -> "TiledDetections":
-        """Take detections by index or mask."""
-        arrays = (self.boxes, self.scores, self.classes, self.tile_of)
-        return TiledDetections(*(array[rows] for array in arrays))
+        return cls(size, boxes, found.scores, found.classes, np.full(len(found), tile))
 
 
-def merge_tiles(
-    found: TiledDetections, tiles: np.ndarray, size: tuple[int, int], iou_threshold: float
-) -> TiledDetections:
+def merge_tiles(found: TiledDetections, tiles: np.ndarray, iou_threshold: float) -> TiledDetections:
     """Make one detection of each object that several tiles show.
 
     Boxes count as cut that end at a border of their tile inside the image. In each class:
@@ -138,23 +109,22 @@ def merge_tiles(
 
     Args:
         found: P detections.
-        tiles: (T, 4), as of :meth:`Tiling.tiles`.
-        size: height and width of the image in pixels.
+        tiles: (T, 4), as of :func:`tile_boxes`.
         iou_threshold: IoU above which NMS suppresses; the covered share in 1, and the common share
             of the shorter of two extents in 2, must be above it too.
 
     Returns:
         The detections that are left, best first. A box of several tiles has an index above theirs.
     """
-    is_cut = _cut_sides(found, tiles, size)
+    is_cut = _cut_sides(found, tiles)
     is_whole = ~_seen_better_elsewhere(found, tiles, is_cut, iou_threshold)
     found, is_cut = found.select(is_whole), is_cut[is_whole]
     return _suppress(_join_parts(found, tiles, is_cut, iou_threshold), iou_threshold)
 
 
-def _cut_sides(found: TiledDetections, tiles: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _cut_sides(found: TiledDetections, tiles: np.ndarray) -> np.ndarray:
     """Tell at which sides (left, top, right, bottom) boxes are cut by their tile, (P, 4)."""
-    height, width = size
+    height, width = found.image_size
     is_inside = tiles != [0, 0, width, height]  # (T, 4)
     is_near = abs(found.boxes - tiles[found.tile_of]) <= _margin(tiles)
     return is_near & is_inside[found.tile_of] & (found.tile_of != WHOLE)[:, None]
@@ -176,7 +146,7 @@ def _seen_better_elsewhere(
         is_in_line |= (one[:, 1::2] == other[:, 1::2]).all(axis=1)
         beyond = (found.boxes[j] - one) * [-1, -1, 1, 1]  # in pixels, (Q, 4)
         is_across = ((beyond > 0) & is_cut[i] & ~is_cut[j][:, _OPPOSITE]).any(axis=1)
-        covered = _intersection(found.boxes[i], found.boxes[j])
+        covered = common_area(found.boxes[i], found.boxes[j])
         is_covered = covered > threshold * _area(found.boxes[i])
         is_sure = found.scores[j] >= _MIN_SCORE_SHARE * found.scores[i]
         result[i[is_across & is_covered & is_sure & (is_in_line | has_fewer_cuts)]] = True
@@ -240,7 +210,7 @@ def _suppress(found: TiledDetections, threshold: float) -> TiledDetections:
     conflicts = [np.empty((2, 0), dtype=np.int64)]
     for pairs in _neighbours(found):
         one, other = found.boxes[pairs[0]], found.boxes[pairs[1]]
-        common = _intersection(one, other)
+        common = common_area(one, other)
         is_same = common > threshold * (_area(one) + _area(other) - common)
         conflicts.append(np.sort(pairs[:, is_same], axis=0))
     is_kept = np.ones(len(found), dtype=bool)
@@ -283,12 +253,6 @@ def _extents(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray
     shorter = np.minimum(one[:, 1] - one[:, 0], other[:, 1] - other[:, 0])
     both = np.maximum(one[:, 1], other[:, 1]) - np.minimum(one[:, 0], other[:, 0])
     return common, shorter, np.maximum(both, np.finfo(np.float32).tiny)
-
-
-def _intersection(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Area that boxes (Q, 4) have in common, in square pixels, (Q,)."""
-    sizes = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
-    return sizes.clip(min=0).prod(axis=1)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
