@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from detectron2.config import CfgNode
+from PIL import Image
 
 from clq.config import get_clq_cfg
 from clq.data import register_coco_json
@@ -53,12 +54,23 @@ def test_images_that_were_skipped_do_not_count(tmp_path: Path, skips: bool):
     cfg = config(tmp_path, pair)
     cfg.DATALOADER.SKIP_UNREADABLE = skips
     (pair.images / "1.png").write_bytes(b"no image")
+    Image.new("RGB", (5, 7)).save(pair.images / "2.png")  # of another size than its annotations
     (run,) = load_runs(cfg, "weights")
     assert [image["id"] for image in run.truth["images"]] == (
-        [10, 24, 31] if skips else [10, 17, 24, 31]
+        [10, 31] if skips else [10, 17, 24, 31]
     )
     counted = {annotation["image_id"] for annotation in run.truth["annotations"]}
-    assert counted == ({10, 24} if skips else {10, 17, 24})
+    assert counted == ({10} if skips else {10, 17, 24})
+
+
+def test_data_of_which_every_image_was_skipped_has_no_report(tmp_path: Path):
+    pair = write_pair(tmp_path, "val", num_images=2, seed=1)
+    cfg = config(tmp_path, pair)
+    cfg.DATALOADER.SKIP_UNREADABLE = True
+    detections_file(tmp_path, "val").write_text("[]")
+    for image in pair.images.iterdir():
+        image.write_bytes(b"no image")
+    assert report_run(cfg, "weights", tmp_path / "report") == []
 
 
 def test_detections_of_other_data_are_refused(tmp_path: Path):

@@ -72,4 +72,3 @@ def test_a_box_without_area_and_one_of_the_whole_image_can_be_shown(maker: Thumb
 def test_an_unreadable_image_has_no_thumbnail(maker: ThumbnailMaker, name: str):
     assert maker.whole(name, Marks()) is None
     assert maker.crop(name, Marks(subject=[(0, 0, 1, 1)])) is None
-    assert not maker.is_readable(name) and maker.is_readable("grey.png")

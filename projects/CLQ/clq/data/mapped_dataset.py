@@ -2,8 +2,8 @@
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ class MappedDataset(Dataset):
             return {MISTAKE: str(error)}
         except (*READ_ERRORS, UnreadablePartner) as error:
             record = error.record if isinstance(error, UnreadablePartner) else record
-            reason = _read_error(record, getattr(self._mapper, "bit_depth", 8))
+            reason = read_error(record, getattr(self._mapper, "bit_depth", 8))
             if reason is None:
                 raise error
             return {UNREADABLE: [f"{record['file_name']} ({reason})"]}
@@ -102,8 +102,13 @@ def _seeded(*seeds: int) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
-def _read_error(record: Record, bit_depth: int) -> str | None:
-    """Return why a record's image is unreadable, or None."""
+def read_error(record: Mapping[str, Any], bit_depth: int) -> str | None:
+    """Return why an image is unreadable, or None.
+
+    Args:
+        record: its ``file_name``, and ``width`` and ``height`` by its annotations.
+        bit_depth: of :func:`clq.runtime.images.read_image`.
+    """
     try:
         height, width = read_image(record["file_name"], bit_depth=bit_depth).shape[:2]
     except READ_ERRORS as error:

@@ -3,13 +3,14 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from ...data.mapped_dataset import read_error
 from ..coco_evaluation import detections_file, load_ground_truth
 from .gallery import Gallery
 from .thumbnails import ThumbnailMaker
@@ -45,7 +46,7 @@ class Run:
 
 
 def load_runs(cfg: CfgNode, weights: str | Path) -> list[Run]:
-    """Load ground truth and detections of each test set; those without annotations are logged.
+    """Load ground truth and detections of each test set; those that show nothing are logged.
 
     Args:
         cfg: of the run, whose ``OUTPUT_DIR`` holds the detections; its data sets are registered.
@@ -62,17 +63,23 @@ def load_runs(cfg: CfgNode, weights: str | Path) -> list[Run]:
             logger.info("%s has no annotations, so there is no report on it.", name)
             continue
         metadata = MetadataCatalog.get(name)
-        root = Path(metadata.get("image_root") or "")
+        root, bit_depth = Path(metadata.get("image_root") or ""), cfg.INPUT.BIT_DEPTH
+        detections = _read_detections(detections_file(cfg.OUTPUT_DIR, name), truth)
+        if cfg.DATALOADER.SKIP_UNREADABLE:
+            truth = _without_skipped(truth, detections, root, bit_depth)
+        if not truth["images"]:
+            logger.info("%s has no image that can be read, so there is no report on it.", name)
+            continue
         run = Run(
             weights=str(weights),
             dataset=name,
             json_file=metadata.get("json_file"),
             truth=truth,
-            detections=_read_detections(detections_file(cfg.OUTPUT_DIR, name), truth),
-            maker=ThumbnailMaker(root, bit_depth=cfg.INPUT.BIT_DEPTH),
+            detections=detections,
+            maker=ThumbnailMaker(root, bit_depth=bit_depth),
             max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
-        runs.append(_without_skipped(run) if cfg.DATALOADER.SKIP_UNREADABLE else run)
+        runs.append(run)
     return runs
 
 
@@ -95,14 +102,20 @@ def _read_detections(path: Path, truth: Mapping[str, Any]) -> list[dict[str, Any
     return detections
 
 
-def _without_skipped(run: Run) -> Run:
+def _without_skipped(
+    truth: Mapping[str, Any],
+    detections: Sequence[Mapping[str, Any]],
+    image_root: Path,
+    bit_depth: int,
+) -> dict[str, Any]:
     """Leave out images that the evaluation skipped: without detections, and unreadable."""
-    found = {detection["image_id"] for detection in run.detections}
+    found = {detection["image_id"] for detection in detections}
     images = [
         image
-        for image in run.truth["images"]
-        if image["id"] in found or run.maker.is_readable(image["file_name"])
+        for image in truth["images"]
+        if image["id"] in found
+        or not read_error({**image, "file_name": image_root / image["file_name"]}, bit_depth)
     ]
     ids = {image["id"] for image in images}
-    annotations = [a for a in run.truth["annotations"] if a["image_id"] in ids]
-    return replace(run, truth={**run.truth, "images": images, "annotations": annotations})
+    annotations = [a for a in truth["annotations"] if a["image_id"] in ids]
+    return {**truth, "images": images, "annotations": annotations}

@@ -84,10 +84,6 @@ class ThumbnailMaker:
             return None
         return _draw(image, _surroundings(marks.subject, image.shape[:2]), marks, side)
 
-    def is_readable(self, file_name: str) -> bool:
-        """Tell whether an image can be decoded."""
-        return self._read(file_name) is not None
-
     def _read_uncached(self, file_name: str) -> np.ndarray | None:
         try:
             return read_image(self._root / file_name, "RGB", bit_depth=self._bit_depth)
