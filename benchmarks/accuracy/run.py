@@ -15,8 +15,8 @@ from detectron2.data import MetadataCatalog
 from benchmarks.common import commit, device_name
 from clq.engine import CLQTrainer, RunOptions, build_config, setup
 from clq.evaluation import box_results_by_dataset, evaluate_boxes
-from clq.evaluation.report.headroom import ranked_by_iou
 from clq.evaluation.report.matches import match_detections, match_run
+from clq.evaluation.report.measure import ranked_by_iou
 from clq.evaluation.results import class_aps
 from clq.utils.hardware import cpu_seconds
 

@@ -1,12 +1,12 @@
 """Measure a run: every number of its report."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from ..coco_evaluation import COCO_LIMIT, unique_class_names
+from ..coco_evaluation import COCO_LIMIT, evaluate_boxes, unique_class_names
 from .errors import measure_confusion, measure_errors
-from .headroom import measure_headroom
 from .images import measure_images, measure_suspects
 from .matches import IOU_THRESHOLDS, MatchedRun, match_run
 from .metrics import Metrics, affordable_draws, compute_metrics, draw_images, interval, mean
@@ -66,7 +66,7 @@ def measure(
         "thresholds": thresholds,
         "confusion": measure_confusion(truth, detections, run, names, score),
         "errors": measure_errors(truth, detections, max_detections=limit),
-        "calibration": measure_calibration(truth, detections, run, limit),
+        "calibration": measure_calibration(truth, detections, run, limit, metrics),
         "images": measure_images(truth, run, score),
         "suspects": measure_suspects(truth, run),
     }
@@ -134,11 +134,15 @@ def measure_thresholds(run: MatchedRun, names: list[str]) -> dict[str, dict[str,
 
 
 def measure_calibration(
-    truth: Truth, detections: Detections, run: MatchedRun, max_detections: int
+    truth: Truth, detections: Detections, run: MatchedRun, max_detections: int, metrics: Metrics
 ) -> dict[str, Any]:
-    """How well scores predict IoU and being right, and the AP of a perfect ranking."""
-    matches = run.matches
-    headroom = measure_headroom(truth, detections, run, max_detections=max_detections)
+    """How well scores predict IoU and being right, and the AP of a perfect ranking.
+
+    The run's detections are ranked, which suppression has thinned out already.
+    """
+    matches, ap, ranked = run.matches, float(metrics.by_name["AP"]), ranked_by_iou(detections, run)
+    best = evaluate_boxes(truth, ranked, max_detections=max_detections)["AP"]
+    headroom = {"AP": ap, "AP_by_iou": best, "realised": ap / best if best else math.nan}
     return {
         "bins": reliability(matches),
         "error_iou": number(calibration_error(matches)),
@@ -146,6 +150,17 @@ def measure_calibration(
         "rank_correlation": number(rank_correlation(matches)),
         "headroom": {name: number(value) for name, value in headroom.items()},
     }
+
+
+def ranked_by_iou(detections: Detections, run: MatchedRun) -> list[dict[str, Any]]:
+    """Copy detections with their true IoU, with an object of their class, as the score.
+
+    Args:
+        detections: COCO results.
+        run: matches of these; what its limit leaves out is left out here.
+    """
+    iou = dict(zip(run.detections.row.tolist(), run.matches.iou.tolist()))
+    return [{**detections[row], "score": iou[row]} for row in sorted(iou)]
 
 
 def number(value: float | np.ndarray) -> float | None:

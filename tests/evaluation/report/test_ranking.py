@@ -3,8 +3,8 @@
 import numpy as np
 
 from clq.evaluation import evaluate_boxes
-from clq.evaluation.report.headroom import ranked_by_iou
 from clq.evaluation.report.matches import match_run
+from clq.evaluation.report.measure import ranked_by_iou
 from reference.made_up_detections import detections, truth
 
 
