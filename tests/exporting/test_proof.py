@@ -9,7 +9,7 @@ import torch
 from torchvision.ops import deform_conv2d
 
 from clq.exporting.network import ExportableDetector
-from clq.exporting.proof import Agreement, prove
+from clq.exporting.proof import prove
 from reference.members import build
 
 
@@ -108,9 +108,3 @@ def test_a_file_with_fewer_rows_is_told():
 def test_a_proof_of_nothing_is_none():
     with pytest.raises(ValueError, match="it gives no boxes to compare"):
         prove(detector(), Spoilt(detector()), [])
-
-
-def test_agreements_add_up():
-    a, b = Agreement(1, 10, 0.1, math.nan, 1), Agreement(2, 5, 0.2, 0.0, 0)
-    total = a.plus(b)
-    assert total[:3] == (3, 15, 0.2) and math.isnan(total.score) and total.lacking == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from .runtime.detector import Detector
 
 # A COCO JSON file and its image folder; or a YOLO data.yaml, a YOLO or a Pascal VOC folder, which
 # tells where its images are.
-Data = str | Path | tuple[str | Path, str | Path]
+Data = str | Path | Sequence[str | Path]
 
 
 def load(weights: str | Path, device: str | None = None, *, fast: bool = False) -> Detector:
@@ -110,9 +110,9 @@ def evaluate(
 
 
 def _strings(data: Data | None) -> tuple[str, ...]:
-    if isinstance(data, (str, Path)):
-        return str(data), ""
-    return tuple(map(str, data or ()))
+    """Annotations and image folder, which is empty where it is left out; nothing of nothing."""
+    paths = (data,) if isinstance(data, (str, Path)) else tuple(data or ())
+    return (*map(str, paths), *[""] * (len(paths) == 1))
 
 
 def _flat(opts: Mapping[str, Any] | None) -> list[str]:

@@ -20,6 +20,8 @@ import numpy as np
 from ..runtime.exported import ExportedPredictor, is_exported
 from ..runtime.predictor import ImagePredictor
 
+Data = str | Path | Sequence[str | Path]  # to evaluate on, as of clq.evaluate
+
 _WARM_UP = 2  # predictions before the first that counts
 _SPAWN = multiprocessing.get_context("spawn")
 # Of OpenMP and of the libraries under PyTorch and NumPy.
@@ -109,14 +111,14 @@ def compare(entries: Sequence[Contender], images: Sequence[np.ndarray], rounds: 
     return rows
 
 
-def measure_ap(entry: Contender, val: Sequence[str]) -> float:
+def measure_ap(entry: Contender, val: Data) -> float:
     """Evaluate a contender as ``clq eval`` does; AP in percent.
 
     Raises:
         ValueError: the file does not fit the data.
     """
     ours, theirs = _SPAWN.Pipe()
-    process = _SPAWN.Process(target=_evaluate, args=(theirs, entry, list(val)))
+    process = _SPAWN.Process(target=_evaluate, args=(theirs, entry, val))
     process.start()
     theirs.close()  # so that the end of the process ends the wait for it
     try:
@@ -216,17 +218,15 @@ def _serve(connection: Connection, entry: Contender, images: Sequence[np.ndarray
             connection.send((time.perf_counter() - start, _peak_megabytes()))
 
 
-def _evaluate(connection: Connection, entry: Contender, val: Sequence[str]) -> None:
+def _evaluate(connection: Connection, entry: Contender, val: Data) -> None:
     multiprocessing.set_start_method(None, force=True)  # of the data loader's workers
     with _reported_to(connection), tempfile.TemporaryDirectory() as folder:
         with open(os.devnull, "w") as nowhere:  # the log of the evaluation
             os.dup2(nowhere.fileno(), 1)
         import clq
 
-        opts = {"TEST.REPORT": False, "MODEL.FAST_INFERENCE": True}
-        opts = opts if entry.fast else {"TEST.REPORT": False}
-        data = (val[0], val[1]) if val[1] else val[0]
-        metrics = clq.evaluate(entry.path, val=data, output_dir=folder, opts=opts)
+        opts = {"TEST.REPORT": False, **({"MODEL.FAST_INFERENCE": True} if entry.fast else {})}
+        metrics = clq.evaluate(entry.path, val=val, output_dir=folder, opts=opts)
         connection.send(float(metrics["AP"]))
 
 

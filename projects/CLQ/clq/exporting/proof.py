@@ -30,21 +30,11 @@ class Agreement(NamedTuple):
         lacking: boxes that the detector keeps and the file does not.
     """
 
-    images: int = 0
-    rows: int = 0
-    box: float = 0.0
-    score: float = 0.0
-    lacking: int = 0
-
-    def plus(self, other: "Agreement") -> "Agreement":
-        """Combine with that on other images."""
-        return Agreement(
-            self.images + other.images,
-            self.rows + other.rows,
-            _greater(self.box, other.box),
-            _greater(self.score, other.score),
-            self.lacking + other.lacking,
-        )
+    images: int
+    rows: int
+    box: float
+    score: float
+    lacking: int
 
     def check(self, path: object) -> None:
         """
@@ -78,7 +68,7 @@ def prove(model: CLQ, session: Session, batches: Iterable[np.ndarray]) -> Agreem
     Raises:
         ValueError: as of :meth:`Agreement.check`.
     """
-    total = Agreement()
+    num_images, found = 0, np.empty((0, 4))
     for images in batches:
         boxes, scores = (torch.from_numpy(array) for array in session.run(images))
         levels = _all_cells(model, torch.from_numpy(images))
@@ -90,11 +80,19 @@ def prove(model: CLQ, session: Session, batches: Iterable[np.ndarray]) -> Agreem
             )
         is_any = any((level[1] > model.test_score_thresh).any() for level in levels)
         threshold = model.test_score_thresh if is_any else -1.0
-        parts = zip(levels, boxes.split(counts, dim=1), scores.split(counts, dim=1))
-        for level, level_boxes, level_scores in parts:
+        by_level = zip(levels, boxes.split(counts, dim=1), scores.split(counts, dim=1))
+        for level, level_boxes, level_scores in by_level:
             for of_image in zip(*level, level_boxes, level_scores):
-                total = total.plus(_compare(*of_image, threshold=threshold))
-        total = total._replace(images=total.images + len(images))
+                found = np.vstack((found, _compare(*of_image, threshold=threshold)))
+        num_images += len(images)
+    rows, box, score, lacking = found.T
+    total = Agreement(
+        num_images,
+        int(rows.sum()),
+        float(box.max(initial=0)),  # NaN before any number
+        float(score.max(initial=0)),
+        int(lacking.sum()),
+    )
     total.check(session.path.name)
     return total
 
@@ -117,7 +115,7 @@ def _all_cells(model: CLQ, images: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 def _compare(
     boxes: Tensor, scores: Tensor, found_boxes: Tensor, found_scores: Tensor, *, threshold: float
-) -> Agreement:
+) -> tuple[int, float, float, int]:
     """Find the cell of each row, and compare.
 
     Args:
@@ -126,6 +124,9 @@ def _compare(
         found_boxes: of the file, (R, 4).
         found_scores: likewise, (R, K).
         threshold: that the best score of a row exceeds, for it to count.
+
+    Returns:
+        ``rows``, ``box``, ``score`` and ``lacking`` of :class:`Agreement`.
     """
     best = scores.amax(dim=1)  # (S,)
     cut = best.topk(len(found_boxes)).values[-1] if len(found_boxes) < len(best) else -1.0
@@ -140,11 +141,11 @@ def _compare(
     is_taken = torch.zeros_like(best, dtype=torch.bool)
     is_taken[cells] = True
     must_be_there = best > max(float(cut), threshold) + SCORE_TOLERANCE
-    return Agreement(
-        rows=len(cells),
-        box=_greatest(found_boxes - boxes[cells]),
-        score=_greatest(found_scores - scores[cells]),
-        lacking=int((must_be_there & ~is_taken).sum()),
+    return (
+        len(cells),
+        _greatest(found_boxes - boxes[cells]),
+        _greatest(found_scores - scores[cells]),
+        int((must_be_there & ~is_taken).sum()),
     )
 
 
@@ -200,8 +201,3 @@ def _apart(expected: Tensor, found: Tensor) -> float:
 
 def _greatest(differences: Tensor) -> float:
     return float(differences.abs().max()) if differences.numel() else 0.0
-
-
-def _greater(a: float, b: float) -> float:
-    """Return the greater number, and NaN before any."""
-    return float(np.maximum(a, b))

@@ -1,9 +1,7 @@
 """Static quantization of an exported graph to int8, for ONNX Runtime on CPU."""
 
-import contextlib
-import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +10,8 @@ import numpy as np
 from ..runtime.metadata import Metadata
 from ..runtime.sessions import INPUT, Session, open_session
 from .batches import random_batches
-from .benchmark import Contender, measure_ap
+from .benchmark import Contender, Data, measure_ap
+from .tracing import quiet
 
 CALIBRATION_IMAGES = 200
 # Convolutions that stay in fp32, by the names of their weights: detections vanish where offsets,
@@ -42,7 +41,7 @@ class Quantized(NamedTuple):
 
 
 def quantize(
-    path: Path, batches: Iterable[np.ndarray], metadata: Metadata, val: Sequence[str] = ()
+    path: Path, batches: Iterable[np.ndarray], metadata: Metadata, val: Data = ()
 ) -> Quantized:
     """Quantize the convolutions of a graph to int8, with a scale for each channel.
 
@@ -53,7 +52,7 @@ def quantize(
         path: ``.onnx``, in fp32; replaced.
         batches: inputs of the graph, (N, 3, H, W) fp32, over which activations are measured.
         metadata: of the file to write.
-        val: annotations and image folder to evaluate on, before and after.
+        val: data to evaluate on, before and after; nothing for no evaluation.
 
     Raises:
         ValueError: the file does not fit the data to evaluate on, or gives what is not finite.
@@ -89,7 +88,7 @@ def _quantize(source: Path, target: Path, batches: Iterable[np.ndarray]) -> tupl
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = target.with_name("prepared.onnx")
-    with _quiet():
+    with quiet():  # of advice on preparing a graph, which was followed
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
         convs = [node for node in graph.node if node.op_type == "Conv"]
@@ -117,14 +116,3 @@ class _Reader:
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: batch}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep onnxruntime's advice on preparing a graph, which was followed, off the screen."""
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.root.setLevel(level)

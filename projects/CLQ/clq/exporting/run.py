@@ -22,6 +22,7 @@ from ..runtime.metadata import Metadata
 from ..runtime.sessions import file_sha256, open_session
 from ..utils.atomic_write import explain_write_errors, open_atomically
 from .batches import Paths, find_images, image_batches, random_batches
+from .benchmark import Data
 from .formats import FORMATS, OPSET, Format, Save, import_package
 from .network import ExportableDetector
 from .proof import Agreement, prove, prove_nms
@@ -75,7 +76,7 @@ def export(
     size: tuple[int, int] | None = None,
     images: Paths = (),
     calibrate: Paths = (),
-    val: str | Path | Sequence[str | Path] = (),
+    val: Data = (),
 ) -> Exported:
     """Export a detector as a file for ONNX Runtime, OpenVINO or PyTorch without CLQ.
 
@@ -119,7 +120,7 @@ def export(
         if calibration:
             metadata = replace(metadata, precision="int8", parity={})
             batches = image_batches(calibration, metadata)
-            int8 = quantize(draft, batches, metadata, _data(val))
+            int8 = quantize(draft, batches, metadata, val)
         megabytes = sum(file.stat().st_size for file in draft.parent.iterdir()) / 1e6
         _move(draft, output)
     return Exported(output, metadata, agreement, megabytes, int8)
@@ -168,12 +169,6 @@ def _format_name(name: str | None, output: Path) -> str:
 def _check_output(output: Path, source: Path) -> None:
     if source.exists() and output.exists() and source.samefile(output):
         raise ValueError(f"{output} is the checkpoint itself; give the export another name.")
-
-
-def _data(val: str | Path | Sequence[str | Path]) -> Sequence[str]:
-    """Annotations and image folder, which is empty where it is left out; nothing of nothing."""
-    paths = [val] if isinstance(val, (str, Path)) else list(val)
-    return [*map(str, paths), ""][:2] if paths else []
 
 
 def _check_options(

@@ -1,7 +1,6 @@
 """Feature pyramids P3 .. P7 over the networks of timm, an optional package."""
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -139,11 +138,8 @@ class TimmFeatures(Backbone):
         return _STRIDES[-1]
 
 
-def import_timm() -> ModuleType:
-    """
-    Raises:
-        ValueError: timm is not installed.
-    """
+def _create(name: str, drop_path_rate: float | None) -> Any:
+    """Build a classifier of timm that can give its feature maps, for images of any size."""
     try:
         import timm
     except ImportError:
@@ -151,12 +147,6 @@ def import_timm() -> ModuleType:
             "MODEL.BACKBONE.NAME is 'build_timm_fpn_backbone', but timm is not installed: run "
             '`pip install "clq[timm]"`.'
         ) from None
-    return timm
-
-
-def _create(name: str, drop_path_rate: float | None) -> Any:
-    """Build a classifier of timm that can give its feature maps, for images of any size."""
-    timm = import_timm()
     if not timm.is_model(name):
         raise ValueError(
             f"MODEL.TIMM.NAME is '{name}', which timm {timm.__version__} does not have; "
