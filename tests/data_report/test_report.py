@@ -220,6 +220,15 @@ def test_named_data_sets_must_agree_in_their_classes(
     assert "has classes that differ from the training data's in names" in refusal(cfg)
 
 
+def test_training_sets_may_share_images(files: CocoFiles, cfg: CfgNode):
+    for name in ("one", "other"):
+        register_coco_instances(name, {}, *map(str, files))
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("one", "other"), ()
+    assert not [note for note in check_training_data(cfg) if "also trained on" in note]
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("one",), ("other",)
+    assert [note for note in check_training_data(cfg) if "also trained on" in note]
+
+
 def test_a_missing_json_is_named_without_advice(tmp_path: Path, cfg: CfgNode):
     register_coco_instances("mine", {}, str(tmp_path / "none.json"), str(tmp_path))
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("mine",), ()

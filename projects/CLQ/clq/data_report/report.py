@@ -187,7 +187,7 @@ def check_training_data(cfg: CfgNode) -> list[str]:
             scope=scope,
             for_training=for_training,
             train_classes=train_classes,
-            train_paths=train_paths,
+            train_paths=[] if for_training else train_paths,
         )
         if report.errors:
             sentence = describe_errors(report.errors, files.json_file)
