@@ -163,7 +163,9 @@ def test_a_failed_build_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
 
 
-@pytest.mark.parametrize("damage", ["train.json", "a tile", "a missing tile", "no digest"])
+@pytest.mark.parametrize(
+    "damage", ["train.json", "a tile", "a missing tile", "no digest", "a digest"]
+)
 def test_damaged_files_of_the_cache_are_made_again(
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +180,10 @@ def test_damaged_files_of_the_cache_are_made_again(
         path.unlink()
     else:
         path.write_bytes(b"{")
+    digest = tmp_path / "cache" / "trees-v1.sha256"
     if damage == "no digest":
-        (tmp_path / "cache" / "trees-v1.sha256").unlink()
+        digest.unlink()
+    elif damage == "a digest":
+        digest.write_bytes(b"\xff")  # no UTF-8
     prepare_trees()
     assert path.read_bytes() == intact

