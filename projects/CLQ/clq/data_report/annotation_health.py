@@ -1,21 +1,11 @@
-"""Data set warnings (hotcoco health check and our own).
+"""Warnings about boxes, categories and images of a data set."""
 
-Entries must have passed :mod:`clq.data.coco.validate`: hotcoco overlooks NaN boxes and raises on
-values of other types without naming the entry.
-
-Letters: K categories, N images, M annotations.
-"""
-
-import logging
 from collections import Counter
 
 import numpy as np
 
 from ..data.coco.findings import Example, Finding, make_warnings, quote_unprintable
 from ..data.coco.table import CocoTable
-from ..data.coco.validate import without_garbage_collection
-
-logger = logging.getLogger(__name__)
 
 _TOLERANCE = 0.01  # pixels beyond the image, from rounding
 
@@ -27,15 +17,16 @@ def check_health(table: CocoTable, *, keeps_empty: bool = True) -> list[Finding]
         table: usable entries.
         keeps_empty: train images without objects as negatives.
     """
-    affected = _hotcoco_warnings(table)
+    objects = table.objects
+    has_area = (table.boxes[objects, 2:] > 0).all(axis=1)
     findings = make_warnings(
         "boxes_without_area",
         "boxes without a positive width and height",
-        affected.get("degenerate_bbox", []),
+        objects[~has_area],
         table.box_example,
         consequence="left out of training, never found in evaluation",
     )
-    findings += _check_borders(table, affected.get("bbox_out_of_bounds", []))
+    findings += _check_borders(table, objects[has_area])
     findings += make_warnings(
         "crowd_regions",
         "crowd regions",
@@ -44,42 +35,10 @@ def check_health(table: CocoTable, *, keeps_empty: bool = True) -> list[Finding]
         consequence="not learned as objects",
     )
     findings += _check_empty_images(table, keeps_empty)
-    return findings + _check_classes(table, affected.get("zero_instance_category", []))
+    return findings + _check_classes(table)
 
 
-def _hotcoco_warnings(table: CocoTable) -> dict[str, list[int]]:
-    """Run hotcoco's health check; returns the affected indices by warning code.
-
-    Indices replace ids and names, some of which hotcoco rejects. Without hotcoco, a log line says
-    that these checks are skipped.
-    """
-    try:
-        import hotcoco
-    except ImportError:
-        logger.warning("hotcoco is not installed: no look at box sides, borders, unused classes.")
-        return {}
-    objects = table.objects
-    columns = (objects, table.image_idxs[objects], table.classes[objects], table.boxes[objects])
-    coco = hotcoco.COCO()
-    with without_garbage_collection():
-        coco.dataset = {
-            "images": [
-                {"id": row, "file_name": "", "width": width, "height": height}
-                for row, (width, height) in enumerate(table.sizes.tolist())
-            ],
-            "annotations": [
-                {"id": row, "image_id": image, "category_id": class_, "bbox": box}
-                for row, image, class_, box in zip(*(column.tolist() for column in columns))
-            ],
-            "categories": [{"id": k, "name": str(k)} for k in range(len(table.class_names))],
-        }
-    coco.createIndex()
-    health = coco.healthcheck()
-    assert not health["errors"], health["errors"]
-    return {warning["code"]: sorted(warning["affected_ids"]) for warning in health["warnings"]}
-
-
-def _check_borders(table: CocoTable, rows: list[int]) -> list[Finding]:
+def _check_borders(table: CocoTable, rows: np.ndarray) -> list[Finding]:
     """Warn of boxes outside their image, and of boxes partly outside."""
     boxes, sizes = table.boxes[rows], table.sizes[table.image_idxs[rows]]
     starts, ends = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
@@ -88,14 +47,14 @@ def _check_borders(table: CocoTable, rows: list[int]) -> list[Finding]:
     findings = make_warnings(
         "boxes_outside_image",
         "boxes outside their image",
-        np.array(rows, dtype=np.int64)[is_outside],
+        rows[is_outside],
         table.box_example,
         consequence="left out of training",
     )
     return findings + make_warnings(
         "boxes_beyond_border",
         "boxes partly outside their image",
-        np.array(rows, dtype=np.int64)[~is_outside & (overhang > _TOLERANCE)],
+        rows[~is_outside & (overhang > _TOLERANCE)],
         table.box_example,
         total=len(table.objects),
         consequence="clipped in training",
@@ -115,12 +74,13 @@ def _check_empty_images(table: CocoTable, keeps_empty: bool) -> list[Finding]:
     )
 
 
-def _check_classes(table: CocoTable, unused: list[int]) -> list[Finding]:
+def _check_classes(table: CocoTable) -> list[Finding]:
     def example(k: int) -> Example:
         return Example(
             f"category {table.category_ids[k]}", f"is {quote_unprintable(table.class_names[k])}"
         )
 
+    unused = np.setdiff1d(np.arange(len(table.class_names)), table.classes[table.objects])
     findings = make_warnings("unused_categories", "categories without an object", unused, example)
     counts = Counter(table.class_names)
     return findings + make_warnings(
