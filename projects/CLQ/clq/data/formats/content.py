@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..coco.findings import Example, Finding, make_findings
+from ..coco.findings import Example, Finding, make_findings, quote_unprintable
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels
 
@@ -45,32 +45,38 @@ class Problems:
     """Errors and warnings by kind, collected while files are read."""
 
     def __init__(self) -> None:
-        self._examples: dict[tuple[str, str, bool, str], list[Example]] = {}
+        self._examples: dict[tuple[str, str, str], list[Example]] = {}
 
     def add(
         self,
         kind: str,
         what: str,
-        subject: str,
+        path: str,
         predicate: str,
         *,
-        is_error: bool = True,
+        role: str = "",
         consequence: str = "",
     ) -> None:
-        """Add one entry, see :class:`~clq.data.coco.findings.Finding` and ``Example``."""
-        key = (kind, what, is_error, consequence)
-        self._examples.setdefault(key, []).append(Example(subject, predicate))
+        """Add one entry, see :class:`~clq.data.coco.findings.Finding` and ``Example``.
+
+        Args:
+            path: subject of the predicate.
+            role: words before it, such as "image".
+            consequence: makes the entry a warning.
+        """
+        example = Example(f"{role} {quote_unprintable(path)}".lstrip(), predicate)
+        self._examples.setdefault((kind, what, consequence), []).append(example)
 
     def findings(self) -> list[Finding]:
         """Return one finding for each kind."""
         found: list[Finding] = []
-        for (kind, what, is_error, consequence), examples in self._examples.items():
+        for (kind, what, consequence), examples in self._examples.items():
             found += make_findings(
                 kind,
                 what,
                 range(len(examples)),
                 examples.__getitem__,
-                is_error=is_error,
+                is_error=not consequence,
                 consequence=consequence,
             )
         return found

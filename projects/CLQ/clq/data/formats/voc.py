@@ -16,7 +16,7 @@ from .files import (
     walk_files,
 )
 from .layout import Layout
-from .voc_images import add_problem, choose_images, find_images, read_list
+from .voc_images import choose_images, find_images, read_list
 from .voc_xml import VocImage, read_voc
 
 _SETS = Path("ImageSets", "Main")
@@ -133,7 +133,7 @@ def _read(
         size = (voc.width, voc.height) if voc and voc.width and voc.height else read_size(image)
         if isinstance(size, str):
             predicate = f"can't be read ({size}), and no xml states its size"
-            add_problem(problems, "unreadable_image", "images that can't be read", image, predicate)
+            problems.add("unreadable_image", "images that can't be read", image, predicate)
             continue
         objects = _objects(voc, xml_files[stem][0], classes, problems) if voc else []
         found.append(LabeledImage(image, *size, objects))
@@ -143,15 +143,13 @@ def _read(
 def _read_xml(paths: Sequence[str], problems: Problems) -> VocImage | None:
     file = paths[0]
     if len(paths) > 1:
-        add_problem(
-            problems, "same_stem", "xml files of one stem", paths[1], f"has the stem of {file}"
-        )
+        problems.add("same_stem", "xml files of one stem", paths[1], f"has the stem of {file}")
     try:
         return read_voc(file)
     except (OSError, ValueError) as error:
         reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{file} ")
         predicate = reason.rstrip(".") if reason.startswith("is ") else f"can't be read ({reason})"
-        add_problem(problems, "bad_xml", "xml files that can't be read", file, predicate)
+        problems.add("bad_xml", "xml files that can't be read", file, predicate)
         return None
 
 
@@ -166,5 +164,5 @@ def _objects(
             continue
         predicate = f"has the class {name!r:.80}, which the list of classes lacks"
         what = "objects of a class that is not listed"
-        add_problem(problems, "unknown_class", what, xml_file, predicate)
+        problems.add("unknown_class", what, xml_file, predicate)
     return objects

@@ -38,16 +38,15 @@ def find_images(
             if named not in ("", posixpath.basename(stem), os.path.basename(own)):
                 what = "xml files that name another image than that of their stem"
                 predicate = f"names {shown}, but has the stem of {os.path.basename(own)}"
-                add_warning(
-                    problems, "other_file_name", what, xml_file, predicate, "the stem counts"
-                )
+                why = "the stem counts"
+                problems.add("other_file_name", what, xml_file, predicate, consequence=why)
             continue
         beside = posixpath.join(posixpath.dirname(stem), named)
         image = by_name.get(beside) or by_name.get(named, "")
         if image and owners.setdefault(image, stem) != stem:
             what = "images with two xml files"
             predicate = f"names {shown}, which is the image of {xml_files[owners[image]][0]}"
-            add_problem(problems, "two_label_files", what, xml_file, predicate)
+            problems.add("two_label_files", what, xml_file, predicate)
         elif image:
             image_of[stem] = image
     return image_of
@@ -116,38 +115,17 @@ def choose_images(
         image = image_of.get(stem) or (own[0] if own else "")
         if len(own) > 1:
             predicate = f"has the stem of {own[0]}, too: rename one of them"
-            add_problem(
-                problems, "same_stem", "images that share their xml file", own[1], predicate
-            )
+            problems.add("same_stem", "images that share their xml file", own[1], predicate)
         if image:
             chosen[image] = owners.get(image, stem)
             if image not in owners:
-                what = "images without an xml file"
-                add_warning(
-                    problems, "no_xml", what, image, "has no xml file", "train as negatives"
-                )
+                what, why = "images without an xml file", "train as negatives"
+                problems.add("no_xml", what, image, "has no xml file", consequence=why)
         elif listed is not None:
             what = "images that are not in the folder"
-            problems.add(
-                "missing_image", what, f"image {quote_unprintable(stem)}", "does not exist"
-            )
+            problems.add("missing_image", what, stem, "does not exist", role="image")
         else:
             what, why = "label files without an image", "their objects are not learned"
-            file = xml_files[stem][0]
-            add_warning(
-                problems, "label_without_image", what, file, "has no image of its stem", why
-            )
+            file, predicate = xml_files[stem][0], "has no image of its stem"
+            problems.add("label_without_image", what, file, predicate, consequence=why)
     return chosen
-
-
-def add_problem(problems: Problems, kind: str, what: str, file: str, predicate: str) -> None:
-    """Add an error of a file."""
-    problems.add(kind, what, quote_unprintable(file), predicate)
-
-
-def add_warning(
-    problems: Problems, kind: str, what: str, file: str, predicate: str, consequence: str
-) -> None:
-    """Add a warning of a file."""
-    shown = quote_unprintable(file)
-    problems.add(kind, what, shown, predicate, is_error=False, consequence=consequence)

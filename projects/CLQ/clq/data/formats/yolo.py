@@ -112,25 +112,26 @@ def _read(
             continue
         if len(labels) > 1:
             what = "images with two label files"
-            predicate = f"has the label files {_shown(labels[0])} and {_shown(labels[1])}"
-            problems.add("two_label_files", what, f"image {_shown(path)}", predicate)
+            predicate = f"has the label files {' and '.join(map(quote_unprintable, labels[:2]))}"
+            problems.add("two_label_files", what, path, predicate, role="image")
         lines = _read_label(labels[0], problems) if labels else []
         label = parse_labels(lines, size, len(class_names), has_keypoints=has_keypoints)
         for number, predicate in label.problems:
-            subject = f"line {number} of {_shown(labels[0])}"
-            problems.add("bad_label_line", "lines of label files", subject, predicate)
+            what, role = "lines of label files", f"line {number} of"
+            problems.add("bad_label_line", what, labels[0], predicate, role=role)
         found.append(LabeledImage(path, *size, label.objects))
     for first, second in images.same_stem:
-        what, other = "images that share their label file", f"has the stem of {_shown(first)}, too"
-        problems.add("same_stem", what, f"image {_shown(second)}", f"{other}: rename one of them")
+        what = "images that share their label file"
+        predicate = f"has the stem of {quote_unprintable(first)}, too: rename one of them"
+        problems.add("same_stem", what, second, predicate, role="image")
     for file in images.without_image:
         if _has_objects(file):
             problems.add(
                 "label_without_image",
                 "label files without an image",
-                f"label file {_shown(file)}",
+                file,
                 "has no image of its stem",
-                is_error=False,
+                role="label file",
                 consequence="their objects are not learned",
             )
     return Annotations(make_content(found, class_names, root), problems.findings())
@@ -143,7 +144,7 @@ def _add_unreadable(problems: Problems, path: str, reason: str) -> None:
     else:
         kind, what = "missing_image", "images that are not in the folder"
         predicate = "does not exist"
-    problems.add(kind, what, f"image {_shown(path)}", predicate)
+    problems.add(kind, what, path, predicate, role="image")
 
 
 def _read_label(file: str, problems: Problems) -> list[str]:
@@ -152,7 +153,7 @@ def _read_label(file: str, problems: Problems) -> list[str]:
     except (OSError, ValueError) as error:
         reason = str(getattr(error, "strerror", None) or error).removeprefix(f"{file} ").rstrip(".")
         what = "label files that can't be read"
-        problems.add("bad_label", what, f"label file {_shown(file)}", f"can't be read ({reason})")
+        problems.add("bad_label", what, file, f"can't be read ({reason})", role="label file")
         return []
 
 
@@ -163,7 +164,3 @@ def _has_objects(file: str) -> bool:
     except (OSError, ValueError):
         return False
     return len(words) > 1 and all(word.replace(".", "", 1).isdecimal() for word in words[:2])
-
-
-def _shown(path: str) -> str:
-    return quote_unprintable(path)
