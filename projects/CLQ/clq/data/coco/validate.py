@@ -5,6 +5,7 @@ Letters: N images, M annotations.
 
 import contextlib
 import gc
+import os
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ...runtime.images import NO_FILE
-from ..formats.read import fingerprint, read_annotations
-from ..formats.source import is_json
+from ..formats.read import read_annotations
+from ..formats.source import find_layout, is_json
 from .findings import Example, Finding, finding_on_file, make_findings, short_repr
 from .schema import (
     ANNOTATION_RULES,
@@ -50,13 +51,9 @@ def load_and_validate(
         ValueError: such a data set lacks a part.
     """
     path = Path(json_file)
-    try:
-        version = fingerprint(path, image_root)
-    except (OSError, ValueError):  # ValueError: a null byte in the name
-        if not is_json(path):
-            raise
+    if is_json(path) and not os.path.exists(path):
         return _unusable("missing_json", "annotation files that do not exist", "does not exist")
-    table = _read_version(path, image_root, version)
+    table = _read_version(path, image_root, find_layout(path, image_root).fingerprint())
     return table if table.is_labelled or not needs_labels else _not_coco("annotations")
 
 

@@ -12,13 +12,11 @@ class Layout(NamedTuple):
     """Files that the annotations of a split are read from.
 
     Attributes:
-        image_root: absolute folder that the images' file names start from.
         files: that are read, besides images in the YOLO form for their size; and the folders that
             are searched, whose modification time tells of files that came or went.
         read: reads them.
     """
 
-    image_root: str
     files: Sequence[str]
     read: Callable[[], Annotations]
 

@@ -3,14 +3,12 @@
 import json
 import os
 import zlib
-from collections.abc import Hashable
 from pathlib import Path
 
 from detectron2.utils.file_io import PathManager
 
-from ..coco.dialect import read_coco_json
 from .content import Annotations
-from .source import find_layout, parse_source
+from .source import find_layout, is_json, parse_source
 
 
 def read_annotations(source: str | Path, image_root: str | Path = "") -> Annotations:
@@ -24,30 +22,12 @@ def read_annotations(source: str | Path, image_root: str | Path = "") -> Annotat
         OSError: a file can't be read.
         ValueError: a json is none, or a YOLO or Pascal VOC data set lacks a part.
     """
-    layout = find_layout(source, image_root)
-    return Annotations(read_coco_json(source)) if layout is None else layout.read()
-
-
-def fingerprint(source: str | Path, image_root: str | Path = "") -> Hashable:
-    """Return what changes when a file of the annotations does.
-
-    Raises:
-        OSError: a json does not exist.
-        ValueError: as of :func:`read_annotations`; or a null byte in the name.
-    """
-    layout = find_layout(source, image_root)
-    if layout is not None:
-        return layout.fingerprint()
-    stat = Path(source).stat()
-    return stat.st_mtime_ns, stat.st_size
+    return find_layout(source, image_root).read()
 
 
 def last_change(source: str | Path, image_root: str | Path = "") -> float:
     """Return when the annotations were changed last, in seconds; 0 if they do not exist."""
-    if not exists(source):
-        return 0.0
-    layout = find_layout(source, image_root)
-    return Path(source).stat().st_mtime if layout is None else layout.last_change()
+    return find_layout(source, image_root).last_change() if exists(source) else 0.0
 
 
 def exists(source: str | Path) -> bool:
@@ -57,7 +37,7 @@ def exists(source: str | Path) -> bool:
 
 def checksum(source: str | Path, image_root: str | Path = "") -> int:
     """Return the CRC-32 of the annotations: of a json's bytes, else of the content as json."""
-    if find_layout(source, image_root) is None:
+    if is_json(source):
         return zlib.crc32(Path(PathManager.get_local_path(str(source))).read_bytes())
     content = read_annotations(source, image_root).content
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())

@@ -4,8 +4,10 @@ import os
 import re
 from pathlib import Path
 
+from ..coco.dialect import read_coco_json
 from ..coco.table import CocoFiles
 from . import voc, yolo
+from .content import Annotations
 from .data_yaml import read_data_yaml
 from .files import has_suffix
 from .json_images import find_json_images
@@ -74,8 +76,8 @@ def is_json(source: str | Path) -> bool:
     return not os.path.isdir(path) and path.suffix.lower() not in _YAML
 
 
-def find_layout(source: str | Path, image_root: str | Path = "") -> Layout | None:
-    """Find the files of a resolved split; None for a COCO json.
+def find_layout(source: str | Path, image_root: str | Path = "") -> Layout:
+    """Find the files of a resolved split.
 
     Args:
         source: of :func:`resolve_data`.
@@ -87,7 +89,7 @@ def find_layout(source: str | Path, image_root: str | Path = "") -> Layout | Non
     """
     path, split = parse_source(source)
     if is_json(path):
-        return None
+        return Layout([str(source)], lambda: Annotations(read_coco_json(source)))
     path = _yaml_in(path) or path
     if not os.path.exists(path):
         raise ValueError(f"{path} does not exist.")

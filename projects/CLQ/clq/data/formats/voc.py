@@ -101,7 +101,7 @@ def find_layout(folder: Path, split: str, image_root: str) -> Layout:
     files = [path for index in (xml_files, images) for paths in index.values() for path in paths]
     files += dict.fromkeys([os.path.abspath(xml_folder), root, *map(os.path.dirname, files)])
     read = partial(_read, xml_files, images, listed, named and named[0], root)
-    return Layout(root, [*sources, *files], read)
+    return Layout([*sources, *files], read)
 
 
 def _read(

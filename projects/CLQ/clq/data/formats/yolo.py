@@ -42,7 +42,7 @@ def find_yaml_layout(file: Path, split: str, image_root: str) -> Layout:
     folders, listed, lists = data.places(split, root)
     images = match_labels(folders, listed, usual_folders)
     read = partial(_read, images, data.class_names, root, data.has_keypoints)
-    return Layout(root, [str(file), *lists, *images.paths], read)
+    return Layout([str(file), *lists, *images.paths], read)
 
 
 def find_folder_layout(folder: Path, split: str, image_root: str) -> Layout:
@@ -80,7 +80,7 @@ def find_folder_layout(folder: Path, split: str, image_root: str) -> Layout:
 
     images = match_labels([str(base)], [], label_folders)
     read = partial(_read, images, class_names, root, False)
-    return Layout(root, [str(file), *images.paths], read)
+    return Layout([str(file), *images.paths], read)
 
 
 def default_image_root(folder: Path) -> Path:
