@@ -10,7 +10,6 @@ from . import voc, yolo
 from .content import Annotations
 from .data_yaml import read_data_yaml
 from .files import has_suffix
-from .json_images import find_json_images
 from .layout import Layout, split_folder
 from .yolo_files import labels_below
 
@@ -183,7 +182,7 @@ def _images_of_json(path: Path, needs_images: bool) -> Path:
     """
     if not os.path.isfile(path):
         raise ValueError(f"{path} does not exist.")
-    found = find_json_images(path)
+    found = _folders_beside(path)
     if len(found) == 1 or not needs_images:
         return found[0] if len(found) == 1 else Path()
     where = f"; they may be in {found[0]} or {found[1]}" if found else ""
@@ -191,6 +190,22 @@ def _images_of_json(path: Path, needs_images: bool) -> Path:
         f"{path} is taken for a COCO json, which does not tell where its images are; name their "
         f"folder behind it{where}."
     )
+
+
+def _folders_beside(json_file: Path) -> list[Path]:
+    """Return the folders that have the first image of a json.
+
+    Looked at are the json's folder and the one above, and in both ``images`` and the folder of the
+    json's own name, without the ``instances_`` of COCO.
+    """
+    try:
+        name = Path(read_coco_json(json_file)["images"][0]["file_name"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # told by the reading
+        return []
+    own = json_file.stem.removeprefix("instances_")
+    homes = json_file.parent, Path(os.path.normpath(json_file.parent / ".."))
+    folders = [home / below for home in homes for below in ("", "images", own)]
+    return [folder for folder in folders if os.path.isfile(folder / name)]
 
 
 def _image_root(path: Path) -> Path:
