@@ -44,30 +44,18 @@ def has_suffix(name: str, *suffixes: str) -> bool:
     return os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".")
 
 
-class StemIndex:
-    """Files of one kind by folder and stem; each folder is listed once."""
+def files_by_stem(folder: str | Path, suffix: str = "") -> dict[str, list[str]]:
+    """Return the sorted paths of a folder's files by stem: all of the name but the last suffix.
 
-    def __init__(self, suffix: str = "") -> None:
-        """
-        Args:
-            suffix: of the files in lower case; empty for images.
-        """
-        self._suffix = suffix
-        self._folders: dict[str, dict[str, list[str]]] = {}
-
-    def find(self, folder: str, stem: str) -> list[str]:
-        """Return the paths of the files of a stem: all of the name but the last suffix."""
-        return self.of_folder(folder).get(stem, [])
-
-    def of_folder(self, folder: str) -> dict[str, list[str]]:
-        """Return the sorted paths of a folder's files by stem; empty if there is no folder."""
-        if folder not in self._folders:
-            found = defaultdict(list)
-            for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-                if has_suffix(name, self._suffix) if self._suffix else is_image(name):
-                    found[os.path.splitext(name)[0]].append(os.path.join(folder, name))
-            self._folders[folder] = dict(found)
-        return self._folders[folder]
+    Args:
+        folder: empty result if there is none.
+        suffix: of the files in lower case; empty for images.
+    """
+    found = defaultdict(list)
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        if has_suffix(name, suffix) if suffix else is_image(name):
+            found[os.path.splitext(name)[0]].append(os.path.join(folder, name))
+    return dict(found)
 
 
 def index_below(folder: str, suffix: str = "") -> dict[str, list[str]]:
@@ -75,12 +63,12 @@ def index_below(folder: str, suffix: str = "") -> dict[str, list[str]]:
 
     Args:
         folder: empty result if there is none.
-        suffix: as of :class:`StemIndex`.
+        suffix: as of :func:`files_by_stem`.
     """
-    index, found = StemIndex(suffix), {}
+    found = {}
     for parent, _ in walk_files(folder):
         below = os.path.relpath(parent, folder).replace(os.sep, "/")
-        for stem, paths in index.of_folder(parent).items():
+        for stem, paths in files_by_stem(parent, suffix).items():
             found[posixpath.normpath(posixpath.join(below, stem))] = paths
     return found
 

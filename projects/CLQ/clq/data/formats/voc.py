@@ -7,14 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from .content import Annotations, LabeledImage, LabeledObject, Problems, make_content
-from .files import (
-    StemIndex,
-    has_suffix,
-    index_below,
-    read_class_names,
-    read_size,
-    walk_files,
-)
+from .files import files_by_stem, has_suffix, index_below, read_class_names, read_size, walk_files
 from .layout import Layout
 from .voc_images import choose_images, find_images, read_list
 from .voc_xml import VocImage, read_voc
@@ -29,7 +22,7 @@ def annotation_folder(folder: Path) -> Path | None:
     for place in (folder / "Annotations", folder / "annotations"):
         if any(has_suffix(name, ".xml") for _, names in walk_files(place) for name in names):
             return place
-    return folder if StemIndex(".xml").of_folder(str(folder)) else None
+    return folder if files_by_stem(folder, ".xml") else None
 
 
 def default_image_root(folder: Path) -> Path:
@@ -40,7 +33,7 @@ def default_image_root(folder: Path) -> Path:
 
 def list_splits(folder: Path) -> list[str]:
     """Return the names of the lists of images in ImageSets/Main, without those of one class."""
-    index = StemIndex(".txt").of_folder(str(folder / _SETS))
+    index = files_by_stem(folder / _SETS, ".txt")
     names = {name for names in _ROLES.values() for name in names}
     return sorted(names & index.keys()) or sorted(index)
 

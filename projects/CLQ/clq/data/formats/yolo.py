@@ -9,14 +9,7 @@ from pathlib import Path
 from ..coco.findings import quote_unprintable
 from .content import Annotations, LabeledImage, Problems, make_content
 from .data_yaml import read_data_yaml
-from .files import (
-    CLASS_FILES,
-    StemIndex,
-    read_class_names,
-    read_lines,
-    read_size,
-    walk_files,
-)
+from .files import CLASS_FILES, files_by_stem, read_class_names, read_lines, read_size, walk_files
 from .layout import Layout, split_folder
 from .yolo_files import LabeledFiles, match_labels, usual_folders
 from .yolo_labels import parse_labels
@@ -92,9 +85,8 @@ def is_yolo_folder(folder: Path) -> bool:
     """Tell whether a folder without data.yaml looks like one with YOLO labels."""
     if (folder / "labels").is_dir() or any((folder / name).is_file() for name in CLASS_FILES):
         return True
-    images, labels = StemIndex(), StemIndex(".txt")
-    places = [(parent, labels.of_folder(parent)) for parent, _ in walk_files(folder)]
-    return any(found.keys() & images.of_folder(parent).keys() for parent, found in places)
+    parents = (parent for parent, _ in walk_files(folder))
+    return any(files_by_stem(parent, ".txt").keys() & files_by_stem(parent) for parent in parents)
 
 
 def _read(

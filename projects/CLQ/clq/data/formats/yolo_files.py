@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import NamedTuple
 
-from .files import CLASS_FILES, StemIndex, has_suffix, is_image, walk_files
+from .files import CLASS_FILES, files_by_stem, has_suffix, is_image, walk_files
 
 _IMAGES, _LABELS = (f"{os.sep}{name}{os.sep}" for name in ("images", "labels"))
 
@@ -41,7 +42,7 @@ def match_labels(
         listed: further images.
         label_folders: that may hold the labels of a folder's images.
     """
-    index = StemIndex(".txt")
+    texts_in = cache(partial(files_by_stem, suffix=".txt"))
     labels_of: dict[str, list[str]] = {}
     first: dict[tuple[str, str], str] = {}
     same_stem = []
@@ -53,7 +54,7 @@ def match_labels(
         if other != path and path not in labels_of:
             same_stem.append((other, path))
         places = dict.fromkeys(label_folders(parent))
-        labels_of[path] = [label for place in places for label in index.find(place, stem)]
+        labels_of[path] = [label for place in places for label in texts_in(place).get(stem, [])]
     used = {label for labels in labels_of.values() for label in labels}
     searched = dict.fromkeys(place for folder in folders for place in label_folders(folder))
     without = {path: None for place in searched for path in labels_below(place) if path not in used}
