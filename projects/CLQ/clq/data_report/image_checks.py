@@ -6,7 +6,7 @@ Letters: N images of a data set.
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -42,10 +42,6 @@ class ImageFacts(NamedTuple):
     width: int
     height: int
     value_range: tuple[int, int] | None = None
-
-
-# What an image file holds, or the reason why it is unreadable.
-Outcome = ImageFacts | str
 
 
 class ImageChecks(NamedTuple):
@@ -88,28 +84,28 @@ def check_images(
     is_missing = ~_are_files(paths)
     rows = rows[~is_missing[rows]]
     outcomes = dict(zip(rows.tolist(), _read_all(paths, rows, read_facts)))
-    findings = _find_problems(table, image_root, np.flatnonzero(is_missing), outcomes)
+    unreadable = {row: reason for row, reason in outcomes.items() if isinstance(reason, str)}
+    facts = {row: found for row, found in outcomes.items() if not isinstance(found, str)}
+    differing = {row: f for row, f in facts.items() if f[:2] != tuple(table.sizes[row].tolist())}
+    usable = np.array([row for row in facts if row not in differing], dtype=np.int64)
+    findings = _find_problems(table, image_root, np.flatnonzero(is_missing), unreadable, differing)
     if skips_unreadable:
         findings = [
             replace(finding, is_error=False, consequence="skipped and counted")
             for finding in findings
         ]
-    usable = [row for row, outcome in outcomes.items() if _is_usable(table, row, outcome)]
-    findings += _find_narrow_ranges(table, outcomes)
-    return ImageChecks(findings, np.array(usable, dtype=np.int64), len(rows))
+    return ImageChecks(findings + _find_narrow_ranges(table, facts), usable, len(rows))
 
 
 def _find_problems(
-    table: CocoTable, image_root: str | Path, missing: np.ndarray, outcomes: dict[int, Outcome]
+    table: CocoTable,
+    image_root: str | Path,
+    missing: np.ndarray,
+    unreadable: Mapping[int, str],
+    differing: Mapping[int, ImageFacts],
 ) -> list[Finding]:
     """Report files that are missing, unreadable, or of another size than the annotations state."""
     paths = table.image_paths(image_root)
-    unreadable = {row: reason for row, reason in outcomes.items() if isinstance(reason, str)}
-    differing = {
-        row: facts
-        for row, facts in outcomes.items()
-        if not isinstance(facts, str) and not _is_usable(table, row, facts)
-    }
 
     def why_missing(row: int) -> str:
         if os.path.exists(paths[row]):
@@ -135,17 +131,9 @@ def _find_problems(
     return findings
 
 
-def _is_usable(table: CocoTable, row: int, outcome: Outcome) -> bool:
-    return not isinstance(outcome, str) and outcome[:2] == tuple(table.sizes[row].tolist())
-
-
-def _find_narrow_ranges(table: CocoTable, outcomes: dict[int, Outcome]) -> list[Finding]:
+def _find_narrow_ranges(table: CocoTable, facts: Mapping[int, ImageFacts]) -> list[Finding]:
     """Warn of images that are nearly of one colour for the network."""
-    ranges = {
-        row: outcome.value_range
-        for row, outcome in outcomes.items()
-        if not isinstance(outcome, str) and outcome.value_range
-    }
+    ranges = {row: found.value_range for row, found in facts.items() if found.value_range}
     return make_warnings(
         "narrow_range",
         f"images whose pixels span less than {_NARROW} of 256 levels",
@@ -180,10 +168,10 @@ def decode(path: str, bit_depth: int = 8) -> ImageFacts:
 
 def _read_all(
     paths: Sequence[str], rows: np.ndarray, read_facts: Callable[[str], ImageFacts]
-) -> list[Outcome]:
-    """Read images in parallel."""
+) -> list[ImageFacts | str]:
+    """Read images in parallel, or tell why one is unreadable."""
 
-    def outcome(row: int) -> Outcome:
+    def outcome(row: int) -> ImageFacts | str:
         try:
             return read_facts(paths[row])
         except READ_ERRORS as error:
