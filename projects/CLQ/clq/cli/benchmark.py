@@ -21,7 +21,7 @@ from ..exporting.benchmark import compare, contenders, measure_ap, table
 from ..runtime.images import READ_ERRORS, read_image, reason_of
 from ..runtime.inputs import find_files
 from ..utils.hardware import cpu_name
-from ..utils.once_parser import DataParser
+from ..utils.once_parser import OnceParser
 from ..utils.unprintable import escape_unprintable
 
 _NUM_IMAGES = 8
@@ -29,7 +29,7 @@ _MOST = 1024  # rounds, or threads
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = DataParser(prog=prog, description=__doc__)
+    parser = OnceParser(prog=prog, description=__doc__)
     parser.add_argument(
         "files", metavar="FILE", nargs="+", type=os.path.expanduser, help="checkpoint or export"
     )

@@ -35,7 +35,7 @@ from ..data_report.report import ReportScope
 from ..data_report.report_text import as_json, as_text
 from ..engine import exit_on_user_error, print_output
 from ..engine.run_config.merge import find_config
-from ..utils.once_parser import DataParser
+from ..utils.once_parser import OnceParser
 
 
 def check(options: argparse.Namespace) -> list[DataReport]:
@@ -63,7 +63,7 @@ def _count(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = DataParser(prog=prog, description=__doc__)
+    parser = OnceParser(prog=prog, description=__doc__)
     path = os.path.expanduser
     parser.add_argument("data", metavar="DATA", type=path, help="annotations to train on")
     parser.add_argument(

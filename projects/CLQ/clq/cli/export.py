@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from ..engine import exit_on_user_error, print_output
 from ..exporting.formats import FORMATS
 from ..exporting.run import export
-from ..utils.once_parser import DataParser
+from ..utils.once_parser import OnceParser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = DataParser(prog=prog, description=__doc__)
+    parser = OnceParser(prog=prog, description=__doc__)
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, .safetensors or .pth")
     parser.add_argument("output", metavar="OUTPUT", help="file to write")
     parser.add_argument(

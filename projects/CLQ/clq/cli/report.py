@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..engine import exit_on_user_error, print_output
 from ..engine.evaluated_run import find_evaluation
-from ..utils.once_parser import DataParser
+from ..utils.once_parser import OnceParser
 from ..utils.unprintable import escape_unprintable
 
 
@@ -50,7 +50,7 @@ def report(options: argparse.Namespace) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = DataParser(prog=prog, description=__doc__)
+    parser = OnceParser(prog=prog, description=__doc__)
     parser.add_argument(
         "first",
         type=os.path.expanduser,

@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 # Keys of a configuration: those of a section have a dot, the others are few.
@@ -20,40 +20,30 @@ class OnceParser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
         self.given: set[str] = set()
+        self._data_flags: list[str] = []
         for name in (None, "store"):
             self.register("action", name, _StoreOnce)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self.given.clear()
-        return super().parse_known_args(args, namespace)
-
-
-class DataParser(OnceParser):
-    """Parser with flags that take annotations and an image folder, which may be left out."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._data_flags: list[str] = []
-
     def add_data(self, flag: str, **options: Any) -> None:
-        """Add a flag of two values, of which the second is empty where it is left out."""
+        """Add a flag of annotations and an image folder, which is empty where it is left out."""
         self._data_flags.append(flag)
         self.add_argument(flag, nargs=2, metavar=("DATA", "[IMAGES]"), **options)
 
     def error(self, message: str) -> NoReturn:
         """Exit, with a hint where a flag may have taken what was no image folder."""
-        if message.startswith("the following arguments are required"):
+        if self._data_flags and message.startswith("the following arguments are required"):
             message += f"; they go before {' and '.join(self._data_flags)}"
         super().error(message)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.given.clear()
         args = sys.argv[1:] if args is None else args
-        return super().parse_known_args(self._completed(list(map(str, args))), namespace)
+        return super().parse_known_args(self._completed(args), namespace)
 
-    def _completed(self, args: Sequence[str]) -> list[str]:
+    def _completed(self, args: Iterable[object]) -> list[str]:
         """Put an empty folder where none follows annotations, but a key, a file or a flag."""
         done: list[str] = []
-        rest = list(args)
+        rest = list(map(str, args))
         while rest:
             flag, has_value, value = rest.pop(0).partition("=")
             if len(flag) < 3 or not any(known.startswith(flag) for known in self._data_flags):

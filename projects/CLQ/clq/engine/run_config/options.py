@@ -7,7 +7,7 @@ from typing import Any
 
 from detectron2.engine import default_argument_parser
 
-from ...utils.once_parser import DataParser
+from ...utils.once_parser import OnceParser
 from ..distributed.cluster_env import RankInfo
 
 
@@ -67,7 +67,7 @@ class RunOptions:
         return self.place.world_size if self.place else max(self.num_machines * self.num_gpus, 1)
 
 
-class _Parser(DataParser):
+class _Parser(OnceParser):
     """Parses into :class:`RunOptions`."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
