@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from clq.demo.figures import Sample, best_f1_threshold, draw_samples, draw_training_curves
+from clq.demo.figures import Sample, draw_samples, draw_training_curves
 
 
 @pytest.fixture
@@ -136,8 +136,7 @@ def test_boxes_are_drawn_where_they_are(tmp_path: Path, saved: list[Figure]):
         pred_boxes=[(2, 2, 30, 20), (5, 25, 30, 20), (60, 21, 9, 9)],
     )
     more = make_sample(scores=[0.85, 0.84, 0.83, 0.82, 0.81], is_match=[False] * 5)
-    assert best_f1_threshold([sample, more]) == 0.9
-    draw_samples([sample, more], tmp_path / "detections.png")
+    draw_samples([sample, more], 0.9, tmp_path / "detections.png")
     truth, found = saved[0].axes[:2]
     assert drawn_boxes(truth) == [
         (1, 2, 30, 20, True),
@@ -153,7 +152,9 @@ def test_boxes_are_drawn_where_they_are(tmp_path: Path, saved: list[Figure]):
 
 @pytest.mark.parametrize("box", [(90, 10, 30, 20), (-30, 10, 60, 20), (30, -20, 40, 40)])
 def test_scores_of_boxes_that_leave_the_image_stay_inside(tmp_path, saved, box):
-    draw_samples([make_sample([0.9], [0.9], [True], pred_boxes=[box])], tmp_path / "detections.png")
+    draw_samples(
+        [make_sample([0.9], [0.9], [True], pred_boxes=[box])], 0.5, tmp_path / "detections.png"
+    )
     found = saved[0].axes[1]
     (text,) = found.texts
     extent, inside = text.get_window_extent(), found.get_window_extent()
@@ -165,27 +166,8 @@ def test_scores_of_boxes_that_leave_the_image_stay_inside(tmp_path, saved, box):
 def test_grid(tmp_path, saved, count, rows, columns):
     """At most six samples; two a row."""
     out = tmp_path / "detections.png"
-    draw_samples([make_sample([np.nan])] * count, out)
+    draw_samples([make_sample([np.nan])] * count, 1.0, out)
     assert saved[0].axes[0].get_gridspec().get_geometry() == (rows, columns)
     assert sum(len(axes.images) for axes in saved[0].axes) == 2 * min(count, 6)
     with Image.open(out) as image:
         assert image.format == "PNG" and image.width > 700 * columns
-
-
-def test_best_f1_threshold():
-    """Two objects; scores 0.9 and 0.605 match: F1 2/3, 2/4, 4/5, 4/6."""
-    sample = make_sample([0.9, 0.605], [0.9, 0.7, 0.605, 0.5], [True, False, True, False])
-    assert best_f1_threshold([make_sample(), sample]) == 0.6
-
-
-def test_best_f1_threshold_pools_the_samples():
-    """Scores 0.9 and 0.3 match in one image, 0.8 .. 0.5 are wrong in another."""
-    good = make_sample([0.9, 0.3], [0.9, 0.3], [True, True])
-    bad = make_sample([], [0.8, 0.7, 0.6, 0.5], [False] * 4)
-    assert best_f1_threshold([good]) == 0.3
-    assert best_f1_threshold([good, bad]) == 0.9
-
-
-def test_best_f1_threshold_when_nothing_matches():
-    assert best_f1_threshold([make_sample([np.nan])]) == 1.0
-    assert best_f1_threshold([make_sample([], [0.5], [False])]) == 1.0

@@ -89,12 +89,12 @@ def test_samples_pair_ground_truth_with_detections(
     wrong = {"bbox": [0, 0, 2, 2], "score": 0.25}
     found = [
         {"image_id": a["image_id"], "category_id": a["category_id"], **part}
-        for a, part in ((first[0], wrong), (first[1], {"bbox": first[1]["bbox"], "score": 0.75}))
+        for a, part in ((first[0], wrong), (first[1], {"bbox": first[1]["bbox"], "score": 0.755}))
     ]
     folder = tmp_path / "demo" / "inference" / "stand_in_test"
     folder.mkdir(parents=True)
     (folder / "coco_instances_results.json").write_text(json.dumps(found))
-    samples = demo.read_samples(build_config(demo_args), "stand_in_test")
+    samples, threshold = demo.read_samples(build_config(demo_args), "stand_in_test")
     assert [len(sample.gt_boxes) for sample in samples] == [
         3,
         3,
@@ -103,12 +103,15 @@ def test_samples_pair_ground_truth_with_detections(
     sample, other, empty = samples
     assert sample.image.shape == (64, 96, 3)
     assert sample.gt_boxes.tolist() == [a["bbox"] for a in first]
-    assert sample.pred_boxes.tolist() == [entry["bbox"] for entry in found]
-    assert sample.scores.tolist() == [0.25, 0.75]
-    assert sample.is_match.tolist() == [False, True]
-    np.testing.assert_equal(sample.gt_scores, [np.nan, 0.75, np.nan])
+    assert sample.pred_boxes.tolist() == [found[1]["bbox"], found[0]["bbox"]]
+    assert sample.scores.tolist() == [0.755, 0.25]
+    assert sample.is_match.tolist() == [True, False]
+    assert threshold == 0.75
+    np.testing.assert_equal(sample.gt_scores, [np.nan, 0.755, np.nan])
     assert other.pred_boxes.shape == empty.gt_boxes.shape == (0, 4)
     assert np.isnan(other.gt_scores).all() and not len(empty.scores)
+    (folder / "coco_instances_results.json").write_text("[]")
+    assert demo.read_samples(build_config(demo_args), "stand_in_test")[1] == 1
 
 
 def test_demo_config_has_the_test_sets_that_the_demo_reports():

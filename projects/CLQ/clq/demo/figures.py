@@ -19,8 +19,6 @@ from matplotlib.patheffects import withStroke
 
 from ..evaluation.report.history import LOSS_NAMES, read_history, series
 
-MATCH_IOU = 0.5
-
 # Colours seldom found in photographs; solid and dashed tells them apart without colour vision.
 _MATCHED: dict[str, Any] = {"color": "#29d3ff", "linestyle": "-"}
 _UNMATCHED: dict[str, Any] = {"color": "#ff4fd0", "linestyle": "--"}
@@ -30,7 +28,7 @@ _MAX_SAMPLES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One image with its ground truth and all its detections, matched at ``MATCH_IOU``.
+    """One image with its ground truth and all its detections, matched at IoU 0.5.
 
     Attributes:
         image: (H, W, 3) RGB, uint8.
@@ -89,16 +87,14 @@ def draw_training_curves(metrics_file: Path, out: Path, dataset_names: Sequence[
     figure.savefig(out)
 
 
-def draw_samples(samples: Sequence[Sample], out: Path) -> None:
+def draw_samples(samples: Sequence[Sample], threshold: float, out: Path) -> None:
     """Draw images in pairs, two a row: the ground truth on the left, the detections on the right.
-
-    Drawn are the detections above `best_f1_threshold` of all samples.
 
     Args:
         samples: at least one, of which the first six are drawn.
+        threshold: score of the best F1, from which on detections are drawn.
         out: the figure to write.
     """
-    threshold = best_f1_threshold(samples)
     samples = samples[:_MAX_SAMPLES]
     per_row = min(2, len(samples))
     num_rows = math.ceil(len(samples) / per_row)
@@ -113,7 +109,7 @@ def draw_samples(samples: Sequence[Sample], out: Path) -> None:
     figure.legend(
         [Line2D([], [], linewidth=3, **style) for style in (_MATCHED, _UNMATCHED)],
         [
-            f"object that was found; detection that matches one (IoU ≥ {MATCH_IOU})",
+            "object that was found; detection that matches one (IoU ≥ 0.5)",
             "object that was missed; detection without an object",
         ],
         loc="outside upper left",
@@ -123,22 +119,6 @@ def draw_samples(samples: Sequence[Sample], out: Path) -> None:
         ncols=2,
     )
     figure.savefig(out, bbox_inches="tight")
-
-
-def best_f1_threshold(samples: Sequence[Sample]) -> float:
-    """The score, rounded down to 0.01, above which F1 is highest on all samples.
-
-    1 if no detection matches.
-    """
-    scores = np.concatenate([sample.scores for sample in samples])
-    is_match = np.concatenate([sample.is_match for sample in samples])
-    num_objects = sum(len(sample.gt_boxes) for sample in samples)
-    if not is_match.any():
-        return 1.0
-    order = np.argsort(-scores, kind="stable")
-    num_matched = np.cumsum(is_match[order])
-    f1 = 2 * num_matched / (np.arange(1, len(scores) + 1) + num_objects)
-    return math.floor(100 * scores[order[np.argmax(f1)]]) / 100
 
 
 def _draw_pair(gt_axes: Axes, pred_axes: Axes, sample: Sample, threshold: float) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import sys
 import time
 from pathlib import Path
@@ -21,10 +22,12 @@ from ..engine.run_config.options import RunOptions
 from ..engine.run_config.setup import build_config, setup
 from ..engine.trainer import CLQTrainer
 from ..evaluation import METRIC_NAMES, box_results_by_dataset, write_results
-from ..evaluation.coco_evaluation import detections_file, run_coco_eval
+from ..evaluation.coco_evaluation import detections_file
+from ..evaluation.report.matches import match_run
+from ..evaluation.report.operating_points import count
 from ..runtime.images import read_image
 from ..utils.hardware import cpu_name, cpu_seconds
-from .figures import MATCH_IOU, Sample, draw_samples, draw_training_curves
+from .figures import Sample, draw_samples, draw_training_curves
 
 # The tree splits of the demo that are evaluated, by their name in results.json.
 _TEST_SPLITS = {split: TREE_SPLITS[split].dataset for split in ("test", "test_other_sites")}
@@ -65,46 +68,45 @@ def run_demo(options: RunOptions) -> None:
         device=cfg.MODEL.DEVICE,
     )
     draw_training_curves(output / "metrics.json", output / "training.png", cfg.DATASETS.TEST)
-    samples = read_samples(cfg, _TEST_SPLITS["test"])
-    draw_samples(samples, output / "detections.png")
+    draw_samples(*read_samples(cfg, _TEST_SPLITS["test"]), output / "detections.png")
     _print_summary(results, output, seconds)
 
 
-def read_samples(cfg: CfgNode, dataset_name: str) -> list[Sample]:
-    """Images of an evaluated data set, with ground truth and the detections of the last evaluation.
+def read_samples(cfg: CfgNode, dataset_name: str) -> tuple[list[Sample], float]:
+    """Read images of an evaluated data set, ground truth and the last evaluation's detections.
 
     Args:
         cfg: whose ``OUTPUT_DIR`` holds the evaluation.
-        dataset_name: key in Detectron2's catalogs; the images with most objects come first.
+        dataset_name: key in Detectron2's catalogs.
+
+    Returns:
+        The images with most objects first; and the score, rounded down to 0.01, at which F1 is
+        best, or 1 if no detection matches.
     """
     metadata = MetadataCatalog.get(dataset_name)
     truth = json.loads(Path(metadata.json_file).read_text())
-    detections = json.loads(detections_file(cfg.OUTPUT_DIR, dataset_name).read_text())
-    evaluation = run_coco_eval(truth, detections, max_detections=cfg.TEST.DETECTIONS_PER_IMAGE)
-    matches = evaluation.image_diagnostics(iou_thr=MATCH_IOU)
+    found = json.loads(detections_file(cfg.OUTPUT_DIR, dataset_name).read_text())
+    run = match_run(truth, found, max_detections=cfg.TEST.DETECTIONS_PER_IMAGE)
+    objects, detections, is_match = run.objects, run.detections, run.matches.is_match[:, 0]
+    gt_scores = np.full(len(objects), np.nan)
+    gt_scores[run.found[is_match]] = detections.score[is_match]
     samples = []
-    for image in truth["images"]:
-        objects, found = (
-            coco.loadAnns(coco.getAnnIds([image["id"]]))
-            for coco in (evaluation.cocoGt, evaluation.cocoDt)
-        )
-        scores = {detection["id"]: detection["score"] for detection in found}
-        matched = [matches["gt_match"].get(entry["id"]) for entry in objects]
+    for i, image in enumerate(truth["images"]):
+        of_image, found_in_image = objects.image == i, detections.image == i
         sample = Sample(
             image=read_image(Path(metadata.image_root, image["file_name"]), "RGB"),
             name=Path(image["file_name"]).stem,
-            gt_boxes=_boxes(objects),
-            gt_scores=np.array([scores.get(id_, np.nan) for id_ in matched]),
-            pred_boxes=_boxes(found),
-            scores=np.array(list(scores.values())),
-            is_match=np.array([id_ in matches["dt_match"] for id_ in scores], dtype=bool),
+            gt_boxes=objects.box[of_image],
+            gt_scores=gt_scores[of_image],
+            pred_boxes=detections.box[found_in_image],
+            scores=detections.score[found_in_image],
+            is_match=is_match[found_in_image],
         )
         samples.append(sample)
-    return sorted(samples, key=lambda sample: -len(sample.gt_boxes))
-
-
-def _boxes(annotations: list[dict[str, Any]]) -> np.ndarray:
-    return np.array([entry["bbox"] for entry in annotations]).reshape(-1, 4)
+    counts = count(run.matches)
+    best = counts.score[counts.f1().argmax()] if counts.found.any() else 1.0
+    samples.sort(key=lambda sample: -len(sample.gt_boxes))
+    return samples, math.floor(100 * best) / 100
 
 
 def _show_progress() -> None:
