@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from ..coco.findings import Example, Finding, make_findings, quote_unprintable
@@ -93,7 +94,7 @@ def make_content(
         image_root: absolute folder that the file names start from; an image elsewhere keeps its
             absolute path.
     """
-    named = sorted(((_name(image.path, image_root), image) for image in images), key=_by_name)
+    named = sorted(((_name(image.path, image_root), image) for image in images), key=itemgetter(0))
     annotations: list[dict[str, Any]] = []
     for image_id, (_, image) in enumerate(named, start=1):
         for index, box, is_ignored in image.objects:
@@ -125,10 +126,6 @@ def coco_annotation(
         "area": max(width, 0) * max(height, 0),
         "iscrowd": int(is_crowd),
     }
-
-
-def _by_name(entry: tuple[str, LabeledImage]) -> str:
-    return entry[0]
 
 
 def _name(path: str, image_root: str) -> str:

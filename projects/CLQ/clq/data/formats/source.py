@@ -55,9 +55,7 @@ def resolve_data(
     path = _yaml_in(path) or path
     split = split or _choose_split(path, images, role)
     named = Path(f"{path}:{split}") if split else path
-    if str(images):
-        return CocoFiles(named, Path(images))
-    return CocoFiles(named, _image_root(path))
+    return CocoFiles(named, Path(images) if str(images) else _image_root(path))
 
 
 def parse_source(source: str | Path) -> tuple[Path, str]:
