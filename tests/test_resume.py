@@ -180,6 +180,21 @@ def test_another_length_is_no_obstacle(tiny_data: TinyData, tmp_path: Path):
     torch.testing.assert_close(states[1]["model"], states[0]["model"], rtol=0, atol=0)
 
 
+def test_a_schedule_that_was_fitted_to_the_processes_goes_on(tiny_data: TinyData, tmp_path: Path):
+    keys = {"SOLVER.IMS_PER_BATCH": 4, "SOLVER.REFERENCE_WORLD_SIZE": 2}
+    keys |= {"SOLVER.REFERENCE_BATCH_SIZE": 0, "SOLVER.WARMUP_ITERS": 0}
+    train(tiny_data, tmp_path, **keys, **{"SOLVER.MAX_ITER": 1})
+    sentence = (
+        "Schedule scaled from a world size of 2 to 1: SOLVER.IMS_PER_BATCH 4 -> 2, SOLVER.BASE_LR "
+        "0.002 -> 0.001, SOLVER.MAX_ITER 1 -> 2, steps (2000,)."
+    )
+    assert sentence in (tmp_path / "log.txt").read_text()
+    train(tiny_data, tmp_path, "--resume", **keys, **{"SOLVER.MAX_ITER": 2})
+    state = torch.load(tmp_path / "model_final.pth")
+    assert state["trainer"]["iteration"] == 3
+    assert "IMS_PER_BATCH: 2" in state["config"] and "BASE_LR: 0.001" in state["config"]
+
+
 def test_a_seed_that_was_drawn_is_kept_and_random_states_too(tiny_data: TinyData, tmp_path: Path):
     keys = {"SEED": -1, "SOLVER.MAX_ITER": 2}
     train(tiny_data, tmp_path, **keys)

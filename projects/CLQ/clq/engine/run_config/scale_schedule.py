@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer
 
 # Counts of iterations, of which a smaller batch needs more to see as many images.
 _COUNTS = ("SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS", "SOLVER.CHECKPOINT_PERIOD", "TEST.EVAL_PERIOD")
@@ -44,6 +45,22 @@ def scale_schedule(cfg: CfgNode, given: Collection[str] = ()) -> list[str]:
         f"Schedule scaled from batch {reference} to {batch}: {'; '.join(done)} "
         "(SOLVER.REFERENCE_BATCH_SIZE 0 turns this off)."
     ]
+
+
+def scale_to_processes(cfg: CfgNode, world_size: int) -> tuple[CfgNode, list[str]]:
+    """Fit batch and schedule to the processes, as Detectron2 does from ``REFERENCE_WORLD_SIZE``.
+
+    Returns:
+        The configuration, a new one if it was changed, and a note for the log on that.
+    """
+    scaled = DefaultTrainer.auto_scale_workers(cfg, world_size)
+    if scaled is cfg:
+        return cfg, []
+    before, after = cfg.SOLVER, scaled.SOLVER
+    note = f"Schedule scaled from a world size of {before.REFERENCE_WORLD_SIZE} to {world_size}: "
+    keys = ("IMS_PER_BATCH", "BASE_LR", "MAX_ITER")
+    note += ", ".join(f"SOLVER.{key} {before[key]:.9g} -> {after[key]:.9g}" for key in keys)
+    return scaled, [f"{note}, steps {after.STEPS}."]
 
 
 def _scale_counts(cfg: CfgNode, factor: float, given: Collection[str]) -> None:

@@ -29,7 +29,7 @@ from .merge import choices_made, find_config, merge_config
 from .options import RunOptions
 from .output_dir import check_inputs_stay, check_output_folder, check_writable
 from .run_checks import check_annotation_files, check_batch_size, check_datasets, weigh_limits
-from .scale_schedule import scale_schedule
+from .scale_schedule import scale_schedule, scale_to_processes
 from .weights_config import (
     check_detector,
     check_source,
@@ -134,7 +134,8 @@ def _build_config(options: RunOptions) -> tuple[CfgNode, list[str]]:
     notes += check_detector(cfg, weights, options)
     if not options.eval_only:
         check_batch_size(cfg, options.world_size)
-        notes += scale_schedule(cfg, options.given)
+        cfg, scaled = scale_to_processes(cfg, options.world_size)
+        notes += scaled + scale_schedule(cfg, options.given)
     notes += weigh_limits(cfg, eval_only=options.eval_only)
     cfg.freeze()
     return cfg, notes
