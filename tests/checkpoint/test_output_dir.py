@@ -1,6 +1,8 @@
 """Choice of the checkpoint to resume from."""
 
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -57,6 +59,16 @@ def test_where_all_are_damaged_nothing_is_started_anew(folder: Path):
         spoil(path)
     with pytest.raises(ValueError, match="no checkpoint to go on from .*another OUTPUT_DIR"):
         find_last(folder)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")]
+)
+def test_lack_of_memory_is_no_damage(error: Exception, folder: Path, monkeypatch: Any):
+    monkeypatch.setattr(torch, "load", Mock(side_effect=error))
+    with pytest.raises(type(error)) as raised:
+        find_last(folder)
+    assert raised.value is error
 
 
 def test_an_empty_folder_has_none(tmp_path: Path):

@@ -90,6 +90,15 @@ def test_tuples_without_end_are_refused(content: bytes, is_archive: bool, tmp_pa
         read_file(path)
 
 
+def test_bytes_that_no_memory_holds_are_refused(tmp_path: Path):
+    plain, archive = tmp_path / "plain.pth", tmp_path / "archive.pth"
+    plain.write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b".")
+    torch.save({"model": {"a": Call(bytearray, (2**62,))}}, archive)
+    for path in (plain, archive):
+        with pytest.raises(ValueError, match=f"{path.name} is not a checkpoint that PyTorch can"):
+            read_file(path)
+
+
 def test_plain_arrays_come_back(tmp_path: Path):
     arrays = {k: np.arange(6).reshape(2, 3).astype(k) for k in ("f2", "<f4", ">f8", "u1", "i8")}
     arrays["fortran"] = np.asfortranarray(arrays["<f4"])

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..utils.hardware import is_out_of_memory
 from .read_file import DAMAGED, CorruptedFileError, read_file
 
 POINTER = "last_checkpoint"  # the file that names the newest checkpoint
@@ -49,13 +50,16 @@ def find_last(folder: Path, *, trusted: bool = False) -> LastCheckpoint | None:
         trusted: let a pickle run code.
 
     Raises:
+        MemoryError: or RuntimeError of PyTorch; the memory does not suffice for the newest.
         ValueError: there are checkpoints, but all of them are damaged.
     """
     damage: list[str] = []
     for path in list_checkpoints(folder):
         try:
             return LastCheckpoint(path, read_file(path, trusted=trusted), damage)
-        except CorruptedFileError:
+        except CorruptedFileError as error:
+            if error.__cause__ and is_out_of_memory(error.__cause__):
+                raise error.__cause__ from None
             damage.append(DAMAGED.format(path))
     if damage:
         raise ValueError(
