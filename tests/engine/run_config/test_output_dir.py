@@ -135,6 +135,12 @@ def test_other_classes_are_refused(folder: Path):
         check_output_folder(config(folder), ["a", "c"], resume=True)
 
 
+def test_a_checkpoint_without_a_configuration_is_refused(tmp_path: Path):
+    CLQCheckpointer(torch.nn.Conv2d(1, 2, 3), str(tmp_path)).save("model_0000003", iteration=3)
+    with pytest.raises(ValueError, match="model_0000003.pth has no configuration .* by --weights"):
+        check_output_folder(config(tmp_path), NAMES, resume=True)
+
+
 def test_a_folder_that_can_be_written_to(tmp_path: Path):
     check_writable(tmp_path / "a" / "b")
     assert not list((tmp_path / "a" / "b").iterdir())

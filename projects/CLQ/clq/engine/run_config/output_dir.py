@@ -115,6 +115,11 @@ def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -
     if last is None:
         return [f"There is no checkpoint in {folder} to resume; the training starts anew."]
     content = identify_weights(last.content, last.path)
+    if "config" not in content.metadata:
+        raise ValueError(
+            f"{last.path} has no configuration inside, so that it is no checkpoint of a training "
+            "of CLQ; to start from it, name it by --weights, with another OUTPUT_DIR."
+        )
     if content.class_names is not None and content.class_names != class_names:
         raise ValueError(
             f"{last.path} has learned the classes {content.class_names}, but the data has "
