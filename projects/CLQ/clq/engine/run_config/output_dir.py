@@ -19,16 +19,6 @@ _WRITTEN = re.compile(
     r"(ema/)?(inference/|model_|(config\.yaml|last_checkpoint|log\.txt|(metrics|results)\.json)$)"
 )
 _LEAST_SPACE = 1 << 20  # bytes; a detector of any use takes more
-# Keys of the model that may change when a training goes on; those that end in _TEST may, too.
-_FREE = (
-    "MODEL.CHANNELS_LAST",
-    "MODEL.COMPILE.BACKEND",
-    "MODEL.COMPILE.ENABLED",
-    "MODEL.DEVICE",
-    "MODEL.FAST_INFERENCE",
-    "MODEL.TRUST_WEIGHTS",
-    "MODEL.WEIGHTS",
-)
 # Keys whose effect lies in the checkpoint, so that another value would be ignored.
 _IN_CHECKPOINT = (
     "SEED",
@@ -125,7 +115,7 @@ def check_output_folder(cfg: CfgNode, class_names: list[str], *, resume: bool) -
             f"{last.path} has learned the classes {content.class_names}, but the data has "
             f"{class_names}; --resume needs the same."
         )
-    now = parse_config(dump_config(cfg))  # in the types of yaml, as the other
+    now = parse_config(dump_config(cfg))  # as the other: the keys of a recipe, in types of yaml
     _check_same(parse_config(content.metadata["config"]), now, last.path)
     return [f"Resuming from {last.path}."]
 
@@ -134,10 +124,8 @@ def _check_same(saved: CfgNode, cfg: CfgNode, path: Path) -> None:
     """Reject another value of a key that doesn't fit the checkpoint or would be ignored."""
     before = dict(flatten(saved))
     for key, value in flatten(cfg):
-        is_of_model = key.startswith("MODEL.") and not key.endswith("_TEST") and key not in _FREE
-        if not is_of_model and key not in _IN_CHECKPOINT:
-            continue
-        if key in before and before[key] != value:
+        is_of_model = key.startswith("MODEL.") and not key.endswith("_TEST")
+        if (is_of_model or key in _IN_CHECKPOINT) and before[key] != value:
             raise ValueError(
                 f"{key} is {value!r}, but {path} was trained with {before[key]!r}; --resume needs "
                 "the same value, or start another training in another OUTPUT_DIR."
