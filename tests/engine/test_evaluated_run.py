@@ -29,11 +29,11 @@ class Trained:
 
     def find(self, val=(), opts=(), source: Path | None = None):
         """Find detections; tells whether they are those in the run's folder."""
-        found = find_evaluation(str(source or self.run), list(map(str, val)), self.scratch, opts)
-        (name,) = found.cfg.DATASETS.TEST
-        assert detections_file(found.cfg.OUTPUT_DIR, name).is_file()
-        assert Path(found.weights).is_file()
-        return Path(found.cfg.OUTPUT_DIR) == self.run
+        cfg = find_evaluation(str(source or self.run), list(map(str, val)), self.scratch, opts)
+        (name,) = cfg.DATASETS.TEST
+        assert detections_file(cfg.OUTPUT_DIR, name).is_file()
+        assert Path(cfg.MODEL.WEIGHTS).is_file()
+        return Path(cfg.OUTPUT_DIR) == self.run
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def test_detections_of_other_weights_in_the_folder_of_a_run_do_not_serve(
     for weights in (others, final):
         keys = {"MODEL.WEIGHTS": weights}
         run_in_process(parse(command_line(trained.data, run, "--eval-only", keys=keys)))
-        found = find_evaluation(str(run), [], tmp_path / "scratch")
-        assert (found.cfg.OUTPUT_DIR == str(run)) == (weights == final)
+        cfg = find_evaluation(str(run), [], tmp_path / "scratch")
+        assert (cfg.OUTPUT_DIR == str(run)) == (weights == final)
 
 
 def test_a_run_whose_training_data_is_gone_can_be_reported_on(trained: Trained, tmp_path: Path):

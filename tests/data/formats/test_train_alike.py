@@ -67,11 +67,11 @@ def check_report(folder: Path, data: Path) -> None:
     """`clq report` takes the run's own detections, until a label changes."""
     run = str(folder / "yolo")
     for val in ([], [str(data), ""], [f"{data}:val", ""]):
-        found = find_evaluation(run, val, folder / "scratch")
-        assert found.cfg.OUTPUT_DIR == run and not (folder / "scratch").exists()
-        (report,) = load_runs(found.cfg, found.weights)
+        cfg = find_evaluation(run, val, folder / "scratch")
+        assert cfg.OUTPUT_DIR == run and not (folder / "scratch").exists()
+        (report,) = load_runs(cfg, cfg.MODEL.WEIGHTS)
         assert len(report.truth["images"]) == 3 and report.json_file == f"{data}:val"
     label = next((data.parent / "labels" / "val").iterdir())
     later = time.time() + 10
     os.utime(label, (later, later))
-    assert find_evaluation(run, [], folder / "scratch").cfg.OUTPUT_DIR == str(folder / "scratch")
+    assert find_evaluation(run, [], folder / "scratch").OUTPUT_DIR == str(folder / "scratch")

@@ -56,8 +56,8 @@ def test_evaluation_prediction_and_report_import_nothing(trained: Path, tiny_dat
     image = next(tiny_data.val.images.iterdir())
     clq.load(weights, "cpu").predict(str(image))
     clq.evaluate(weights, val=tiny_data.val, output_dir=trained / "evaluation")
-    found = find_evaluation(str(trained), [], trained / "scratch")
-    section = describe_training(found.cfg, trained / "metrics.json")
+    cfg = find_evaluation(str(trained), [], trained / "scratch")
+    section = describe_training(cfg, trained / "metrics.json")
     assert section.labels and not section.images
     assert section.notes[-1] == (
         "The first training images can't be shown: INPUT.AUGMENTATIONS has "

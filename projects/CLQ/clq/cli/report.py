@@ -34,15 +34,15 @@ def report(options: argparse.Namespace) -> list[Path]:
 
     is_run = options.second is None and Path(options.first).is_dir()
     folder = options.output or Path(options.first if is_run else "", "report")
-    found = find_evaluation(options.first, options.val, folder / "evaluation", options.opts)
+    cfg = find_evaluation(options.first, options.val, folder / "evaluation", options.opts)
     if options.second is None:
         metrics_file = Path(options.first, "metrics.json")
         known = metrics_file if metrics_file.is_file() else None
-        pages = report_run(found.cfg, found.weights, folder, metrics_file=known)
+        pages = report_run(cfg, cfg.MODEL.WEIGHTS, folder, metrics_file=known)
     else:
-        first = load_runs(found.cfg, found.weights)  # before another run's data takes its name
-        found = find_evaluation(options.second, options.val, folder / "evaluation_b", options.opts)
-        second = load_runs(found.cfg, found.weights)
+        first = load_runs(cfg, cfg.MODEL.WEIGHTS)  # before another run's data takes its name
+        cfg = find_evaluation(options.second, options.val, folder / "evaluation_b", options.opts)
+        second = load_runs(cfg, cfg.MODEL.WEIGHTS)
         pages = [report_comparison(a, b, folder) for a, b in zip(first[:1], second)]
     if not pages:
         raise ValueError("the data has no annotations, so that there is nothing to compare with.")

@@ -4,7 +4,6 @@ import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -15,28 +14,15 @@ from ..data.formats.read import exists, last_change
 from ..data.formats.source import resolve_data
 from ..evaluation.coco_evaluation import detections_file
 from .run import run_in_process
-from .run_config.merge import merge_config
 from .run_config.options import RunOptions
 from .run_config.setup import build_config
 
 FINAL_WEIGHTS = "model_final.safetensors"
 
 
-class EvaluatedRun(NamedTuple):
-    """A detector whose detections lie in a folder.
-
-    Attributes:
-        cfg: ``OUTPUT_DIR`` and ``DATASETS.TEST`` tell where the detections are, and on what.
-        weights: that made them.
-    """
-
-    cfg: CfgNode
-    weights: str
-
-
 def find_evaluation(
     source: str, val: Sequence[str], scratch: Path, opts: Sequence[str] = ()
-) -> EvaluatedRun:
+) -> CfgNode:
     """Find the detections of a run, or make them.
 
     Those in a run's folder serve if they are of its final weights and of the data in question.
@@ -48,28 +34,34 @@ def find_evaluation(
         scratch: folder for an evaluation, if one is needed.
         opts: further configuration keys and values in turn.
 
+    Returns:
+        The configuration whose ``OUTPUT_DIR``, ``DATASETS.TEST`` and ``MODEL.WEIGHTS`` tell where
+        the detections are, on what, and of which weights.
+
     Raises:
         OSError: a file can't be read or written.
         ValueError: the source is not what it should be, or can't be evaluated on the data.
     """
     options = _options(source, val, opts)
-    own = dataclasses.replace(options, val=[], output_dir=source)
-    lost = _lost_data(own) if options.config_file else []
-    if "TRAIN_JSON" in lost:
-        own.opts = options.opts = ["DATASETS.TRAIN_JSON", "()", *options.opts]
-    if options.config_file and not opts and not (val and "VAL_JSON" in lost):
-        cfg = build_config(own)
-        chosen = _real(resolve_data(*val, role="val")) if val else []
-        names = [name for name in cfg.DATASETS.TEST if not val or _files_of(name) == chosen]
-        current = (_is_current(source, name, options.weights) for name in names)
-        if names and not _names_other_weights(options) and all(current):
-            cfg.defrost()
-            cfg.DATASETS.TEST = tuple(names)
-            cfg.freeze()
-            return EvaluatedRun(cfg, options.weights)
+    if options.config_file:
+        run_cfg = get_clq_cfg()
+        merge_config_file(run_cfg, options.config_file)
+        lost = _lost_data(run_cfg)
+        if "TRAIN_JSON" in lost:
+            options.opts = ["DATASETS.TRAIN_JSON", "()", *options.opts]
+        if not opts and not (val and "VAL_JSON" in lost):
+            cfg = build_config(dataclasses.replace(options, val=[], output_dir=source))
+            chosen = _real(resolve_data(*val, role="val")) if val else []
+            names = [name for name in cfg.DATASETS.TEST if not val or _files_of(name) == chosen]
+            current = (_is_current(source, name, options.weights) for name in names)
+            if names and not _names_other_weights(run_cfg, options) and all(current):
+                cfg.defrost()
+                cfg.DATASETS.TEST = tuple(names)
+                cfg.freeze()
+                return cfg
     options.output_dir = str(scratch)
     run_in_process(options)
-    return EvaluatedRun(build_config(options), options.weights)
+    return build_config(options)
 
 
 def _options(source: str, val: Sequence[str], opts: Sequence[str]) -> RunOptions:
@@ -100,10 +92,8 @@ def _options(source: str, val: Sequence[str], opts: Sequence[str]) -> RunOptions
     return options
 
 
-def _lost_data(options: RunOptions) -> list[str]:
+def _lost_data(cfg: CfgNode) -> list[str]:
     """Return TRAIN_JSON or VAL_JSON, if their files are not where the run found them."""
-    cfg = get_clq_cfg()
-    merge_config(cfg, options)
     return [
         key
         for key in ("TRAIN_JSON", "VAL_JSON")
@@ -122,14 +112,11 @@ def _real(paths: Iterable[str | Path]) -> list[str]:
     return [os.path.realpath(os.path.expanduser(path)) for path in paths]
 
 
-def _names_other_weights(options: RunOptions) -> bool:
+def _names_other_weights(cfg: CfgNode, options: RunOptions) -> bool:
     """Tell whether other weights than the final ones were evaluated in a run's folder later."""
-    config_file, weights = Path(options.config_file), Path(options.weights)
-    if config_file.stat().st_mtime <= weights.stat().st_mtime:  # written by the training
-        return False
-    cfg = get_clq_cfg()
-    merge_config_file(cfg, str(config_file))
-    return _real([cfg.MODEL.WEIGHTS]) != _real([str(weights)])
+    times = [Path(path).stat().st_mtime for path in (options.config_file, options.weights)]
+    # Older than the weights is what the training wrote.
+    return times[0] > times[1] and _real([cfg.MODEL.WEIGHTS]) != _real([options.weights])
 
 
 def _is_current(run: str, dataset_name: str, weights: str) -> bool:
