@@ -9,7 +9,7 @@ from ..read_file import validate_tensor
 from ..weights_file import WeightsFile
 from .config import infer_config
 from .meta import read_class_names, read_num_groups
-from .rename import Renamed, detect_head, rename_tensors
+from .names import Renamed, detect_head, rename_tensors
 from .spare_class import Spare, drop_spare_class
 
 __all__ = ["Spare", "convert", "count_head_tensors"]

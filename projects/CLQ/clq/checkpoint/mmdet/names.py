@@ -1,12 +1,17 @@
 """CLQ's names of the tensors of mmdetection's detectors, and back."""
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from ..resnet_names import RESNET_RULES, apply_rules
 
 # The released heads by the first part of their predictors' names.
 HEADS = ("clq", "gfl", "atss")
-NUM_LEVELS = 5  # of the pyramid, P3 .. P7
+_SCALES = [f"bbox_head.scales.{level}.scale" for level in range(5)]  # of P3 .. P7
 
 _NECK = {
     **{f"lateral_convs.{i}.conv": f"fpn_lateral{i + 3}" for i in range(3)},
@@ -30,7 +35,6 @@ _RULES = {
     **{f"neck.{theirs}": f"backbone.{ours}" for theirs, ours in _NECK.items()},
     **{f"bbox_head.{theirs}": f"head.{ours}" for theirs, ours in _HEAD.items()},
 }
-_LEVEL_SCALE = re.compile(rf"bbox_head\.scales\.[0-{NUM_LEVELS - 1}]\.scale")
 
 
 def is_ignored_buffer(name: str) -> bool:
@@ -38,12 +42,7 @@ def is_ignored_buffer(name: str) -> bool:
     return name.endswith(("num_batches_tracked", "integral.project"))
 
 
-def is_level_scale(name: str) -> bool:
-    """Tell whether a tensor is the scale of one level."""
-    return _LEVEL_SCALE.fullmatch(name) is not None
-
-
-def is_of_another_head(name: str, head: str) -> bool:
+def _is_of_another_head(name: str, head: str) -> bool:
     """Tell whether a tensor or module is a part that a head does not have.
 
     Args:
@@ -76,6 +75,69 @@ def to_mmdet_name(name: str, head: str) -> str:
     rules = {
         ours: theirs
         for theirs, ours in reversed(_RULES.items())
-        if not is_of_another_head(theirs, head)
+        if not _is_of_another_head(theirs, head)
     }
     return "bbox_head.scales.*.scale" if name == "head.scales" else apply_rules(name, rules) or name
+
+
+class Renamed(NamedTuple):
+    """Tensors of a detector by our names.
+
+    Attributes:
+        tensors: by our names.
+        source_names: names in the file by ours; of the level scales, all that are missing.
+        unmatched: names in the file of tensors for which there is no place.
+        head: of :data:`HEADS`.
+    """
+
+    tensors: dict[str, Tensor]
+    source_names: dict[str, str]
+    unmatched: list[str]
+    head: str
+
+    def source_name(self, name: str) -> str:
+        """Name that the file gives a tensor of ours, or would give it."""
+        return self.source_names.get(name) or to_mmdet_name(name, self.head)
+
+
+def detect_head(names: Iterable[str]) -> str | None:
+    """The one of :data:`HEADS` with most of its predictors here; None if none has any."""
+    names = list(names)
+    counts = {
+        head: sum(bool(re.match(rf"bbox_head\.{head}_(cls|reg)\.", name)) for name in names)
+        for head in HEADS
+    }
+    head = max(HEADS, key=counts.__getitem__)
+    return head if counts[head] else None
+
+
+def rename_tensors(tensors: Mapping[str, Tensor], head: str) -> Renamed:
+    """Give each tensor our name, counters and constants left out.
+
+    Args:
+        tensors: under mmdetection's names.
+        head: of :data:`HEADS`; parts of the other heads have no place.
+
+    Raises:
+        ValueError: a level scale is not one number.
+    """
+    renamed = Renamed({}, {}, [], head)
+    for name, tensor in tensors.items():
+        if is_ignored_buffer(name) or name in _SCALES:
+            continue
+        target = None if _is_of_another_head(name, head) else from_mmdet_name(name)
+        if target is None or target in renamed.tensors:
+            renamed.unmatched.append(name)
+        else:
+            renamed.tensors[target], renamed.source_names[target] = tensor, name
+    missing = [name for name in _SCALES if name not in tensors]
+    for name in set(_SCALES) - set(missing):
+        if tensors[name].numel() != 1:
+            shape = tuple(tensors[name].shape)
+            raise ValueError(f"the tensor {name} has the shape {shape}, but must be one number.")
+    if missing:
+        renamed.source_names["head.scales"] = ", ".join(missing)
+    else:
+        stacked = torch.stack([tensors[name].reshape(()) for name in _SCALES])  # (L,)
+        renamed.tensors["head.scales"] = stacked
+    return renamed
