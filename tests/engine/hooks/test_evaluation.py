@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,9 +53,15 @@ def run(hook: ScoredEvalHook, steps: range) -> None:
 
 
 def test_scores_are_kept_by_the_number_of_iterations_done(storage: EventStorage):
-    hook = hook_in_training(storage, in_turn(1.0, 0.0, 2.5, 2.0))
+    told: list[tuple[int, float]] = []
+
+    def note(scores: Mapping[int, float], done: int) -> None:
+        told.append((done, scores[done]))
+
+    hook = hook_in_training(storage, in_turn(1.0, 0.0, 2.5, 2.0), on_score=note)
     run(hook, range(10))
-    assert hook.scores == {3: 1.0, 6: 0.0, 9: 2.5, 10: 2.0} and hook.latest == 10
+    assert hook.scores == {3: 1.0, 6: 0.0, 9: 2.5, 10: 2.0} == dict(told)
+    assert hook.latest == 10 and len(told) == 4
     assert hook.results == {"bbox": {"AP": 2.0}}
 
 

@@ -1,4 +1,4 @@
-"""Hooks that write the final and the best weights."""
+"""Files of the final and the best weights."""
 
 import logging
 import math
@@ -10,7 +10,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from clq.checkpoint.read_file import read_file
-from clq.engine.hooks.model_files import BestModelHook, FinalWeightsHook, ModelFile, is_best
+from clq.engine.hooks.model_files import FinalWeightsHook, ModelFile, is_best, keep_best
 
 NAN = math.nan
 
@@ -49,27 +49,18 @@ def test_the_best_score_is_above_all_earlier_ones(scores: list[float], best: lis
 
 
 class Training:
-    """A training with the hook, whose model has its number of steps as its weight."""
+    """A training whose model has its number of steps as its weight."""
 
     def __init__(self, path: Path, scores: dict[int, float] | None = None) -> None:
-        self.path = path
-        self.model = nn.Linear(1, 1)
-        self.evaluation = SimpleNamespace(scores=dict(scores or {}), latest=None)
-        file = ModelFile(path, self.model, config="SEED: 1\n", class_names=["a"])
-        self.hook = BestModelHook(file, self.evaluation)
+        self.path, self.scores, self.model = path, dict(scores or {}), nn.Linear(1, 1)
+        self.file = ModelFile(path, self.model, config="SEED: 1\n", class_names=["a"])
 
-    def step(self, steps: int, score: float | None = None, *, ends: bool = False) -> None:
-        """Take a step or end, with or without an evaluation."""
+    def score(self, steps: int, score: float) -> float | None:
+        """Take the score of an evaluation; returns the weight that is written then."""
         nn.init.constant_(self.model.weight, steps)
-        if score is not None:
-            self.evaluation.scores[steps], self.evaluation.latest = score, steps
-        (self.hook.after_train if ends else self.hook.after_step)()
-
-    @property
-    def written(self) -> float | None:
-        if not self.path.exists():
-            return None
-        return float(read_file(self.path)["model"]["weight"])
+        self.scores[steps] = score
+        keep_best(self.file, self.scores, steps)
+        return float(read_file(self.path)["model"]["weight"]) if self.path.exists() else None
 
 
 @pytest.fixture
@@ -78,44 +69,23 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_best_model_is_written(path: Path):
-    training = Training(path)
-    seen = []
-    for steps, score in enumerate([None, 0.0, None, 2.0, 1.5, NAN, None, 2.5], start=1):
-        training.step(steps, score)
-        seen.append(training.written)
-    assert seen == [None, 2, 2, 4, 4, 4, 4, 8]
-    training.step(9, 3.0, ends=True)
-    assert training.written == 9
-
-
-def test_a_model_that_was_not_evaluated_is_not_written_at_the_end(path: Path):
-    training = Training(path)
-    training.step(1, 1.0)
-    training.step(2, ends=True)
-    assert training.written == 1
+    training, scores = Training(path), {2: 0.0, 4: 2.0, 5: 1.5, 6: NAN, 8: 2.5}
+    assert [training.score(*item) for item in scores.items()] == [2, 4, 4, 4, 8]
 
 
 def test_the_best_score_survives_a_resume(path: Path):
     before = Training(path)
-    before.step(1, 2.0)
-    resumed = Training(path, before.evaluation.scores)
-    resumed.step(1)
-    resumed.step(2, 1.5)
-    assert resumed.written == 1
-    resumed.step(3, 2.1)
-    assert resumed.written == 3
+    before.score(1, 2.0)
+    resumed = Training(path, before.scores)
+    assert [resumed.score(2, 1.5), resumed.score(3, 2.1)] == [1, 3]
 
 
 def test_an_evaluation_repeated_on_resume_is_the_best_again(path: Path):
-    resumed = Training(path, {1: 1.0, 2: 2.0})
-    resumed.step(2, 2.0)
-    assert resumed.written == 2
+    assert Training(path, {1: 1.0, 2: 2.0}).score(2, 2.0) == 2
 
 
 def test_data_without_objects_gives_one_warning(path: Path, caplog: pytest.LogCaptureFixture):
     training = Training(path)
-    for steps in range(1, 4):
-        training.step(steps, NAN)
-    assert training.written is None
+    assert [training.score(steps, NAN) for steps in range(1, 4)] == [None] * 3
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "model_best.safetensors waits for one" in caplog.text

@@ -40,7 +40,7 @@ from .hooks.early_stopping import EarlyStoppingHook, TrainingDone
 from .hooks.ema import EMAHook
 from .hooks.evaluation import Evaluation, ScoredEvalHook, identify_data, score_name
 from .hooks.metric_history import MetricHistoryHook, MetricWriterHook
-from .hooks.model_files import BestModelHook, FinalWeightsHook, ModelFile
+from .hooks.model_files import FinalWeightsHook, ModelFile, keep_best
 from .hooks.preemption import PreemptionHook
 from .hooks.validation_loss import validation_batches, validation_losses
 from .hooks.visualization import VisualizationHook
@@ -232,6 +232,7 @@ class CLQTrainer(DefaultTrainer):
             return test(cfg, model)
 
         scored = networks[-1]
+        best = self._model_file("model_best", scored)
         score = score_name(cfg.DATASETS.TEST, prefix="ema" if averaged else "")
         self._evaluation = ScoredEvalHook(
             cfg.TEST.EVAL_PERIOD,
@@ -240,10 +241,9 @@ class CLQTrainer(DefaultTrainer):
             more=more,
             score=score,
             score_data=identify_data(cfg.DATASETS.TEST),
+            on_score=functools.partial(keep_best, best) if cfg.SOLVER.KEEP_BEST else None,
         )
         hooks.append(self._evaluation)
-        if cfg.SOLVER.KEEP_BEST:
-            hooks.append(BestModelHook(self._model_file("model_best", scored), self._evaluation))
         if cfg.VIS_PERIOD > 0 and comm.is_main_process():
             hooks.append(VisualizationHook(cfg, scored, self._class_names))
         return hooks

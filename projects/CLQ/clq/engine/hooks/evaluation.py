@@ -39,6 +39,7 @@ class ScoredEvalHook(HookBase):
         more: Mapping[str, Evaluation] | None = None,
         score: str = "bbox/AP",
         score_data: Sequence[str] = (),
+        on_score: Callable[[Mapping[int, float], int], None] | None = None,
     ) -> None:
         """
         Args:
@@ -49,6 +50,7 @@ class ScoredEvalHook(HookBase):
             score: metric to keep as the score, under its logged name.
             score_data: what tells the data of the score from other data, as
                 :func:`identify_data` returns it.
+            on_score: called after each evaluation with ``scores`` and ``latest``.
         """
         self._period = period
         self._evaluate = evaluate
@@ -56,6 +58,7 @@ class ScoredEvalHook(HookBase):
         self._more = dict(more or {})
         self._score = score
         self._score_source = [score, *score_data]
+        self._on_score = on_score
         self.results: Mapping[str, Any] = {}
         self.scores: dict[int, float] = {}
         self.latest: int | None = None
@@ -99,6 +102,8 @@ class ScoredEvalHook(HookBase):
         # Rank 0 has the metrics. All ranks wait here, to start the next step together.
         self.scores[done] = comm.all_gather(metrics.get(self._score, math.nan))[0]
         self.latest = done
+        if self._on_score:
+            self._on_score(self.scores, done)
 
 
 def identify_data(dataset_names: Sequence[str]) -> list[str]:

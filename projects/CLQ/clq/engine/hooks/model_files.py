@@ -1,4 +1,4 @@
-"""Hooks that write the final and the best weights, ready for inference."""
+"""Write the final and the best weights, ready for inference."""
 
 import dataclasses
 import logging
@@ -11,7 +11,6 @@ from detectron2.utils import comm
 from torch import nn
 
 from ...checkpoint import write_detector
-from .evaluation import ScoredEvalHook
 
 logger = logging.getLogger(__name__)
 
@@ -42,41 +41,25 @@ class FinalWeightsHook(HookBase):
             self._file.write()
 
 
-class BestModelHook(HookBase):
-    """Writes the weights after each evaluation that is the best so far.
+def keep_best(file: ModelFile, scores: Mapping[int, float], done: int) -> None:
+    """Write the weights if their score is the best so far.
 
     Detectron2's ``BestCheckpointer`` forgets the best score on resume, and writes a whole
     checkpoint, which becomes the one to resume from.
+
+    Args:
+        file: of the model that is scored.
+        scores: by the number of iterations done.
+        done: iterations of the latest.
     """
-
-    def __init__(self, file: ModelFile, evaluation: ScoredEvalHook) -> None:
-        """
-        Args:
-            file: of the model that is scored.
-            evaluation: registered before this hook.
-        """
-        self._file = file
-        self._evaluation = evaluation
-        self._seen: int | None = None
-
-    def after_train(self) -> None:
-        self.after_step()
-
-    def after_step(self) -> None:
-        scores, latest = self._evaluation.scores, self._evaluation.latest
-        if latest is None or latest == self._seen:
-            return
-        self._seen = latest
-        if is_best(scores, latest):
-            self._file.write()
-            logger.info(
-                "The AP of %.2f is the best so far: wrote %s.", scores[latest], self._file.path
-            )
-        elif len(scores) == 1:
-            logger.warning(
-                "There is no AP, since the data to evaluate on has no objects; %s waits for one.",
-                self._file.path.name,
-            )
+    if is_best(scores, done):
+        file.write()
+        logger.info("The AP of %.2f is the best so far: wrote %s.", scores[done], file.path)
+    elif len(scores) == 1:
+        logger.warning(
+            "There is no AP, since the data to evaluate on has no objects; %s waits for one.",
+            file.path.name,
+        )
 
 
 def is_best(scores: Mapping[int, float], iteration: int) -> bool:
