@@ -13,10 +13,15 @@ from ...checkpoint.output_dir import list_checkpoints
 from ...checkpoint.pixel_settings import PIXEL_KEYS, pixel_settings_of
 from ...checkpoint.read_file import no_weights, normalize_path
 from ...config import flatten
+from ...config.serialize import parse_config
 from ...data.user_augmentation import is_user_function
 from ...runtime.exported import is_exported
-from .exported_config import read_exported
+from ...runtime.sessions import open_session
 from .options import RunOptions
+
+# Of MODEL.CLQ: what is decided behind the graph of an exported file.
+_AFTER_GRAPH = ("SCORE_THRESH_TEST", "NMS_THRESH_TEST", "TOPK_CANDIDATES_TEST")
+_FREE_KEYS = {"MODEL.WEIGHTS", *(f"MODEL.CLQ.{key}" for key in _AFTER_GRAPH)}
 
 
 def read_configured_weights(cfg: CfgNode, options: RunOptions) -> WeightsFile | None:
@@ -37,12 +42,39 @@ def read_configured_weights(cfg: CfgNode, options: RunOptions) -> WeightsFile | 
         return None
     plain = normalize_path(os.path.expanduser(weights))
     if is_exported(plain) and options.eval_only:
-        return read_exported(plain, options)
+        return _read_exported(plain, options)
     path = plain if options.config_file else PathManager.get_local_path(plain)
     if not os.path.isfile(path):  # check_source tells of it, if the file is needed
         return None
     trusted = str(options.given.get("MODEL.TRUST_WEIGHTS", cfg.MODEL.TRUST_WEIGHTS)) == "True"
     return read_weights(path, trusted=trusted)
+
+
+def _read_exported(path: str, options: RunOptions) -> WeightsFile:
+    """Read configuration and class names of an exported file, which has no tensors.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is no exported detector, or an option would change its graph.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(no_weights(path))
+    if options.config_file:
+        raise ValueError(
+            f"{path} is an exported file, which has its own configuration; leave --config out."
+        )
+    for key, value in options.given.items():
+        is_fixed = key.startswith("MODEL.") or key == "INPUT.FORMAT"
+        is_on_cpu = key == "MODEL.DEVICE" and value == "cpu"
+        if is_fixed and key not in _FREE_KEYS and not is_on_cpu:
+            raise ValueError(
+                f"{key} is {value}, but the graph of an exported file is fixed and runs on CPU; "
+                f"leave it out, or evaluate the checkpoint that {path} was exported from."
+            )
+    metadata = open_session(path).metadata
+    class_names = list(metadata.settings.class_names)
+    config = parse_config(metadata.config)
+    return WeightsFile("detector", {}, config=config, class_names=class_names)
 
 
 def check_source(cfg: CfgNode, contents: WeightsFile | None, options: RunOptions) -> None:
