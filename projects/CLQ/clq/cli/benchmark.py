@@ -22,7 +22,6 @@ from ..runtime.images import READ_ERRORS, read_image, reason_of
 from ..runtime.inputs import find_files
 from ..utils.hardware import cpu_name
 from ..utils.once_parser import OnceParser
-from ..utils.unprintable import escape_unprintable
 
 _NUM_IMAGES = 8
 _MOST = 1024  # rounds, or threads
@@ -45,8 +44,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_data("--val", default=[], help="data to evaluate on, as clq eval takes it")
     options = parser.parse_args(argv)
     with exit_on_user_error(hint="nothing was written"):
-        lines = benchmark(options).splitlines()
-        print_output("\n".join(map(escape_unprintable, lines)))
+        print_output(*benchmark(options).splitlines())
 
 
 def benchmark(options: argparse.Namespace) -> str:

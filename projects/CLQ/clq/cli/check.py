@@ -92,5 +92,5 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         if options.json:
             print_output(json.dumps(as_json(reports), allow_nan=False))
         else:
-            print_output("\n\n".join(map(as_text, reports)))
+            print_output(*"\n\n".join(map(as_text, reports)).split("\n"))
     sys.exit(1 if any(report.errors for report in reports) else 0)

@@ -57,4 +57,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             config_file=find_config(options.config_file),
             opts=options.opts,
         )
-        print_output("\n".join(done))
+        print_output(*done)

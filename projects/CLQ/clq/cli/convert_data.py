@@ -17,7 +17,6 @@ from ..data.formats.convert import convert_data
 from ..data.formats.source import resolve_data
 from ..engine import exit_on_user_error, print_output
 from ..utils.once_parser import OnceParser
-from ..utils.unprintable import escape_unprintable
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -31,5 +30,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     options = parser.parse_args(argv)
     with exit_on_user_error(hint="nothing was written"):
         files = resolve_data(options.data, options.images, role="", needs_images=False)
-        lines = convert_data(files, Path(options.out))
-        print_output("\n".join(map(escape_unprintable, lines)))
+        print_output(*convert_data(files, Path(options.out)))

@@ -75,4 +75,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             calibrate=options.calibrate,
             val=options.val,
         )
-        print_output("\n".join(done.describe()))
+        print_output(*done.describe())

@@ -24,7 +24,6 @@ from ..engine import exit_on_user_error, print_output
 from ..prediction import ViewOptions, predict_files
 from ..runtime.options import add_view_options
 from ..utils.once_parser import OnceParser
-from ..utils.unprintable import escape_unprintable
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             show=options.show,
             views=ViewOptions.from_arguments(options),
         )
-        print_output("\n".join(map(escape_unprintable, done)))
+        print_output(*done)
 
 
 def _add_general(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 from ..engine import exit_on_user_error, print_output
 from ..engine.evaluated_run import find_evaluation
 from ..utils.once_parser import OnceParser
-from ..utils.unprintable import escape_unprintable
 
 
 def report(options: argparse.Namespace) -> list[Path]:
@@ -81,5 +80,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     )
     options = parser.parse_args(argv)
     with exit_on_user_error(hint="the report was not written"):
-        for page in report(options):
-            print_output(escape_unprintable(str(page)))
+        print_output(*map(str, report(options)))

@@ -21,7 +21,6 @@ from ..data.formats.convert import split_data
 from ..data.formats.source import parse_source, resolve_data
 from ..engine import exit_on_user_error, print_output
 from ..utils.once_parser import OnceParser
-from ..utils.unprintable import escape_unprintable
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -61,6 +60,5 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         done = split_data(files, options.val, folder, seed=options.seed, compares=compares)
         train, val = (shlex.quote(str(file)) for file in done.files)
         root = shlex.quote(str(files.image_root)) if done.has_images else "IMAGES"
-        command = f"clq train --train {train} {root} --val {val} {root}"
-        command = escape_unprintable(command)
-        print_output(f"{done.text}\n\nWritten; train with\n  {command}")
+        command = f"  clq train --train {train} {root} --val {val} {root}"
+        print_output(*done.text.split("\n"), "", "Written; train with", command)

@@ -58,15 +58,15 @@ def exit_on_user_error(*, debug: bool = False, hint: str = RESUME) -> Iterator[N
         sys.exit(f"error: {escape_unprintable(text)}")
 
 
-def print_output(text: str) -> None:
-    """Print what a command was asked for.
+def print_output(*lines: str) -> None:
+    """Print what a command was asked for, with control characters as Python writes them.
 
     Raises:
         OSError: standard output can't be written.
         SystemExit: with code 141 and without a word when the reader has left, as ``head`` does.
     """
     try:
-        print(text, flush=True)
+        print(*map(escape_unprintable, lines), sep="\n", flush=True)
     except OSError as error:  # what is left in the buffer would fail once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
