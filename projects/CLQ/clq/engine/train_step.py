@@ -61,11 +61,7 @@ class TrainingStep(SimpleTrainer):
         self._folder = folder
         self.flag_counts: list[int] = []
         device = next(model.parameters()).device.type
-        self._autocast = (
-            contextlib.nullcontext()
-            if precision is None
-            else torch.autocast(device, dtype=precision)
-        )
+        self._autocast = torch.autocast(device, dtype=precision, enabled=precision is not None)
         # bf16 has the range of fp32, so that only fp16 needs its gradients scaled.
         self.grad_scaler = torch.amp.GradScaler(device, enabled=precision is torch.float16)
 

@@ -95,9 +95,7 @@ def defer_peer_errors(*, is_first: bool) -> Iterator[None]:
 
 def suppress_user_error_tracebacks() -> None:
     """Log user errors in one line, without the traceback that Detectron2's trainer logs."""
-    logger = logging.getLogger("detectron2.engine.train_loop")
-    if _without_traceback not in logger.filters:
-        logger.addFilter(_without_traceback)
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_without_traceback)
 
 
 def is_peer_failure(error: BaseException | None) -> bool:
