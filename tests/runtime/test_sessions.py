@@ -6,6 +6,7 @@ The files hold graphs of a few operators: boxes (1, 2, 3, 4) times the batch's s
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -100,6 +101,25 @@ def test_a_batch_of_any_size_runs(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_threads_share_a_session(tmp_path, suffix):
+    session = open_session(write(tmp_path, suffix))
+
+    def run(value):
+        images = np.full((2, 3, 128, 128), value)
+        return [session.run(images)[0][0, 0, 0] for _ in range(50)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for value, found in enumerate(pool.map(run, range(4))):
+            np.testing.assert_allclose(found, [3 * 128 * 128 * value] * 50, rtol=1e-5)
+
+
+@pytest.mark.parametrize("number", (0, -1, 1025))
+def test_an_impossible_number_of_threads_is_told(tmp_path, number):
+    with pytest.raises(ValueError, match=rf"--threads is {number}; it must lie in \[1, 1024\]"):
+        open_session(write(tmp_path, ".onnx"), threads=number)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_sizes_that_a_graph_does_not_take_are_told(tmp_path, suffix):
     session = open_session(write(tmp_path, suffix))
     with pytest.raises(
@@ -131,7 +151,10 @@ def test_a_file_that_is_no_model_is_told(tmp_path, suffix, content):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(content)
     path.with_suffix(".bin").touch()
-    with pytest.raises(ValueError, match=rf"model{suffix} is no model that .* can run \(.+\)\.$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"model{suffix} is no model that .* can run \(.+\); copy or export it again\.$",
+    ):
         open_session(path)
 
 
@@ -184,6 +207,20 @@ def test_another_graph_is_told(tmp_path):
         ValueError, match="gives boxes, logits, but an exported detector takes images"
     ):
         open_session(tmp_path / "model.onnx")
+
+
+def test_a_program_of_something_else_is_told(tmp_path):
+    """Even if it has the metadata of a detector."""
+
+    class Other(torch.nn.Module):
+        def forward(self, images):
+            return images + 1, 3
+
+    path = tmp_path / "model.pt2"
+    files = {EXTRA_FILE: json.dumps(METADATA.to_props())}
+    torch.export.save(torch.export.export(Other(), (torch.zeros(2),)), path, extra_files=files)
+    with pytest.raises(ValueError, match="model.pt2 takes images and gives 0, but an exported"):
+        open_session(path)
 
 
 @pytest.mark.parametrize("suffix", (".onnx", ".xml"))

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ NMS_OUTPUTS = ("boxes", "scores", "classes", "batch_indices")
 # Of an OpenVINO file, where its metadata lies, and the name there of the checksum of its .bin.
 RT_INFO, BIN_SHA256 = "clq", "bin_sha256"
 EXTRA_FILE = "clq.json"  # of a PyTorch archive
+MOST_THREADS = 1024
 
 
 class Session(ABC):
@@ -190,7 +192,8 @@ class OpenVinoSession(Session):
         )
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
-        found = self._model([images])
+        # The request of the model itself is one, which threads would share.
+        found = self._model.create_infer_request().infer([images])
         return tuple(np.array(found[i]) for i in range(len(OUTPUTS)))
 
 
@@ -205,23 +208,21 @@ class TorchSession(Session):
         _import("torchvision", path)  # some programs call its operators
         if threads is not None:
             self._torch.set_num_threads(threads)
-        extra = {EXTRA_FILE: ""}
-        program = _open(
-            path, "PyTorch", lambda: self._torch.export.load(str(path), extra_files=extra)
-        )
+        props = _open(path, "PyTorch", lambda: _extra_file(path))
+        program = _open(path, "PyTorch", lambda: self._torch.export.load(str(path)))
         # Newer versions guard against maps of one cell, which the operators take all the same.
         has_guards = "check_guards" in inspect.signature(program.module).parameters
         self._module: Any = program.module(**({"check_guards": False} if has_guards else {}))
-        try:
-            props = json.loads(extra[EXTRA_FILE] or "{}")
-        except ValueError:
-            props = {}
-        values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+        shapes = {
+            node.name: tuple(node.meta["val"].shape)
+            for node in program.graph.nodes
+            if isinstance(node.meta.get("val"), self._torch.Tensor)
+        }
         signature = program.graph_signature
-        shapes = [tuple(values[name].shape) for name in signature.user_outputs]
-        names = OUTPUTS if len(shapes) == len(OUTPUTS) else map(str, range(len(shapes)))
-        inputs = {name: tuple(values[name].shape) for name in signature.user_inputs}
-        super().__init__(path, props, inputs, dict(zip(names, shapes)))
+        inputs = {name: shapes[name] for name in signature.user_inputs if name in shapes}
+        found = [shapes[name] for name in signature.user_outputs if name in shapes]
+        names = OUTPUTS if len(found) == len(OUTPUTS) else map(str, range(len(found)))
+        super().__init__(path, props, inputs, dict(zip(names, found)))
 
     def _run(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
         with self._torch.no_grad():
@@ -242,13 +243,15 @@ def open_session(path: str | Path, *, threads: int | None = None) -> Session:
 
     Args:
         path: ends in ``.onnx``, ``.xml`` or ``.pt2``.
-        threads: of the processor; None leaves it to the library.
+        threads: of the processor, at most 1024; None leaves it to the library.
 
     Raises:
         ValueError: the file is missing, is no detector that CLQ exported, was altered, or a package
-            that runs it is not installed.
+            that runs it is not installed; or there can't be so many threads.
     """
     path = Path(path)
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"--threads is {threads}; it must lie in [1, {MOST_THREADS}].")
     suffix = path.suffix.lower()
     if suffix not in SESSIONS:
         raise ValueError(f"{path} must end in {', '.join(SESSIONS)}, as exported files do.")
@@ -274,10 +277,10 @@ def _import(name: str, path: Path) -> ModuleType:
 
 def _open(path: Path, library: str, load: Callable[[], Any]) -> Any:
     """Open a file by a library."""
-    return _told(f"{path} is no model that {library} can run", load)
+    return _told(f"{path} is no model that {library} can run", load, "copy or export it again")
 
 
-def _told(what: str, call: Callable[[], Any]) -> Any:
+def _told(what: str, call: Callable[[], Any], remedy: str = "") -> Any:
     """Call a library, each of which has errors of its own, and tell those in a sentence."""
     try:
         return call()
@@ -285,7 +288,14 @@ def _told(what: str, call: Callable[[], Any]) -> Any:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200].rstrip(" .") or type(error).__name__
-        raise ValueError(f"{what} ({reason}).") from error
+        raise ValueError(f"{what} ({reason}){'; ' * bool(remedy)}{remedy}.") from error
+
+
+def _extra_file(path: Path) -> dict[str, str]:
+    """Read the metadata of a PyTorch archive, which has no code; empty if there is none."""
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(f"/{EXTRA_FILE}")]
+        return json.loads(archive.read(names[0])) if names else {}
 
 
 def _rt_info(model: Any) -> dict[str, str]:
