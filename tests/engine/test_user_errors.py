@@ -36,12 +36,6 @@ def test_a_user_error_is_one_line(error: Exception):
     assert leaving.value.code == "error: too large"  # Python prints it and exits with 1
 
 
-def test_output_is_a_line_each_without_control_characters(capsys: pytest.CaptureFixture[str]):
-    user_errors.print_output("a table")
-    user_errors.print_output("Wrote a\nb.json", "", "and \x1b[31m\xe9.png")
-    assert capsys.readouterr().out == "a table\nWrote a\\nb.json\n\nand \\x1b[31m\xe9.png\n"
-
-
 def test_an_error_of_the_system_names_the_file():
     with pytest.raises(SystemExit) as leaving, exit_on_user_error():
         open("/dev/null/results.json")

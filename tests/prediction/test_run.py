@@ -170,7 +170,7 @@ def test_images_of_more_than_8_bits_are_refused_before_the_first_is_read(
 ):
     Image.fromarray(pixels()).save(tmp_path / "a.png")
     Image.fromarray(pixels()[:, :, 0].astype(np.uint16)).save(tmp_path / "b.png")
-    with pytest.raises(ValueError, match=r"b.png can't be read \(.*set INPUT.BIT_DEPTH"):
+    with pytest.raises(ValueError, match=r"b.png can't be read \(.*train with INPUT.BIT_DEPTH"):
         predict_files(weights, [tmp_path], tmp_path / "out", pictures=False)
     assert not (tmp_path / "out").exists()
     done = predict_files(

@@ -143,6 +143,49 @@ def test_refusals_are_one_sentence(arguments: list[str], said: str, opened: Any,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("size", (1, 2))
+def test_an_image_that_the_graph_does_not_take_is_named(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    predictor = ExportedPredictor(ColourSession(fixed_size=(64, 96)))
+    monkeypatch.setattr(ExportedPredictor, "from_file", lambda path, threads=None: predictor)
+    for name, height in (("a.png", 64), ("b.png", 96)):
+        Image.fromarray(picture(height, 64)).save(tmp_path / name)
+    arguments = ["m.onnx", str(tmp_path), "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as error:
+        __main__.main([*arguments, "--batch-size", str(size)])
+    names = [f"{tmp_path}/{name}" for name in ("a.png", "b.png")][-size:]
+    text = f"error: {', or '.join(names)}: the image is 96 x 64 pixels after resizing, but"
+    assert str(error.value.code).startswith(text)
+
+
+def test_an_output_that_can_not_be_written_is_told_before_the_network_runs(
+    opened: ColourSession, tmp_path: Path
+):
+    Image.fromarray(picture(64, 64)).save(tmp_path / "a.png")
+    with pytest.raises(SystemExit) as error:
+        __main__.main(["m.onnx", str(tmp_path / "a.png"), "--output", str(tmp_path / "a.png")])
+    assert f"the folder {tmp_path}/a.png can't be written (" in str(error.value.code)
+    assert not opened.seen
+
+
+def test_ctrl_c_ends_the_command_in_a_sentence(
+    opened: ColourSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(opened, "run", interrupt)
+    Image.fromarray(picture(64, 64)).save(tmp_path / "a.png")
+    with pytest.raises(SystemExit) as leaving:
+        __main__.main(["m.onnx", str(tmp_path / "a.png"), "--output", str(tmp_path / "out")])
+    assert leaving.value.code == 130
+    assert capsys.readouterr().err == "\nInterrupted; predictions.json was not written.\n"
+
+
 def test_a_file_with_nms_is_for_other_programs():
     session = ColourSession()
     session.metadata.has_nms, session.path = True, "nms.onnx"

@@ -82,6 +82,12 @@ def test_other_modes_become_three_channels_of_8_bits(image: Image.Image, tmp_pat
         np.testing.assert_array_equal(pixels, np.dstack((GREY, GREY, GREY)))
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path):
+    Image.fromarray(GREY).convert("P").save(tmp_path / "a.png", transparency=bytes(range(256)))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.dstack((GREY, GREY, GREY)))
+
+
 def test_an_array_is_taken_as_rgb():
     np.testing.assert_array_equal(read_image(PIXELS), PIXELS[:, :, ::-1])
     np.testing.assert_array_equal(read_image(PIXELS, "RGB"), PIXELS)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from clq.utils.unprintable import escape_log_record, escape_unprintable
+from clq.utils.unprintable import escape_log_record, escape_unprintable, print_output
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,9 @@ def test_the_sentence_of_an_error_is_one_line(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit) as leaving, exit_on_user_error():
         raise ValueError("a\x1b[2J\nb is bad.")
     assert leaving.value.code == r"error: a\x1b[2J\nb is bad." and sys.stdout
+
+
+def test_output_is_a_line_each_without_control_characters(capsys: pytest.CaptureFixture[str]):
+    print_output("a table")
+    print_output("Wrote a\nb.json", "", "and \x1b[31m\xe9.png")
+    assert capsys.readouterr().out == "a table\nWrote a\\nb.json\n\nand \\x1b[31m\xe9.png\n"

@@ -4,9 +4,7 @@ import builtins
 import contextlib
 import errno
 import logging
-import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -56,22 +54,6 @@ def exit_on_user_error(*, debug: bool = False, hint: str = RESUME) -> Iterator[N
         if debug or text is None:
             raise
         sys.exit(f"error: {escape_unprintable(text)}")
-
-
-def print_output(*lines: str) -> None:
-    """Print what a command was asked for, with control characters as Python writes them.
-
-    Raises:
-        OSError: standard output can't be written.
-        SystemExit: with code 141 and without a word when the reader has left, as ``head`` does.
-    """
-    try:
-        print(*map(escape_unprintable, lines), sep="\n", flush=True)
-    except OSError as error:  # what is left in the buffer would fail once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            sys.exit(128 + signal.SIGPIPE)
-        raise OSError(f"standard output can't be written ({error.strerror}).") from None
 
 
 @contextlib.contextmanager

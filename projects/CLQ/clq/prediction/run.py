@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from ..runtime.coco_file import JSON_NAME, CocoFile
+from ..runtime.coco_file import JSON_NAME, CocoFile, make_folder
 from ..runtime.images import allow_any_size
 from ..runtime.inputs import (
     Source,
@@ -91,7 +90,7 @@ def predict_files(
     names, info = predictor.class_names, {"weights": str(weights), "image_root": str(root)}
     category_ids = ids.of_classes(names) if ids else None
     coco = CocoFile(names, info, category_ids=category_ids, image_ids=image_ids)
-    _make_folder(output)
+    make_folder(output)
     counts = _predict_all(predictor, sources, targets, coco, score_threshold, unreadable, control)
     _write(coco, output, with_results=ids is not None)
     notes = _notes_on_ends(counts, sources, control)
@@ -183,19 +182,6 @@ def _check_targets(
         raise ValueError(f"the prediction {problem}; name another folder by --output.")
 
 
-def _make_folder(output: Path) -> None:
-    """Create the output folder, and check that it is writable."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise OSError(
-            f"the folder {output} can't be written ({error.strerror or error}); name another by "
-            "--output."
-        ) from error
-
-
 def _predict_all(
     predictor: ImagePredictor,
     sources: Sequence[Source],
@@ -245,7 +231,10 @@ def _predict(
     writer = drawing_writer(source, target) if target else contextlib.nullcontext()
     with writer as write, control.end_on_interrupt(source):
         for count, image in enumerate(read_frames(source, bit_depth), start=1):
-            (found,) = predictor.find([image])
+            try:
+                (found,) = predictor.find([image])
+            except ValueError as error:  # of a size that an exported graph does not take
+                raise UnreadableError(f"{source.path}: {str(error).rstrip('.')}") from error
             if write or control.shows:
                 drawing = draw_detections(image, found, predictor.class_names, score_threshold)
             if write:

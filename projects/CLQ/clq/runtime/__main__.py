@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..utils.once_parser import OnceParser
-from ..utils.unprintable import escape_unprintable
-from .coco_file import JSON_NAME, CocoFile
+from ..utils.unprintable import escape_unprintable, print_output
+from .coco_file import JSON_NAME, CocoFile, make_folder
 from .exported import ExportedPredictor
 from .images import allow_any_size
 from .inputs import (
@@ -27,7 +27,7 @@ from .inputs import (
 )
 from .options import ViewOptions, add_view_options
 
-_MOST = 1024  # threads, or images of a batch
+_MOST_IMAGES = 1024  # of a batch
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,10 +41,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             threads=options.threads,
             views=ViewOptions.from_arguments(options),
         )
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; {JSON_NAME} was not written.", file=sys.stderr)
+        sys.exit(130)
     except (FloatingPointError, MemoryError, OSError, ValueError) as error:
         text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         sys.exit(f"error: {escape_unprintable(text)}.\n{JSON_NAME} was not written")
-    print("\n".join(map(escape_unprintable, done)))
+    try:
+        print_output(*done)
+    except OSError as error:
+        sys.exit(f"error: {error}")
 
 
 def predict_images(
@@ -73,9 +79,8 @@ def predict_images(
         OSError: a file can't be read or written.
         ValueError: a missing or unreadable input, or an invalid argument.
     """
-    for name, value in (("--batch-size", batch_size), ("--threads", threads)):
-        if value is not None and not 1 <= value <= _MOST:
-            raise ValueError(f"{name} is {value}; it must lie in [1, {_MOST}].")
+    if not 1 <= batch_size <= _MOST_IMAGES:
+        raise ValueError(f"--batch-size is {batch_size}; it must lie in [1, {_MOST_IMAGES}].")
     if views.tile:
         allow_any_size()
     root = common_folder(inputs)
@@ -86,12 +91,17 @@ def predict_images(
     predictor = ExportedPredictor.from_file(model, threads=threads).with_options(views)
     for source in sources:
         check_depth(source, predictor.settings.bit_depth)
+    make_folder(output)
     info = {"weights": str(model), "image_root": str(root)}
     coco = CocoFile(predictor.class_names, info)
     for start in range(0, len(sources), batch_size):
         batch = sources[start : start + batch_size]
         images = [next(read_frames(source, predictor.settings.bit_depth)) for source in batch]
-        for source, found in zip(batch, predictor.find(images, batch_size)):
+        try:
+            detections = predictor.find(images, batch_size)
+        except ValueError as error:  # of a size that the graph does not take
+            raise ValueError(f"{', or '.join(str(s.path) for s in batch)}: {error}") from error
+        for source, found in zip(batch, detections):
             coco.add(source.name, found)
     coco.write(output / JSON_NAME)
     count = f"{len(sources)} image" + "s" * (len(sources) != 1)

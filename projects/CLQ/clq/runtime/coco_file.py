@@ -4,6 +4,7 @@ Letters: K classes, P detections of an image.
 """
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +15,23 @@ from ..utils.atomic_write import explain_write_errors, open_atomically
 from .detections import ImageDetections
 
 JSON_NAME = "predictions.json"  # in the folder of a prediction's output
+
+
+def make_folder(output: Path) -> None:
+    """Create the output folder of a prediction, and check that it is writable.
+
+    Raises:
+        OSError: it is not.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"the folder {output} can't be written ({error.strerror or error}); name another by "
+            "--output."
+        ) from error
 
 
 def xywh(boxes: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 DEPTH_UNKNOWN = (
-    "it has more than 8 bits per channel; set INPUT.BIT_DEPTH to the number of bits that its "
-    "values use, see the note on bit depth in docs/own-data.md"
+    "it has more than 8 bits per channel; train with INPUT.BIT_DEPTH at the number of bits that "
+    "its values use, see the note on bit depth in docs/own-data.md"
 )
 # Pillow's modes of more than 8 bits per channel.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -187,6 +187,8 @@ def _to_array(image: Image.Image, channels: str, bit_depth: int) -> np.ndarray:
 
 def _pixels(image: Image.Image, channels: str) -> np.ndarray:
     """Pixels in three channels, without a copy where the image has them."""
+    if image.mode == "P" and "transparency" in image.info:  # of which Pillow would warn
+        image = image.convert("RGBA")
     pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     return pixels[:, :, ::-1] if channels == "BGR" else pixels
 
