@@ -69,13 +69,27 @@ def test_contenders_take_turns_in_processes_of_their_own(exported: Path, tmp_pat
     assert 20 < onnx < eager / 2 and fast > onnx  # without PyTorch
 
 
+def test_images_are_read_as_the_detector_sees_them(tmp_path: Path):
+    """Of 12 bits by one, which another one can't read."""
+    image = tmp_path / "a.png"
+    Image.fromarray(np.full((60, 90), 4095, np.uint16)).save(image)
+    for bits in (12, 8):
+        path = tmp_path / f"of_{bits}_bits.onnx"
+        write_detector(path, replace(PLAIN, settings=replace(PLAIN.settings, bit_depth=bits)))
+    paths = [str(tmp_path / f"of_{bits}_bits.onnx") for bits in (12, 8)]
+    (row,) = compare(contenders(paths[:1], threads=1), [image], rounds=1)
+    assert len(row.milliseconds) == 1
+    with pytest.raises(ValueError, match=r"a.png can't be read \(it has more than 8 bits"):
+        compare(contenders(paths[1:], threads=1), [image], rounds=1)
+
+
 def test_the_command_prints_ap(
     exported: Path, tiny_data: TinyData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     arguments = ["--val", *map(str, tiny_data.val), "--rounds", "2", "--threads", "1"]
     command.main([str(exported), *arguments])
     *lines, empty, machine = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and empty == "" and machine.endswith(", 1 threads")
+    assert len(lines) == 3 and empty == "" and machine.endswith(", 1 thread")
     expected = clq.evaluate(
         exported, val=tiny_data.val, output_dir=tmp_path, opts={"TEST.REPORT": False}
     )

@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from ..engine import exit_on_user_error, print_output
+from ..exporting.batches import find_images
 from ..exporting.benchmark import compare, contenders, measure_ap, table
-from ..runtime.images import READ_ERRORS, read_image, reason_of
-from ..runtime.inputs import find_files
 from ..utils.hardware import cpu_name
 from ..utils.once_parser import OnceParser
 
@@ -68,22 +67,17 @@ def benchmark(options: argparse.Namespace) -> str:
 
 
 def _threads(number: int | None) -> str:
-    return "threads as each one chooses" if number is None else f"{number} threads"
+    if number is None:
+        return "threads as each one chooses"
+    return "1 thread" if number == 1 else f"{number} threads"
 
 
-def _images(options: argparse.Namespace) -> list[np.ndarray]:
-    """Read the images to time on."""
-    paths = find_files(options.images, ignored=Path(os.devnull)) if options.images else []
+def _images(options: argparse.Namespace) -> Sequence[Path | np.ndarray]:
+    """Images to time on."""
+    paths = find_images(options.images, most=_NUM_IMAGES)
     if options.val and not paths:
         paths = _images_of(options.val)
-    images = []
-    for path in paths[:_NUM_IMAGES]:
-        try:
-            images.append(read_image(path))
-        except READ_ERRORS as error:
-            raise ValueError(f"{path} can't be read ({reason_of(error)}).") from error
-    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
-    return images or [noise]
+    return paths or [np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)]
 
 
 def _images_of(val: Sequence[str]) -> list[Path]:

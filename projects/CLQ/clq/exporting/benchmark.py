@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import resource
+import signal
 import statistics
 import sys
 import tempfile
@@ -18,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..runtime.exported import ExportedPredictor, is_exported
+from ..runtime.images import READ_ERRORS, reason_of
 from ..runtime.predictor import ImagePredictor
 
 Data = str | Path | Sequence[str | Path]  # to evaluate on, as of clq.evaluate
+Image = Path | np.ndarray
 
 _WARM_UP = 2  # predictions before the first that counts
 _SPAWN = multiprocessing.get_context("spawn")
@@ -88,16 +91,16 @@ def contenders(paths: Sequence[str], threads: int | None) -> list[Contender]:
     return found
 
 
-def compare(entries: Sequence[Contender], images: Sequence[np.ndarray], rounds: int) -> list[Row]:
+def compare(entries: Sequence[Contender], images: Sequence[Image], rounds: int) -> list[Row]:
     """Time contenders in turns (A B C, A B C, ...), each in a process of its own.
 
     Args:
         entries: to compare.
-        images: (H, W, 3) uint8 BGR, of which each round takes the next.
+        images: files, or (H, W, 3) uint8 RGB, of which each round takes the next.
         rounds: predictions of each contender.
 
     Raises:
-        ValueError: a file can't be used.
+        ValueError: a file can't be used or read.
     """
     rows = [Row(entry) for entry in entries]
     with ExitStack() as stack:
@@ -152,7 +155,7 @@ def table(rows: Sequence[Row]) -> str:
 
 @contextmanager
 def _worker(
-    entry: Contender, images: Sequence[np.ndarray]
+    entry: Contender, images: Sequence[Image]
 ) -> Iterator[Callable[[int], tuple[float, float]]]:
     """Start a process that predicts on request; gives seconds and its peak memory in MB."""
     ours, theirs = _SPAWN.Pipe()
@@ -204,18 +207,27 @@ def _answer(process: Any, connection: Connection, entry: Contender) -> Any:
     return result
 
 
-def _serve(connection: Connection, entry: Contender, images: Sequence[np.ndarray]) -> None:
+def _serve(connection: Connection, entry: Contender, images: Sequence[Image]) -> None:
     with _reported_to(connection):
         predictor = entry.open()
+        arrays = [_read(predictor, image) for image in images]
         connection.send(None)
         while True:
             try:
-                image = images[connection.recv()]
+                image = arrays[connection.recv()]
             except EOFError:
                 return
             start = time.perf_counter()
             predictor.find([image])
             connection.send((time.perf_counter() - start, _peak_megabytes()))
+
+
+def _read(predictor: ImagePredictor, image: Image) -> np.ndarray:
+    """Read an image as the detector sees it, with its bit depth."""
+    try:
+        return predictor.read(image)
+    except READ_ERRORS as error:
+        raise ValueError(f"{image} can't be read ({reason_of(error)}).") from error
 
 
 def _evaluate(connection: Connection, entry: Contender, val: Data) -> None:
@@ -232,7 +244,11 @@ def _evaluate(connection: Connection, entry: Contender, val: Data) -> None:
 
 @contextmanager
 def _reported_to(connection: Connection) -> Iterator[None]:
-    """Send an error over the connection instead of raising it; one of the user as such."""
+    """Send an error over the connection instead of raising it; one of the user as such.
+
+    Ctrl-C is for the process at the other end, whose end is that of this one.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     except (FloatingPointError, OSError, ValueError) as error:
