@@ -63,6 +63,15 @@ def test_folders_are_searched_and_many_images_thinned_out(tmp_path):
     assert find_images([]) == []
 
 
+def test_a_folder_without_images_is_told(tmp_path):
+    """Though another one has some: it may be the wrong one."""
+    for name in ("images/a.png", "videos/a.mp4"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"the folder .*videos has no image \(.bmp, .gif"):
+        find_images([tmp_path / "images", tmp_path / "videos"])
+
+
 def test_an_image_that_can_not_be_read_is_named(tmp_path):
     (tmp_path / "a.png").write_text("text")
     with pytest.raises(ValueError, match=r"a.png can't be read \(it is no image\)"):

@@ -1,5 +1,6 @@
 """Exports in each format, of each part of the family, and what is refused."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -22,7 +23,7 @@ from clq.checkpoint.conversion import write_detector
 from clq.checkpoint.detector import load_configured
 from clq.cli import export as command
 from clq.config.serialize import dump_config
-from clq.exporting import formats
+from clq.exporting import formats, run
 from clq.exporting.formats import FORMATS
 from clq.exporting.onnx_nms import add_nms
 from clq.exporting.proof import prove, prove_nms
@@ -268,24 +269,71 @@ def test_a_file_is_replaced_only_by_one_that_is_proved(quick, tmp_path, monkeypa
     assert open_session(output) and os.listdir(tmp_path) == ["a.onnx"]
 
 
-def test_an_output_that_can_not_be_written_is_named(quick, tmp_path):
+def test_an_output_that_can_not_be_written_is_named_at_once(weights, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file/a.onnx can't be written"):
-        clq.export(quick, tmp_path / "file" / "a.onnx")
+    for output in ("file/a.onnx", "file/below/a.onnx"):
+        with pytest.raises(OSError, match=f"{output} can't be written"):
+            clq.export(weights, tmp_path / output)
+
+
+def test_a_folder_of_drafts_that_is_full_is_named(quick, tmp_path, monkeypatch):
+    def write(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with pytest.raises(
+        OSError, match=r"the folder .*clq-export-.* can't be written \(No space left"
+    ):
+        clq.export(quick, tmp_path / "a.onnx")
+    assert not os.listdir(tmp_path)
+
+
+def test_of_two_files_neither_is_there_without_the_other(tmp_path, monkeypatch):
+    """The second is on no disk, so that the first keeps what it had."""
+    draft = tmp_path / "draft" / "a.xml"
+    draft.parent.mkdir()
+    for file in (draft, draft.with_suffix(".bin")):
+        file.write_text("new")
+        (tmp_path / file.name).write_text("old")
+    with monkeypatch.context() as patch:
+        names = []
+
+        def copy(source, target):
+            names.append(source.name)
+            if len(names) == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr("clq.exporting.run.shutil.copyfileobj", copy)
+        with pytest.raises(OSError, match="can't be written"):
+            run._move(draft, tmp_path / "a.xml")
+    assert len(names) == 2 and (tmp_path / "a.xml").read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["a.bin", "a.xml", "draft"]
+    assert (tmp_path / "a.bin").read_text() == "old"
+    run._move(draft, tmp_path / "a.xml")
+    assert [(tmp_path / name).read_text() for name in ("a.bin", "a.xml")] == ["new", "new"]
 
 
 @pytest.mark.parametrize(
     "output, options, told",
     (
         ("a.tflite", {}, "a.tflite must end as its format does: .onnx for onnx, .xml for openvino"),
+        ("a.XML", {}, "a.XML must end as its format does"),
         ("a.onnx", {"format": "torch"}, "a.onnx must end as its format does"),
         ("a.onnx", {"format": "coreml"}, "--format is 'coreml'; it must be one of onnx, openvino"),
         ("a.onnx", {"opset": 20}, "--opset is 20, but 18 is the only one"),
         ("a.pt2", {"opset": 18}, "--opset is for files that end in .onnx alone"),
         ("a.xml", {"nms": True}, "--nms is for files that end in .onnx alone"),
-        ("a.onnx", {"size": (64, 90)}, "--size is 64 90; height and width must be multiples of 32"),
+        (
+            "a.onnx",
+            {"size": (64, 90)},
+            "--size is 64 90; height and width must be positive multiples of 32",
+        ),
         ("a.onnx", {"size": (0, 64)}, "--size is 0 64"),
-        ("a.onnx", {"size": (64,)}, "--size is 64; height and width must be multiples of 32"),
+        (
+            "a.onnx",
+            {"size": (64,)},
+            "--size is 64; height and width must be positive multiples of 32",
+        ),
         ("a.onnx", {"images": "nowhere"}, "nowhere does not exist"),
         ("a.xml", {"calibrate": "nowhere"}, "--int8 is for files that end in .onnx alone"),
         ("a.onnx", {"calibrate": ".", "nms": True}, "--int8 is for files without NMS"),
@@ -301,9 +349,17 @@ def test_what_can_not_be_exported_is_told(weights, tmp_path, output, options, to
 def test_the_checkpoint_is_not_replaced(weights, tmp_path):
     content = weights.read_bytes()
     (tmp_path / "a.onnx").symlink_to(weights)
-    with pytest.raises(ValueError, match="is the checkpoint itself; give the export another name"):
-        clq.export(weights, tmp_path / "a.onnx")
+    (tmp_path / "b.bin").symlink_to(weights)  # which the export of b.xml would write beside it
+    for output, owner in (("a.onnx", "a.onnx"), ("b.xml", "b.bin")):
+        with pytest.raises(ValueError, match=f"{owner} is the checkpoint itself; give the export"):
+            clq.export(weights, tmp_path / output)
     assert weights.read_bytes() == content
+
+
+def test_a_folder_is_not_replaced(weights, tmp_path):
+    (tmp_path / "a.bin").mkdir()
+    with pytest.raises(ValueError, match="a.bin is a folder; give the export another name"):
+        clq.export(weights, tmp_path / "a.xml")
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,15 @@ def find_images(sources: Paths, most: int = _MOST_IMAGES) -> list[Path]:
     Raises:
         ValueError: a path does not exist, or a folder has no image.
     """
-    paths = [sources] if isinstance(sources, (str, Path)) else sources
-    found = [
-        path
-        for path in find_files(paths, ignored=Path(os.devnull))
-        if path.suffix.lower() in IMAGE_SUFFIXES or path in map(Path, paths)
-    ]
+    found: list[Path] = []
+    for path in map(Path, [sources] if isinstance(sources, (str, Path)) else sources):
+        files = find_files([path], ignored=Path(os.devnull))
+        images = [file for file in files if file == path or file.suffix.lower() in IMAGE_SUFFIXES]
+        if not images:
+            raise ValueError(
+                f"the folder {path} has no image ({', '.join(sorted(IMAGE_SUFFIXES))})."
+            )
+        found += images
+    found = list(dict.fromkeys(found))
     count = min(len(found), most)
     return [found[i * len(found) // count] for i in range(count)]

@@ -1,7 +1,9 @@
 """Formats of an exported file: how a network becomes one, and how that is written."""
 
 import copy
+import errno
 import importlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -106,13 +108,19 @@ def _convert_to_openvino(network: nn.Module, metadata: Metadata) -> Save:
     for value, name in zip((*model.inputs, *model.outputs), (INPUT, *OUTPUTS), strict=True):
         value.get_tensor().set_names({name})
 
+    def write(path: Path) -> None:
+        try:
+            openvino.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:  # of a full disk
+            raise OSError(errno.EIO, str(error), str(path)) from error
+
     def save(path: Path, metadata: Metadata) -> None:
         # The checksum is known once the weights are written, which hold no metadata.
         for name, text in metadata.to_props().items():
             model.set_rt_info(text, [RT_INFO, name])
-        openvino.save_model(model, path, compress_to_fp16=False)
+        write(path)
         model.set_rt_info(file_sha256(path.with_suffix(".bin")), [RT_INFO, BIN_SHA256])
-        openvino.save_model(model, path, compress_to_fp16=False)
+        write(path)
 
     return save
 
@@ -121,9 +129,11 @@ def _convert_to_torch(network: nn.Module, metadata: Metadata) -> Save:
     program = trace(network, metadata.settings.size_divisor, metadata.fixed_size)
 
     def save(path: Path, metadata: Metadata) -> None:
+        content = io.BytesIO()  # on a full disk PyTorch would end the process
         with quiet():
             props = json.dumps(metadata.to_props())
-            torch.export.save(program, str(path), extra_files={EXTRA_FILE: props})
+            torch.export.save(program, content, extra_files={EXTRA_FILE: props})
+        path.write_bytes(content.getbuffer())
 
     return save
 

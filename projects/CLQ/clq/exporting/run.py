@@ -1,5 +1,6 @@
 """Export a detector to a file that other runtimes load, and prove that file."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -106,7 +107,7 @@ def export(
     kind = FORMATS[_format_name(format, output)]
     _check_options(kind, opset, nms=nms, int8=bool(calibrate), evaluates=bool(val))
     source = Path(PathManager.get_local_path(normalize_path(os.path.expanduser(weights))))
-    _check_output(output, source)
+    _check_output(output, kind, source)
     paths, calibration = find_images(images), find_images(calibrate, most=CALIBRATION_IMAGES)
     for package in kind.packages:
         import_package(package)
@@ -114,7 +115,7 @@ def export(
     assert isinstance(model, CLQ)
     metadata = _metadata_of(model, cfg, class_names, source, size)
     save = kind.convert(ExportableDetector(model, kind.form), metadata)
-    with tempfile.TemporaryDirectory(prefix="clq-export-") as folder:
+    with tempfile.TemporaryDirectory(prefix="clq-export-") as folder, _explain_draft(folder):
         draft, int8 = Path(folder) / output.name, None
         metadata, agreement = _prove(model, save, draft, metadata, paths, nms=nms)
         if calibration:
@@ -147,16 +148,33 @@ def _prove(
 
 
 def _move(draft: Path, output: Path) -> None:
-    """Let a draft, and what lies beside it, take its name; what is opened by its name is last."""
-    for file in sorted(draft.parent.iterdir(), key=lambda file: file == draft):
-        target = output.with_name(file.name)
-        with explain_write_errors(target), open_atomically(target) as copy:
+    """Let a draft, and what lies beside it, take its name, once all of them are on the disk."""
+    with contextlib.ExitStack() as stack:
+        # The last takes its name first, so that what is opened by its name has what it needs.
+        for file in sorted(draft.parent.iterdir(), key=lambda file: file != draft):
+            target = output.with_name(file.name)
+            stack.enter_context(explain_write_errors(target))
+            copy = stack.enter_context(open_atomically(target))
             with open(file, "rb") as content:
                 shutil.copyfileobj(content, copy)
 
 
+@contextlib.contextmanager
+def _explain_draft(folder: str) -> Iterator[None]:
+    """Tell in a sentence that the folder of drafts can't be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a sentence already, on another file
+            raise
+        raise OSError(
+            f"the folder {folder} for temporary files can't be written "
+            f"({error.strerror or error}); name another by the variable TMPDIR."
+        ) from error
+
+
 def _format_name(name: str | None, output: Path) -> str:
-    suffix = output.suffix.lower()
+    suffix = output.suffix  # as it is, since OpenVINO takes no capitals
     by_suffix = {kind.suffix: known for known, kind in FORMATS.items()}
     endings = ", ".join(f"{suffix} for {known}" for suffix, known in by_suffix.items())
     if name is not None and name not in FORMATS:
@@ -166,9 +184,16 @@ def _format_name(name: str | None, output: Path) -> str:
     return by_suffix[suffix]
 
 
-def _check_output(output: Path, source: Path) -> None:
-    if source.exists() and output.exists() and source.samefile(output):
-        raise ValueError(f"{output} is the checkpoint itself; give the export another name.")
+def _check_output(output: Path, kind: Format, source: Path) -> None:
+    files = [output, output.with_suffix(".bin")] if kind.suffix == ".xml" else [output]
+    for file in files:
+        if source.exists() and file.exists() and source.samefile(file):
+            raise ValueError(f"{file} is the checkpoint itself; give the export another name.")
+        if file.is_dir():
+            raise ValueError(f"{file} is a folder; give the export another name.")
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    with explain_write_errors(output), tempfile.TemporaryFile(dir=folder):
+        pass  # a conversion takes long, and ends in vain where nothing can be written
 
 
 def _check_options(
@@ -204,7 +229,9 @@ def _metadata_of(
         len(size) != 2 or min(size) < 1 or any(side % divisor for side in size)
     ):
         given = " ".join(map(str, size))
-        raise ValueError(f"--size is {given}; height and width must be multiples of {divisor}.")
+        raise ValueError(
+            f"--size is {given}; height and width must be positive multiples of {divisor}."
+        )
     return Metadata(
         settings=settings_of(
             cfg, class_names, size_divisor=divisor, strides=model.anchor_generator.strides
