@@ -1,8 +1,12 @@
 """The table of `clq benchmark`."""
 
+import multiprocessing
 import os
 import re
+import signal
+import time
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,15 @@ from PIL import Image
 import clq
 from clq.cli import benchmark as command
 from clq.config.serialize import dump_config
-from clq.exporting.benchmark import Contender, Row, compare, contenders, measure_ap, table
+from clq.exporting.benchmark import (
+    Contender,
+    Row,
+    _reported_to,
+    compare,
+    contenders,
+    measure_ap,
+    table,
+)
 from reference.members import member_config
 from reference.prediction import write_checkpoint
 from reference.tiny import CLASS_NAMES, TinyData
@@ -21,6 +33,12 @@ from reference.tiny_graph import PLAIN, write_detector
 
 def _end(*_: object) -> None:
     os._exit(3)
+
+
+def _take_long(connection: Connection, entry: Contender, val: object) -> None:
+    with _reported_to(connection):
+        time.sleep(30)
+        Path(entry.path).touch()
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +119,26 @@ def test_a_process_that_ends_is_told(exported: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("clq.exporting.benchmark._evaluate", _end)
     with pytest.raises(ValueError, match="model.onnx ended with code 3, perhaps for lack of"):
         measure_ap(Contender(str(exported)), ["a.json", ""])
+
+
+def test_ctrl_c_ends_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clq.exporting.benchmark._evaluate", _take_long)
+    monkeypatch.setattr("clq.exporting.benchmark._answer", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        measure_ap(Contender(str(tmp_path / "done")), "a.json")
+    assert not (tmp_path / "done").exists()
+
+
+def test_an_error_that_nobody_waits_for_is_not_raised():
+    ours, theirs = multiprocessing.Pipe()
+    ours.close()
+    before = signal.getsignal(signal.SIGINT)
+    with _reported_to(theirs):
+        raise ValueError("the other end was interrupted")
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_data("--val", default=[], help="data to evaluate on, as clq eval takes it")
     options = parser.parse_args(argv)
     with exit_on_user_error(hint="nothing was written"):
-        print_output(*benchmark(options).splitlines())
+        print_output(*benchmark(options).split("\n"))
 
 
 def benchmark(options: argparse.Namespace) -> str:

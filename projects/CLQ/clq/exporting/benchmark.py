@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -127,6 +127,7 @@ def measure_ap(entry: Contender, val: Data) -> float:
     try:
         return _answer(process, ours, entry)
     finally:
+        process.terminate()  # after Ctrl-C it would evaluate to the end
         process.join()
 
 
@@ -246,15 +247,18 @@ def _evaluate(connection: Connection, entry: Contender, val: Data) -> None:
 def _reported_to(connection: Connection) -> Iterator[None]:
     """Send an error over the connection instead of raising it; one of the user as such.
 
-    Ctrl-C is for the process at the other end, whose end is that of this one.
+    Ctrl-C is left to the process at the other end, which ends this one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    except (FloatingPointError, OSError, ValueError) as error:
-        connection.send(ValueError(str(error)))
-    except Exception as error:
-        connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
+    with suppress(ConnectionError):  # the other end has left
+        try:
+            yield
+        except ConnectionError:
+            raise
+        except (FloatingPointError, OSError, ValueError) as error:
+            connection.send(ValueError(str(error)))
+        except Exception as error:
+            connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def _peak_megabytes() -> float:
