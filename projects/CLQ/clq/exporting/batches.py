@@ -60,7 +60,7 @@ def find_images(sources: Paths, most: int = _MOST_IMAGES) -> list[Path]:
     Raises:
         ValueError: a path does not exist, or a folder has no image.
     """
-    found: list[Path] = []
+    found: dict[str, Path] = {}
     for path in map(Path, [sources] if isinstance(sources, (str, Path)) else sources):
         files = find_files([path], ignored=Path(os.devnull))
         images = [file for file in files if file == path or file.suffix.lower() in IMAGE_SUFFIXES]
@@ -68,7 +68,6 @@ def find_images(sources: Paths, most: int = _MOST_IMAGES) -> list[Path]:
             raise ValueError(
                 f"the folder {path} has no image ({', '.join(sorted(IMAGE_SUFFIXES))})."
             )
-        found += images
-    found = list(dict.fromkeys(found))
+        found |= {os.path.abspath(image): image for image in images}
     count = min(len(found), most)
-    return [found[i * len(found) // count] for i in range(count)]
+    return [list(found.values())[i * len(found) // count] for i in range(count)]

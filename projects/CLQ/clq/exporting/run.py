@@ -1,6 +1,7 @@
 """Export a detector to a file that other runtimes load, and prove that file."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -30,6 +31,8 @@ from .proof import Agreement, prove, prove_nms
 from .quantize import CALIBRATION_IMAGES, Quantized, quantize
 from .settings import settings_of
 from .tracing import check_any_size
+
+_WRITE_ERRORS = (errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENOSPC, errno.EROFS)
 
 
 class Exported(NamedTuple):
@@ -115,8 +118,8 @@ def export(
     assert isinstance(model, CLQ)
     metadata = _metadata_of(model, cfg, class_names, source, size)
     save = kind.convert(ExportableDetector(model, kind.form), metadata)
-    with tempfile.TemporaryDirectory(prefix="clq-export-") as folder, _explain_draft(folder):
-        draft, int8 = Path(folder) / output.name, None
+    with _draft_folder() as folder:
+        draft, int8 = folder / output.name, None
         metadata, agreement = _prove(model, save, draft, metadata, paths, nms=nms)
         if calibration:
             metadata = replace(metadata, precision="int8", parity={})
@@ -149,27 +152,33 @@ def _prove(
 
 def _move(draft: Path, output: Path) -> None:
     """Let a draft, and what lies beside it, take its name, once all of them are on the disk."""
-    with contextlib.ExitStack() as stack:
+    with explain_write_errors(output), contextlib.ExitStack() as stack:
         # The last takes its name first, so that what is opened by its name has what it needs.
         for file in sorted(draft.parent.iterdir(), key=lambda file: file != draft):
-            target = output.with_name(file.name)
-            stack.enter_context(explain_write_errors(target))
-            copy = stack.enter_context(open_atomically(target))
+            copy = stack.enter_context(open_atomically(output.with_name(file.name)))
             with open(file, "rb") as content:
                 shutil.copyfileobj(content, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
 
 
 @contextlib.contextmanager
-def _explain_draft(folder: str) -> Iterator[None]:
-    """Tell in a sentence that the folder of drafts can't be written."""
+def _draft_folder() -> Iterator[Path]:
+    """Make a temporary folder.
+
+    Raises:
+        OSError: it can't be written, or its disk is full.
+    """
+    place = tempfile.gettempdir()
     try:
-        yield
+        with tempfile.TemporaryDirectory(prefix="clq-export-") as folder:
+            yield Path(folder)
     except OSError as error:
-        if error.errno is None:  # a sentence already, on another file
+        if error.errno not in _WRITE_ERRORS or not str(error.filename or place).startswith(place):
             raise
         raise OSError(
-            f"the folder {folder} for temporary files can't be written "
-            f"({error.strerror or error}); name another by the variable TMPDIR."
+            f"the folder {place} for temporary files can't be written ({error.strerror}); name "
+            "another by the variable TMPDIR."
         ) from error
 
 
@@ -180,7 +189,7 @@ def _format_name(name: str | None, output: Path) -> str:
     if name is not None and name not in FORMATS:
         raise ValueError(f"--format is '{name}'; it must be one of {', '.join(FORMATS)}.")
     if by_suffix.get(suffix) != (name or by_suffix.get(suffix, "")):
-        raise ValueError(f"{output} must end as its format does: {endings}.")
+        raise ValueError(f"{output} must end as its format does: {endings}, in lower case.")
     return by_suffix[suffix]
 
 
