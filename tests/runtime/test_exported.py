@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clq.prediction import predict_files
 from clq.runtime import Detector, __main__
 from clq.runtime.exported import ExportedPredictor, is_exported
 from clq.runtime.options import ViewOptions
 from reference.settings import SETTINGS
+from reference.tiny_graph import PLAIN, write_detector
 
 MEAN = (120.0, 110.0, 100.0)
 SMALL = replace(
@@ -154,9 +156,21 @@ def test_an_image_that_the_graph_does_not_take_is_named(
     arguments = ["m.onnx", str(tmp_path), "--output", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as error:
         __main__.main([*arguments, "--batch-size", str(size)])
-    names = [f"{tmp_path}/{name}" for name in ("a.png", "b.png")][-size:]
-    text = f"error: {', or '.join(names)}: the image is 96 x 64 pixels after resizing, but"
+    text = f"error: {tmp_path}/b.png: the image is 96 x 64 pixels after resizing, but"
     assert str(error.value.code).startswith(text)
+
+
+def test_an_image_that_the_graph_does_not_take_is_skipped(tmp_path: Path):
+    """By clq predict, if it may."""
+    write_detector(tmp_path / "model.onnx", replace(PLAIN, fixed_size=(64, 96)))
+    for name, height in (("a.png", 64), ("b.png", 96)):
+        Image.fromarray(picture(height, 64)).save(tmp_path / name)
+    arguments = (tmp_path / "model.onnx", [tmp_path / "a.png", tmp_path / "b.png"])
+    told = f"{tmp_path}/b.png: the image is 96 x 64 pixels after resizing, but"
+    with pytest.raises(ValueError, match=rf"^{told}.*; --skip-unreadable goes on without it\.$"):
+        predict_files(*arguments, tmp_path / "no")
+    skipped, _ = predict_files(*arguments, tmp_path / "out", skip_unreadable=True)
+    assert skipped.startswith(f"skipped: {told}")
 
 
 def test_an_output_that_can_not_be_written_is_told_before_the_network_runs(

@@ -1,4 +1,4 @@
-"""Predictor: from images to detections, by PyTorch, or by whatever a file needs."""
+"""Predictor: from images to detections, by PyTorch, or by the runtime of an exported file."""
 
 import os
 from collections.abc import Sequence

@@ -10,6 +10,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from ..runtime.coco_file import JSON_NAME, CocoFile, make_folder
+from ..runtime.exported import ImageSizeError
 from ..runtime.images import allow_any_size
 from ..runtime.inputs import (
     Source,
@@ -233,7 +234,7 @@ def _predict(
         for count, image in enumerate(read_frames(source, bit_depth), start=1):
             try:
                 (found,) = predictor.find([image])
-            except ValueError as error:  # of a size that an exported graph does not take
+            except ImageSizeError as error:
                 raise UnreadableError(f"{source.path}: {str(error).rstrip('.')}") from error
             if write or control.shows:
                 drawing = draw_detections(image, found, predictor.class_names, score_threshold)

@@ -12,12 +12,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ..utils.once_parser import OnceParser
 from ..utils.unprintable import escape_unprintable, print_output
 from .coco_file import JSON_NAME, CocoFile, make_folder
-from .exported import ExportedPredictor
+from .detections import ImageDetections
+from .exported import ExportedPredictor, ImageSizeError
 from .images import allow_any_size
 from .inputs import (
+    Source,
     check_depth,
     common_folder,
     find_files,
@@ -26,6 +30,7 @@ from .inputs import (
     read_frames,
 )
 from .options import ViewOptions, add_view_options
+from .predictor import ImagePredictor
 
 _MOST_IMAGES = 1024  # of a batch
 
@@ -97,16 +102,24 @@ def predict_images(
     for start in range(0, len(sources), batch_size):
         batch = sources[start : start + batch_size]
         images = [next(read_frames(source, predictor.settings.bit_depth)) for source in batch]
-        try:
-            detections = predictor.find(images, batch_size)
-        except ValueError as error:  # of a size that the graph does not take
-            raise ValueError(f"{', or '.join(str(s.path) for s in batch)}: {error}") from error
-        for source, found in zip(batch, detections):
+        for source, found in zip(batch, _detect(predictor, batch, images)):
             coco.add(source.name, found)
     coco.write(output / JSON_NAME)
     count = f"{len(sources)} image" + "s" * (len(sources) != 1)
     done = f"{count}, {coco.num_detections} detections; boxes in {output / JSON_NAME}"
     return [*notes_on_pages(sources), done]
+
+
+def _detect(
+    predictor: ImagePredictor, sources: Sequence[Source], images: Sequence[np.ndarray]
+) -> list[ImageDetections]:
+    """Detect in a batch; the image is named that the graph does not take."""
+    try:
+        return predictor.find(images, len(images))
+    except ImageSizeError as error:
+        if len(images) == 1:
+            raise ValueError(f"{sources[0].path}: {error}") from error
+        return [_detect(predictor, [s], [image])[0] for s, image in zip(sources, images)]
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -45,7 +45,7 @@ class ImageDetections:
         return type(self)(self.image_size, *(column[rows] for column in self._columns()))
 
     def _columns(self) -> list[np.ndarray]:
-        """Values of each detection, those of subclasses too."""
+        """Values of each detection, which are all fields but the first, of subclasses too."""
         return [getattr(self, column.name) for column in fields(self)[1:]]
 
     def mirrored(self) -> "ImageDetections":
@@ -145,6 +145,6 @@ def vote(
 
 
 def common_area(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Area in square pixels that boxes (..., 4) have in common with others (Q, 4), (Q,)."""
+    """Area in square pixels that a box (4,), or each of boxes (Q, 4), shares with others (Q, 4)."""
     sizes = np.minimum(one[..., 2:], other[:, 2:]) - np.maximum(one[..., :2], other[:, :2])
     return sizes.clip(min=0).prod(axis=1)

@@ -18,6 +18,10 @@ def is_exported(path: str | Path) -> bool:
     return os.fspath(path).lower().endswith(tuple(SESSIONS))
 
 
+class ImageSizeError(ValueError):
+    """An image is larger than a graph of one size takes."""
+
+
 class ExportedPredictor(ImagePredictor):
     """Detector of an exported file, by the runtime that its format needs."""
 
@@ -70,12 +74,12 @@ class ExportedPredictor(ImagePredictor):
         """Lay out resized images as input of the graph, (N, 3, H, W) fp32.
 
         Raises:
-            ValueError: an image is larger than the graph takes.
+            ImageSizeError: an image is larger than the graph takes.
         """
         height, width = (max(sides) for sides in zip(*map(size_of, images)))
         size = self.padded_size((height, width))
         if height > size[0] or width > size[1]:
-            raise ValueError(
+            raise ImageSizeError(
                 f"the image is {height} x {width} pixels after resizing, but the exported graph "
                 f"takes {size[0]} x {size[1]}; export it with a larger --size, or use tiles."
             )

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 DEPTH_UNKNOWN = (
-    "it has more than 8 bits per channel; train with INPUT.BIT_DEPTH at the number of bits that "
-    "its values use, see the note on bit depth in docs/own-data.md"
+    "it has more than 8 bits per channel; train with INPUT.BIT_DEPTH set to the number of bits "
+    "that its values use, see the note on bit depth in docs/own-data.md"
 )
 # Pillow's modes of more than 8 bits per channel.
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")

@@ -147,7 +147,8 @@ class ImagePredictor(ABC):
         if settings.tile_whole:
             whole = self._detect_whole([image])[0]
             found.append(TiledDetections.of(whole, WHOLE, np.zeros(2), size))
-        return merge_tiles(TiledDetections.cat(found), tiles, settings.nms_threshold)
+        merged = merge_tiles(TiledDetections.cat(found), tiles, settings.nms_threshold)
+        return ImageDetections(size, merged.boxes, merged.scores, merged.classes)
 
     def _detect_batches(
         self, images: Sequence[np.ndarray], batch_size: int

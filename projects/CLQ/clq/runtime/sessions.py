@@ -247,7 +247,7 @@ def open_session(path: str | Path, *, threads: int | None = None) -> Session:
 
     Raises:
         ValueError: the file is missing, is no detector that CLQ exported, was altered, or a package
-            that runs it is not installed; or there can't be so many threads.
+            that runs it is not installed; or ``threads`` is out of range.
     """
     path = Path(path)
     if threads is not None and not 1 <= threads <= MOST_THREADS:
@@ -277,7 +277,11 @@ def _import(name: str, path: Path) -> ModuleType:
 
 def _open(path: Path, library: str, load: Callable[[], Any]) -> Any:
     """Open a file by a library."""
-    return _told(f"{path} is no model that {library} can run", load, "copy or export it again")
+    return _told(
+        f"{path} is no model that {library} can run",
+        load,
+        "it may be damaged: copy or export it again",
+    )
 
 
 def _told(what: str, call: Callable[[], Any], remedy: str = "") -> Any:
@@ -295,7 +299,8 @@ def _extra_file(path: Path) -> dict[str, str]:
     """Read the metadata of a PyTorch archive, which has no code; empty if there is none."""
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(f"/{EXTRA_FILE}")]
-        return json.loads(archive.read(names[0])) if names else {}
+        props = json.loads(archive.read(names[0])) if names else {}
+        return props if isinstance(props, dict) else {}
 
 
 def _rt_info(model: Any) -> dict[str, str]:
