@@ -50,8 +50,8 @@ def find_last(folder: Path, *, trusted: bool = False) -> LastCheckpoint | None:
         trusted: let a pickle run code.
 
     Raises:
-        MemoryError: or RuntimeError of PyTorch; the memory does not suffice for the newest.
-        ValueError: there are checkpoints, but all of them are damaged.
+        ValueError: there are checkpoints, but all of them are damaged, or the memory does not
+            suffice for the newest.
     """
     damage: list[str] = []
     for path in list_checkpoints(folder):
@@ -59,7 +59,9 @@ def find_last(folder: Path, *, trusted: bool = False) -> LastCheckpoint | None:
             return LastCheckpoint(path, read_file(path, trusted=trusted), damage)
         except CorruptedFileError as error:
             if error.__cause__ and is_out_of_memory(error.__cause__):
-                raise error.__cause__ from None
+                raise ValueError(
+                    f"the memory does not suffice for {path}, the newest checkpoint; free some."
+                ) from error
             damage.append(DAMAGED.format(path))
     if damage:
         raise ValueError(
