@@ -3,7 +3,7 @@
 import pytest
 
 from clq.config import get_clq_cfg
-from clq.engine.run_config.scale_schedule import scale_schedule
+from clq.engine.run_config.scale_schedule import scale_schedule, scale_to_processes
 from reference.tiny import ROOT
 
 
@@ -19,6 +19,15 @@ def config(batch: int, **solver):
 def schedule(cfg) -> tuple:
     solver = cfg.SOLVER
     return solver.BASE_LR, solver.MAX_ITER, solver.STEPS, solver.WARMUP_ITERS
+
+
+def test_more_processes_leave_no_period_at_zero():
+    cfg = config(4, REFERENCE_WORLD_SIZE=1, REFERENCE_BATCH_SIZE=0, CHECKPOINT_PERIOD=4)
+    scaled, (note,) = scale_to_processes(cfg, 16)
+    assert schedule(scaled) == (0.16, 5625, (3750, 5000), 31)
+    assert (scaled.SOLVER.CHECKPOINT_PERIOD, scaled.TEST.EVAL_PERIOD) == (1, 0)
+    assert note.startswith("Schedule scaled from a world size of 1 to 16: ")
+    assert scale_to_processes(scaled, 16) == (scaled, [])
 
 
 def test_half_the_batch_trains_twice_as_long_at_half_the_rate():

@@ -115,7 +115,7 @@ def _real(paths: Iterable[str | Path]) -> list[str]:
 def _names_other_weights(cfg: CfgNode, options: RunOptions) -> bool:
     """Tell whether other weights than the final ones were evaluated in a run's folder later."""
     times = [Path(path).stat().st_mtime for path in (options.config_file, options.weights)]
-    # Older than the weights is what the training wrote.
+    # The training writes config.yaml before the weights.
     return times[0] > times[1] and _real([cfg.MODEL.WEIGHTS]) != _real([options.weights])
 
 

@@ -232,7 +232,6 @@ class CLQTrainer(DefaultTrainer):
             return test(cfg, model)
 
         scored = networks[-1]
-        best = self._model_file("model_best", scored)
         score = score_name(cfg.DATASETS.TEST, prefix="ema" if averaged else "")
         self._evaluation = ScoredEvalHook(
             cfg.TEST.EVAL_PERIOD,
@@ -241,7 +240,11 @@ class CLQTrainer(DefaultTrainer):
             more=more,
             score=score,
             score_data=identify_data(cfg.DATASETS.TEST),
-            on_score=functools.partial(keep_best, best) if cfg.SOLVER.KEEP_BEST else None,
+            on_score=(
+                functools.partial(keep_best, self._model_file("model_best", scored))
+                if cfg.SOLVER.KEEP_BEST
+                else None
+            ),
         )
         hooks.append(self._evaluation)
         if cfg.VIS_PERIOD > 0 and comm.is_main_process():

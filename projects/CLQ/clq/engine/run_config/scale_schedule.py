@@ -50,12 +50,17 @@ def scale_schedule(cfg: CfgNode, given: Collection[str] = ()) -> list[str]:
 def scale_to_processes(cfg: CfgNode, world_size: int) -> tuple[CfgNode, list[str]]:
     """Fit batch and schedule to the processes, as Detectron2 does from ``REFERENCE_WORLD_SIZE``.
 
+    Unlike :func:`scale_schedule`, which is off then, it scales what the command line gives, too.
+
     Returns:
         The configuration, a new one if it was changed, and a note for the log on that.
     """
     scaled = DefaultTrainer.auto_scale_workers(cfg, world_size)
     if scaled is cfg:
         return cfg, []
+    for key in _COUNTS:  # which are rounded, and 0 would be off, or no period
+        section, name = key.split(".")
+        scaled[section][name] = max(scaled[section][name], min(cfg[section][name], 1))
     before, after = cfg.SOLVER, scaled.SOLVER
     note = f"Schedule scaled from a world size of {before.REFERENCE_WORLD_SIZE} to {world_size}: "
     keys = ("IMS_PER_BATCH", "BASE_LR", "MAX_ITER")
