@@ -65,7 +65,8 @@ class Problems:
             role: words before it, such as "image".
             consequence: makes the entry a warning.
         """
-        example = Example(f"{role} {quote_unprintable(path)}".lstrip(), predicate)
+        subject = f"{role} " * bool(role) + quote_unprintable(path)
+        example = Example(subject, predicate)
         self._examples.setdefault((kind, what, consequence), []).append(example)
 
     def findings(self) -> list[Finding]:

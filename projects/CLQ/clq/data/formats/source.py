@@ -198,7 +198,13 @@ def _folders_beside(json_file: Path) -> list[Path]:
     """
     try:
         name = Path(read_coco_json(json_file)["images"][0]["file_name"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # told by the reading
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ):  # reported where the json is read
         return []
     own = json_file.stem.removeprefix("instances_")
     homes = json_file.parent, Path(os.path.normpath(json_file.parent / ".."))
