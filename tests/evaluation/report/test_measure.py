@@ -7,6 +7,10 @@ import pytest
 
 from clq.evaluation import METRIC_NAMES, evaluate_boxes
 from clq.evaluation.report import measure
+from clq.evaluation.report.matches import match_run
+from clq.evaluation.report.measure import ranked_by_iou
+from reference.made_up_detections import detections
+from reference.made_up_detections import truth as made_up_truth
 from reference.made_up_run import made_up_run
 
 
@@ -135,3 +139,21 @@ def test_headroom_is_the_share_of_the_best_ranking():
     assert headroom["AP"] == pytest.approx(10 * (1 + 6 / 2 + 3 / 3))
     assert headroom["AP_by_iou"] == pytest.approx(100)
     assert headroom["realised"] == pytest.approx(0.5)
+
+
+def test_ranking_by_the_true_iou_is_the_best_ranking():
+    """Two boxes of some objects, one better than the other, in any order."""
+    rng = np.random.default_rng(0)
+    found = [*detections(30), *detections(5, seed=1), *detections(15, seed=2)]
+    own = [{**d, "score": float(rng.random())} for d in found]
+    best = ranked_by_iou(own, match_run(made_up_truth(), own))
+    assert [d["bbox"] for d in best] == [d["bbox"] for d in own]
+    aps = [evaluate_boxes(made_up_truth(), each)["AP"] for each in (own, best)]
+    assert aps[0] + 5 < aps[1] < 100
+
+
+def test_what_the_limit_leaves_out_is_left_out():
+    own = [*detections(30), *detections(5, seed=1)]
+    assert (
+        len(ranked_by_iou(own, match_run(made_up_truth(), own, max_detections=1))) == len(own) / 2
+    )
