@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 import signal
+import tempfile
 import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -36,9 +37,9 @@ def _end(*_: object) -> None:
 
 
 def _take_long(connection: Connection, entry: Contender, val: object) -> None:
-    with _reported_to(connection):
+    with _reported_to(connection), tempfile.TemporaryDirectory(dir=entry.path):
         time.sleep(30)
-        Path(entry.path).touch()
+        Path(entry.path, "done").touch()
 
 
 @pytest.fixture(scope="module")
@@ -122,23 +123,28 @@ def test_a_process_that_ends_is_told(exported: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_ctrl_c_ends_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """At once, and no file of it stays."""
+
     def interrupt(*_: object) -> None:
+        while not os.listdir(tmp_path):
+            time.sleep(0.1)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("clq.exporting.benchmark._evaluate", _take_long)
     monkeypatch.setattr("clq.exporting.benchmark._answer", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        measure_ap(Contender(str(tmp_path / "done")), "a.json")
-    assert not (tmp_path / "done").exists()
+        measure_ap(Contender(str(tmp_path)), "a.json")
+    assert not os.listdir(tmp_path)
 
 
 def test_an_error_that_nobody_waits_for_is_not_raised():
     ours, theirs = multiprocessing.Pipe()
     ours.close()
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with _reported_to(theirs):
         raise ValueError("the other end was interrupted")
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(

@@ -126,8 +126,10 @@ def measure_ap(entry: Contender, val: Data) -> float:
     theirs.close()  # so that the end of the process ends the wait for it
     try:
         return _answer(process, ours, entry)
+    except KeyboardInterrupt:
+        process.terminate()
+        raise
     finally:
-        process.terminate()  # after Ctrl-C it would evaluate to the end
         process.join()
 
 
@@ -247,9 +249,10 @@ def _evaluate(connection: Connection, entry: Contender, val: Data) -> None:
 def _reported_to(connection: Connection) -> Iterator[None]:
     """Send an error over the connection instead of raising it; one of the user as such.
 
-    Ctrl-C is left to the process at the other end, which ends this one.
+    Ctrl-C is left to the process at the other end, which terminates this one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # and leave no files
     with suppress(ConnectionError):  # the other end has left
         try:
             yield
