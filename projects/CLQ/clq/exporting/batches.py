@@ -69,5 +69,5 @@ def find_images(sources: Paths, most: int = _MOST_IMAGES) -> list[Path]:
                 f"the folder {path} has no image ({', '.join(sorted(IMAGE_SUFFIXES))})."
             )
         found |= {os.path.abspath(image): image for image in images}
-    count = min(len(found), most)
-    return [list(found.values())[i * len(found) // count] for i in range(count)]
+    paths, count = list(found.values()), min(len(found), most)
+    return [paths[i * len(paths) // count] for i in range(count)]
