@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .engine.run import run_in_process
 from .engine.run_config.options import RunOptions
+from .exporting.benchmark import Data
 from .prediction.predictor import open_predictor
 from .runtime.detector import Detector
-
-# A COCO JSON file and its image folder; or a YOLO data.yaml, a YOLO or a Pascal VOC folder, which
-# tells where its images are.
-Data = str | Path | Sequence[str | Path]
 
 
 def load(weights: str | Path, device: str | None = None, *, fast: bool = False) -> Detector:

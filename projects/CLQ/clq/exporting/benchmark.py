@@ -22,7 +22,9 @@ from ..runtime.exported import ExportedPredictor, is_exported
 from ..runtime.images import READ_ERRORS, reason_of
 from ..runtime.predictor import ImagePredictor
 
-Data = str | Path | Sequence[str | Path]  # to evaluate on, as of clq.evaluate
+# A COCO JSON file and its image folder; or a YOLO data.yaml, a YOLO or a Pascal VOC folder, which
+# tells where its images are.
+Data = str | Path | Sequence[str | Path]
 Image = Path | np.ndarray
 
 _WARM_UP = 2  # predictions before the first that counts
